@@ -1,0 +1,327 @@
+//! Configuration, parsed into types that can not be wrong.
+//!
+//! `smsd.conf` in the dialect of Python's `RawConfigParser`, NAV's `db.conf` and `nav.conf` beside it. Every
+//! fault is collected, with file and line, before anything is refused. Defaults stand here and nowhere else.
+
+pub mod secret;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use secret::Secret;
+
+use crate::alert::Phone;
+use crate::queue::Age;
+
+/// All that the configuration says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[main]`.
+    pub main: Main,
+    /// `[queue]`.
+    pub queue: QueueConfig,
+    /// The dispatchers in order of priority, disabled ones left out.
+    pub dispatchers: Vec<DispatcherConfig>,
+    /// What `nav.conf` says.
+    pub nav: NavConf,
+    /// `[groups]`: name → numbers.
+    pub groups: BTreeMap<String, Vec<Phone>>,
+    /// The files that were read, in order; the first is smsd.conf, if there is one.
+    pub files: Vec<PathBuf>,
+}
+
+/// `[main]`. Durations are as documented in the reference; all defaults are in `Default`.
+#[derive(Clone, Debug)]
+pub struct Main {
+    /// User to become when started as root.
+    pub username: Option<String>,
+    /// Time between full looks at the queue.
+    pub delay: Duration,
+    /// Growth of the back-off per failed attempt; at least 1.
+    pub delayfactor: f64,
+    /// Bound of the back-off.
+    pub maxdelay: Duration,
+    /// Failed attempts of a recipient's alerts before `retrylimitaction`; 0 = never.
+    pub retrylimit: u32,
+    /// What happens then.
+    pub retrylimitaction: LimitAction,
+    /// Exit 1 when every dispatcher is misconfigured.
+    pub exit_on_permanent_error: bool,
+    /// Age past which a waiting alert is ignored; `None` = off.
+    pub autocancel: Option<Age>,
+    /// Admin mail (what is mailed, and how).
+    pub mail: MailConfig,
+    /// Least time between two SMS to one recipient; `None` = `delay`.
+    pub group_interval: Option<Duration>,
+    /// Time to collect before the first SMS to an idle recipient.
+    pub group_wait: Duration,
+    /// Alerts this severe or more do not wait; 0 = none.
+    pub urgent_severity: i32,
+    /// Segments of one SMS at most.
+    pub max_segments: u8,
+    /// What becomes of alerts that do not fit.
+    pub overflow: Overflow,
+    /// Which encodings may be used.
+    pub encoding: EncodingChoice,
+    /// What may be replaced to save segments.
+    pub transliterate: Transliterate,
+    /// Put before each SMS.
+    pub prefix: String,
+    /// What becomes of attempts in doubt.
+    pub on_unknown: OnUnknown,
+    /// Submits at once per dispatcher.
+    pub concurrency: u32,
+    /// Longest time for one submit.
+    pub submit_timeout: Duration,
+    /// Number prefixes that may be texted; empty = all.
+    pub allow: Vec<String>,
+    /// Number prefixes that may not be texted.
+    pub deny: Vec<String>,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub log_level: LogLevel,
+    /// Form of a log line.
+    pub log_format: LogFormat,
+    /// Where the log goes; `None`: stderr in the foreground, `LOG_DIR/smsd.log` in the background.
+    pub log_file: Option<PathBuf>,
+    /// Embedded queue and what must survive a restart.
+    pub state_dir: Option<PathBuf>,
+    /// How long a stop waits for what is in flight.
+    pub shutdown_timeout: Duration,
+}
+
+impl Main {
+    /// Least time between two SMS to one recipient.
+    pub fn group_interval(&self) -> Duration {
+        self.group_interval.unwrap_or(self.delay)
+    }
+}
+
+impl Default for Main {
+    fn default() -> Self {
+        Main {
+            username: None,
+            delay: Duration::from_secs(30),
+            delayfactor: 1.5,
+            maxdelay: Duration::from_secs(3600),
+            retrylimit: 5,
+            retrylimitaction: LimitAction::Ignore,
+            exit_on_permanent_error: true,
+            autocancel: None,
+            mail: MailConfig::default(),
+            group_interval: None,
+            group_wait: Duration::ZERO,
+            urgent_severity: 0,
+            max_segments: 1,
+            overflow: Overflow::Ignore,
+            encoding: EncodingChoice::Auto,
+            transliterate: Transliterate::Punctuation,
+            prefix: String::new(),
+            on_unknown: OnUnknown::Resend,
+            concurrency: 16,
+            submit_timeout: Duration::from_secs(30),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
+            log_file: None,
+            state_dir: None,
+            shutdown_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What happens to a recipient's alerts at the retry limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitAction {
+    /// That recipient's failed alerts are ignored.
+    Ignore,
+    /// The daemon stops with everything still waiting.
+    Shutdown,
+}
+
+/// What becomes of alerts that do not fit the SMS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// They are counted (`+N see web.`) and ignored.
+    Ignore,
+    /// They wait for the next SMS.
+    Next,
+}
+
+/// Which encodings may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncodingChoice {
+    /// The one with the fewest segments.
+    Auto,
+    /// GSM 03.38 only; what it lacks is replaced.
+    Gsm7,
+    /// UCS-2 always.
+    Ucs2,
+}
+
+/// What may be replaced to save segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transliterate {
+    /// Nothing.
+    None,
+    /// Curly quotes, dashes, ellipsis, no-break space.
+    Punctuation,
+    /// Everything that has a near form in GSM 03.38.
+    Full,
+}
+
+/// What becomes of an attempt in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// Resent after the dispatcher's grace.
+    Resend,
+    /// Resent at once by the next dispatcher.
+    Failover,
+    /// Waits for a person.
+    Hold,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// What may.
+    Warn,
+    /// One line per SMS and change of state.
+    Info,
+    /// Each step.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is mailed to the admin, and how.
+#[derive(Clone, Debug, Default)]
+pub struct MailConfig {
+    /// `mailwarnlevel`: what is at least this grave is mailed; NAV's names (`ERROR`, `CRITICAL`, …).
+    pub level: Option<String>,
+    /// `mailserver`.
+    pub server: Option<String>,
+    /// `mailaddr`.
+    pub to: Option<String>,
+    /// `fromaddr`.
+    pub from: Option<String>,
+}
+
+/// `[queue]`.
+#[derive(Clone, Debug)]
+pub struct QueueConfig {
+    /// Which queue, and where.
+    pub kind: QueueKind,
+    /// Create the ledger's schema at start.
+    pub setup: bool,
+    /// Time between looks for new rows.
+    pub poll_interval: Duration,
+}
+
+/// Which queue, and where.
+#[derive(Clone, Debug)]
+pub enum QueueKind {
+    /// NAV's table in PostgreSQL.
+    NavDb(PostgresTarget),
+    /// The embedded queue.
+    Sqlite {
+        /// The file; `None`: `queue.db` in the state directory.
+        path: Option<PathBuf>,
+    },
+}
+
+/// Where a PostgreSQL database is. What is `None` comes from the `PG*` environment, `.pgpass` and libpq's defaults.
+#[derive(Clone, Debug, Default)]
+pub struct PostgresTarget {
+    /// `url`: `postgresql://…` or `host=… dbname=…`; wins over the rest.
+    pub url: Option<Secret<String>>,
+    /// Host name, address, or directory of the Unix socket.
+    pub host: Option<String>,
+    /// Port.
+    pub port: Option<u16>,
+    /// Database.
+    pub database: Option<String>,
+    /// Role.
+    pub user: Option<String>,
+    /// Password.
+    pub password: Option<Secret<String>>,
+}
+
+/// What `nav.conf` says that concerns us.
+#[derive(Clone, Debug, Default)]
+pub struct NavConf {
+    /// `NAV_USER`.
+    pub nav_user: Option<String>,
+    /// `PID_DIR`.
+    pub pid_dir: Option<PathBuf>,
+    /// `LOG_DIR`.
+    pub log_dir: Option<PathBuf>,
+    /// `ADMIN_MAIL`.
+    pub admin_mail: Option<String>,
+    /// `DEFAULT_FROM_EMAIL`.
+    pub default_from_email: Option<String>,
+    /// `EMAIL_HOST`.
+    pub email_host: Option<String>,
+    /// `EMAIL_PORT`.
+    pub email_port: Option<u16>,
+    /// `EMAIL_HOST_USER`.
+    pub email_host_user: Option<String>,
+    /// `EMAIL_HOST_PASSWORD`.
+    pub email_host_password: Option<Secret<String>>,
+    /// `EMAIL_USE_TLS`.
+    pub email_use_tls: bool,
+}
+
+/// One configured way out.
+#[derive(Clone, Debug)]
+pub struct DispatcherConfig {
+    /// Its name: that of its section.
+    pub name: String,
+    /// Its type with that type's own keys.
+    pub kind: DispatcherKind,
+    /// Submits at once; `None`: the type's own, else `[main]`'s.
+    pub concurrency: Option<u32>,
+    /// Submits per second at most.
+    pub rate: Option<f64>,
+    /// Longest time for one submit; `None`: `[main]`'s.
+    pub timeout: Option<Duration>,
+    /// How long an attempt stays in doubt before it is resent; `None`: the type's own.
+    pub grace: Option<Duration>,
+    /// Segments at most.
+    pub max_segments: Option<u8>,
+    /// Time between probes while it is up; `None`: none.
+    pub probe_interval: Option<Duration>,
+    /// `class.CODE: CLASS`: code → class word of the status table (`RCPT`, `DTMP`, …, `OK`).
+    pub classes: BTreeMap<String, crate::dispatch::status::Status>,
+}
+
+/// The types of dispatchers that this program has, with their keys.
+#[derive(Clone, Debug)]
+pub enum DispatcherKind {
+    /// Sends nowhere; for tests and demonstrations.
+    Debug(crate::dispatch::debug::Settings),
+    /// GET on a URL.
+    HttpGet(crate::dispatch::http_get::Settings),
+}
+
+impl DispatcherKind {
+    /// The word for `type:`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            DispatcherKind::Debug(_) => "DebugDispatcher",
+            DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
+        }
+    }
+}

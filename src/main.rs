@@ -1,0 +1,3 @@
+//! The `smsd` program.
+
+fn main() {}

@@ -1,0 +1,581 @@
+//! Where alerts wait: one trait, and the ledger that every implementation keeps.
+//!
+//! An SMS can not be submitted exactly once, so the queue keeps a ledger of attempts beside the alerts,
+//! in the same database: an attempt is on stable storage before the first byte goes out ([`Queue::begin`])
+//! and is closed in the transaction that writes what became of its alerts ([`Queue::settle`]). The engine
+//! decides; a queue writes down, compares before it sets, and says what it could not set. A queue knows of
+//! no dispatcher.
+//!
+//! Every verb may be repeated after an error without harm: a reply that was lost is not a rollback, and
+//! the attempt id, made before `begin`, is how a repeated call finds what it has already done.
+
+pub mod memory;
+pub mod navdb;
+pub mod sqlite;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::alert::{Alert, AlertId, Phone, Reason, Severity, Verdict};
+
+/// A generic producer of alerts with a ledger of attempts.
+///
+/// The contract, which one suite (`tests/contract/queue.rs`) runs over every implementation:
+///
+/// 1. `begin` returns only what is durable, and only attempts all of whose alerts wait (checked after the
+///    insert, in a new statement) and stand in no other unresolved attempt, whose recipient has no other
+///    open attempt, and whose owner's lease is good.
+/// 2. `settle` closes the attempt and sets its alerts in one transaction. Acceptance may be recorded by any
+///    holder of the attempt id; refusal and doubt only by the owner while the attempt is open.
+/// 3. An alert that is no longer waiting is never set again, and never an error.
+/// 4. Every verb may be repeated after an error.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    // -- an instance's life ------------------------------------------------------------------
+
+    /// Joins as a new instance with a lease of `ttl` by the queue's clock, and brings every open attempt
+    /// of instances that are surely dead into doubt: those whose lease ran out, and those with our `lock`
+    /// (we hold it, so they do not).
+    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError>;
+
+    /// Renews the lease for `ttl` from now.
+    ///
+    /// # Errors
+    /// [`QueueError::LeaseLost`] if the lease ran out before: the caller joins anew under a new id.
+    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError>;
+
+    /// Ends the lease. Attempts that are still open come into doubt.
+    async fn leave(&self, instance: Uuid) -> Result<(), QueueError>;
+
+    // -- the way of an alert -----------------------------------------------------------------
+
+    /// Alerts that wait and stand in no unresolved attempt, at most `limit`, in the order of [`Place`].
+    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError>;
+
+    /// Writes attempts before they are made; returns the ids of those that we own. What is not returned
+    /// left no trace. See the contract, 1. A resend closes the attempt that it repeats as `resent`, in the
+    /// same transaction, and is not owned if that attempt is no longer in doubt or held.
+    ///
+    /// # Errors
+    /// [`QueueError::LeaseLost`] if `owner` has no good lease; nothing was written.
+    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError>;
+
+    /// Closes attempts and sets their alerts; see the contract, 2 and 3.
+    async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError>;
+
+    /// Brings open attempts of dead instances into doubt, then returns every attempt in doubt that `owner` is to
+    /// resolve: its own, and those of instances that are gone.
+    async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError>;
+
+    /// Ignores, with reason `expired`, what waits longer than `age` (a PostgreSQL interval) and stands in no
+    /// unresolved attempt. Returns the ids.
+    async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError>;
+
+    /// Returns when there may be something new, sooner than the next look: a notification, or an alert
+    /// submitted through this object. May return for nothing. Never returns an error: a queue that can not
+    /// notify waits for ever, and the engine polls.
+    async fn wait(&self);
+
+    // -- what people and intakes ask ---------------------------------------------------------
+
+    /// Queues alerts, durably, and returns their ids in order.
+    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError>;
+
+    /// Ignores, with reason `cancelled`, what waits. Attempts in doubt or held are cancelled with it; alerts in
+    /// an open attempt are being sent right now and are left.
+    async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError>;
+
+    /// Makes sent or ignored alerts wait again, on record. Returns those that it changed.
+    async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError>;
+
+    /// Alerts, newest first.
+    async fn list(&self, filter: &Filter) -> Result<Vec<AlertRow>, QueueError>;
+
+    /// All that is known of one alert; `None` if there is none with that id.
+    async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError>;
+
+    /// Depth, age and totals.
+    async fn stats(&self) -> Result<Stats, QueueError>;
+
+    /// Proves that every alert is accounted for, or names the offenders.
+    async fn audit(&self) -> Result<Audit, QueueError>;
+}
+
+/// The schema beside the alerts. Apart from [`Queue`], since a queue in memory has none.
+#[async_trait]
+pub trait Schema: Send + Sync {
+    /// Creates what is missing; existing data is kept. With `notify`, also what makes new alerts known at once.
+    async fn init(&self, notify: bool) -> Result<(), QueueError>;
+    /// What is there.
+    async fn status(&self) -> Result<SchemaStatus, QueueError>;
+    /// The SQL that [`Schema::init`] would run, for a DBA.
+    fn sql(&self, notify: bool) -> String;
+    /// Removes all that `init` created, the ledger included. The alerts of another program's table stay.
+    async fn remove(&self) -> Result<(), QueueError>;
+}
+
+/// What [`Schema::status`] found.
+#[derive(Clone, Debug, Serialize)]
+pub struct SchemaStatus {
+    /// Where the queue is, without secrets: a path, or `host:port/database`.
+    pub location: String,
+    /// The version of the ledger's schema; `None` if there is none.
+    pub version: Option<i32>,
+    /// The version that this program wants.
+    pub wanted: i32,
+    /// True if new alerts make themselves known.
+    pub notify: bool,
+}
+
+/// Why the queue could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The database can not be reached, is starting, is full, or dropped us. The caller tries again later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The database answered, and will answer the same until someone acts: rights, login, schema. The message
+    /// says what to do. A running daemon tries again all the same; a command gives up.
+    #[error("{0}")]
+    Refused(String),
+    /// The lease of the instance that asks is not good. It joins anew; nothing was written.
+    #[error("this instance's lease has run out")]
+    LeaseLost,
+}
+
+/// Who we are, as the ledger records it.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Made anew at each join.
+    pub id: Uuid,
+    /// For people: `host pid`.
+    pub name: String,
+    /// Names a lock that at most one living process can hold: boot id, device and inode of the locked pid file.
+    /// Who holds it knows that all earlier instances with the same value are dead.
+    pub lock: String,
+}
+
+/// An alert's place in the order in which alerts are worked off across recipients: most severe, then oldest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// First by severity, none last.
+    pub severity: Severity,
+    /// Then by key.
+    pub id: AlertId,
+}
+
+/// Which alerts a claim looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Alerts whose key is above this one, and, since keys may become visible late, some below (the queue's
+    /// own overlap). Costs what it returns, whatever else waits and however long the table is.
+    New {
+        /// The highest key seen.
+        after: AlertId,
+    },
+    /// All that waits, from this place in the order on.
+    Full {
+        /// The last place of the page before.
+        after: Option<Place>,
+    },
+}
+
+/// An attempt that is about to be made.
+#[derive(Clone, Debug)]
+pub struct NewAttempt {
+    /// Ours, made before `begin` (UUIDv7).
+    pub id: Uuid,
+    /// Whom the SMS is for.
+    pub recipient: Phone,
+    /// The composed text.
+    pub text: Arc<str>,
+    /// The dispatcher's name.
+    pub dispatcher: Arc<str>,
+    /// Which attempt this is at getting the SMS out, counting from 1 across failovers and retries.
+    pub number: u32,
+    /// When the submit is over at the latest, from now.
+    pub deadline: Duration,
+    /// The alerts whose text it carries.
+    pub carried: Vec<AlertId>,
+    /// The alerts that it only counts (`+N see web.`).
+    pub counted: Vec<AlertId>,
+    /// An earlier attempt may have been taken.
+    pub possible_duplicate: bool,
+    /// The attempt in doubt that this one repeats.
+    pub resend_of: Option<Uuid>,
+}
+
+/// What is to be written when an attempt is over, or when alerts end without one.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The attempt to close; `None` for alerts that never had one (no valid number).
+    pub closing: Option<Closing>,
+    /// What becomes of each alert. Alerts that wait on need no mention.
+    pub verdicts: Vec<(AlertId, Verdict)>,
+    /// For people: why, in the ledger beside an ignored alert. No secrets.
+    pub detail: String,
+}
+
+/// How an attempt closes.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// The attempt.
+    pub id: Uuid,
+    /// Its new state: any but `Open`, `Resent`.
+    pub state: AttemptState,
+    /// The class of the answer ([`crate::dispatch::Class::as_str`]), or `accepted`.
+    pub class: &'static str,
+    /// The remote's own code.
+    pub code: Option<String>,
+    /// What happened, for people; redacted.
+    pub detail: String,
+    /// The gateway's references.
+    pub references: Vec<String>,
+}
+
+/// Where an attempt stands. The words stand in the ledger and in `--json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptState {
+    /// Written, and being made (unresolved).
+    Open,
+    /// Nobody knows whether it was taken; resolved by policy (unresolved).
+    InDoubt,
+    /// In doubt until a person decides (unresolved).
+    Held,
+    /// The gateway took it.
+    Accepted,
+    /// Not taken (or, with class `failed`, perhaps taken); its alerts wait again.
+    Failed,
+    /// Refused for good by this dispatcher.
+    Rejected,
+    /// Was in doubt and has been repeated.
+    Resent,
+    /// Was in doubt or held, and a person cancelled it.
+    Cancelled,
+}
+
+impl AttemptState {
+    /// All states.
+    pub const ALL: [AttemptState; 8] = [
+        AttemptState::Open,
+        AttemptState::InDoubt,
+        AttemptState::Held,
+        AttemptState::Accepted,
+        AttemptState::Failed,
+        AttemptState::Rejected,
+        AttemptState::Resent,
+        AttemptState::Cancelled,
+    ];
+
+    /// The word that stands in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AttemptState::Open => "open",
+            AttemptState::InDoubt => "in_doubt",
+            AttemptState::Held => "held",
+            AttemptState::Accepted => "accepted",
+            AttemptState::Failed => "failed",
+            AttemptState::Rejected => "rejected",
+            AttemptState::Resent => "resent",
+            AttemptState::Cancelled => "cancelled",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn from_word(word: &str) -> Option<AttemptState> {
+        AttemptState::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+
+    /// True while the attempt holds its alerts: no other attempt may carry them.
+    pub fn is_unresolved(self) -> bool {
+        matches!(self, AttemptState::Open | AttemptState::InDoubt | AttemptState::Held)
+    }
+}
+
+/// What a settle found that it could not set. Events, not errors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Alerts that were gone, or no longer waiting.
+    pub vanished: Vec<AlertId>,
+    /// Attempts that were no longer ours to close (another instance has taken them over).
+    pub superseded: Vec<Uuid>,
+}
+
+/// An attempt in doubt.
+#[derive(Clone, Debug)]
+pub struct Doubt {
+    /// The attempt.
+    pub id: Uuid,
+    /// Whom it was for.
+    pub recipient: Phone,
+    /// What it said; frozen.
+    pub text: Arc<str>,
+    /// The dispatcher that it was handed to.
+    pub dispatcher: Arc<str>,
+    /// Its number.
+    pub number: u32,
+    /// How long it has been in doubt, by the queue's clock.
+    pub age: Duration,
+    /// It was itself marked a possible duplicate: it is not resent again without a person.
+    pub possible_duplicate: bool,
+    /// The most severe of its alerts.
+    pub severity: Severity,
+    /// The alerts whose text it carries.
+    pub carried: Vec<AlertId>,
+    /// The alerts that it only counts.
+    pub counted: Vec<AlertId>,
+}
+
+/// An age as PostgreSQL writes an interval (`1 day 12 hours`), with what it is in other queues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// As configured; PostgreSQL judges it with its own calendar.
+    pub text: String,
+    /// The same for queues that do not speak PostgreSQL: a month counts 30 days, as `extract(epoch …)` has it.
+    pub duration: Duration,
+}
+
+/// An alert from outside.
+#[derive(Clone, Debug)]
+pub struct NewAlert {
+    /// Whom it is for.
+    pub to: Phone,
+    /// The text.
+    pub text: String,
+    /// How severe.
+    pub severity: Severity,
+    /// NAV: the account that it belongs to.
+    pub account: Option<i32>,
+}
+
+/// Which alerts a person means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All that wait.
+    All,
+    /// These.
+    Ids(Vec<AlertId>),
+}
+
+/// What a cancel did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cancelled {
+    /// Now ignored.
+    pub cancelled: Vec<AlertId>,
+    /// Left, since they are being sent right now.
+    pub in_flight: Vec<AlertId>,
+}
+
+/// What an alert's owner wants to know first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertState {
+    /// Waits (in an open attempt or in none).
+    Waiting,
+    /// Waits, in an attempt of which nobody knows whether it was taken.
+    InDoubt,
+    /// Waits for a person to decide.
+    Held,
+    /// An SMS that carries it was accepted.
+    Sent,
+    /// Will not be sent.
+    Ignored,
+}
+
+impl AlertState {
+    /// All states.
+    pub const ALL: [AlertState; 5] =
+        [AlertState::Waiting, AlertState::InDoubt, AlertState::Held, AlertState::Sent, AlertState::Ignored];
+
+    /// The word for it on the command line and in `--json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlertState::Waiting => "waiting",
+            AlertState::InDoubt => "in_doubt",
+            AlertState::Held => "held",
+            AlertState::Sent => "sent",
+            AlertState::Ignored => "ignored",
+        }
+    }
+}
+
+impl fmt::Display for AlertState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for AlertState {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let word = s.replace('-', "_");
+        AlertState::ALL
+            .into_iter()
+            .find(|x| x.as_str() == word)
+            .ok_or_else(|| format!("{s:?} is no state; expected waiting, in-doubt, held, sent or ignored"))
+    }
+}
+
+/// Which alerts to list.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// In this state only.
+    pub state: Option<AlertState>,
+    /// To this number only (compared without punctuation).
+    pub to: Option<Phone>,
+    /// At most so many.
+    pub limit: usize,
+    /// Older than this one (for the next page).
+    pub before: Option<AlertId>,
+}
+
+/// One alert as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AlertRow {
+    /// Its key.
+    pub id: AlertId,
+    /// The number as queued.
+    pub to: String,
+    /// The text as queued.
+    pub text: String,
+    /// How severe.
+    pub severity: Severity,
+    /// What became of it.
+    pub state: AlertState,
+    /// Why, if it was ignored and the ledger knows.
+    pub reason: Option<Reason>,
+    /// When it was queued.
+    pub queued_at: Option<Timestamp>,
+    /// When it was sent or ignored.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// One attempt as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AttemptRow {
+    /// Its id.
+    pub id: Uuid,
+    /// Which attempt at this SMS.
+    pub number: u32,
+    /// The number it went to.
+    pub recipient: String,
+    /// The SMS.
+    pub text: String,
+    /// The dispatcher.
+    pub dispatcher: String,
+    /// Where it stands.
+    pub state: AttemptState,
+    /// When it was written, just before it was made.
+    pub begun_at: Timestamp,
+    /// When it was closed.
+    pub ended_at: Option<Timestamp>,
+    /// What class of answer closed it.
+    pub class: Option<String>,
+    /// The remote's own code.
+    pub code: Option<String>,
+    /// What happened, in words.
+    pub detail: Option<String>,
+    /// The gateway's references.
+    pub references: Vec<String>,
+    /// An earlier attempt may have been taken.
+    pub possible_duplicate: bool,
+    /// The attempt that it repeats.
+    pub resend_of: Option<Uuid>,
+    /// The network's later word: `delivered`, `undelivered`.
+    pub delivery: Option<String>,
+    /// The instance that made it.
+    pub instance: String,
+    /// The alerts whose text it carries.
+    pub carried: Vec<AlertId>,
+    /// The alerts that it only counts.
+    pub counted: Vec<AlertId>,
+}
+
+/// What a person, or the program without an attempt, did to an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// When.
+    pub at: Timestamp,
+    /// `ignored` or `requeued`.
+    pub what: String,
+    /// Why, if it was ignored.
+    pub reason: Option<Reason>,
+    /// In words.
+    pub detail: String,
+    /// Who: a person's login, or `smsd`.
+    pub by: String,
+}
+
+/// All that is known of one alert, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Story {
+    /// The alert.
+    pub alert: AlertRow,
+    /// Its attempts.
+    pub attempts: Vec<AttemptRow>,
+    /// What else happened to it.
+    pub notes: Vec<Note>,
+}
+
+/// Depth, age and totals.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Alerts that wait, those in unresolved attempts included.
+    pub waiting: u64,
+    /// Age of the oldest, in whole seconds.
+    pub oldest_waiting_seconds: Option<u64>,
+    /// Attempts being made.
+    pub open: u64,
+    /// Attempts in doubt.
+    pub in_doubt: u64,
+    /// Attempts that wait for a person.
+    pub held: u64,
+    /// Alerts sent.
+    pub sent: u64,
+    /// Alerts ignored.
+    pub ignored: u64,
+    /// Attempts accepted: SMS that went out.
+    pub sms: u64,
+    /// Accepted attempts that are marked possible duplicates.
+    pub possible_duplicates: u64,
+}
+
+/// The account of all alerts since the ledger exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Audit {
+    /// Alerts in the queue.
+    pub alerts: u64,
+    /// Of these waiting.
+    pub waiting: u64,
+    /// Sent, by an accepted attempt.
+    pub sent: u64,
+    /// Ignored, with a reason.
+    pub ignored: u64,
+    /// Ended before the ledger was there (NAV's own smsd sent or ignored them).
+    pub before_ledger: u64,
+    /// Attempts in doubt or held.
+    pub unresolved: u64,
+    /// Alerts that more than one SMS may have carried, all on record.
+    pub possible_duplicates: u64,
+    /// What does not add up; empty when all is accounted for. At most 1,000 are named.
+    pub offenders: Vec<Offender>,
+}
+
+/// An alert or attempt that does not add up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Offender {
+    /// The alert, if it is one.
+    pub alert: Option<AlertId>,
+    /// The attempt, if it is one.
+    pub attempt: Option<Uuid>,
+    /// What is wrong.
+    pub what: String,
+}
