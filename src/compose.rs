@@ -40,3 +40,16 @@ pub struct Composed {
     /// Its length: septets (GSM 03.38) or 16-bit units (UCS-2), headers of parts not counted.
     pub units: usize,
 }
+
+/// stub
+pub fn compose(alerts: &[(AlertId, &str)], _shape: &Shape) -> Composed {
+    Composed {
+        text: alerts.first().map(|a| a.1.to_string()).unwrap_or_default(),
+        sent: alerts.iter().take(1).map(|a| a.0).collect(),
+        ignored: alerts.iter().skip(1).map(|a| a.0).collect(),
+        left: vec![],
+        encoding: crate::sms::Encoding::Gsm7,
+        segments: 1,
+        units: 1,
+    }
+}

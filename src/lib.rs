@@ -7,5 +7,7 @@ pub mod queue;
 pub mod compose;
 pub mod sms;
 pub mod dispatch;
+pub mod failover;
+pub mod engine;
 pub mod config;
 pub mod telemetry;
