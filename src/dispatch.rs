@@ -5,8 +5,11 @@
 //! from the [`Class`] alone. Everything else in a [`SubmitError`] is for people.
 
 pub mod debug;
+pub mod http_client;
 pub mod http_get;
+pub mod quote;
 pub mod status;
+pub mod url_template;
 
 use std::sync::Arc;
 use std::time::Duration;
