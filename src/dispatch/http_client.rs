@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::http::{HeaderMap, StatusCode, Uri};
+use hyper::http::{HeaderMap, StatusCode, Uri, response};
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
@@ -30,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+use tower_service::Service;
 
 use super::url_template::Origin;
 
@@ -50,7 +51,7 @@ const BODY_PATIENCE: Duration = Duration::from_millis(500);
 pub struct Client {
     origin: Origin,
     connector: HttpConnector,
-    tls: OnceLock<TlsConnector>,
+    tls: OnceLock<Result<TlsConnector, String>>,
     idle: Arc<Mutex<Idle>>,
 }
 
@@ -93,6 +94,7 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         Client { origin, connector, tls: OnceLock::new(), idle: Arc::default() }
     }
 
@@ -103,7 +105,7 @@ impl Client {
         client
     }
 
-    /// Sends a request, once. `matters` says how long a body of a given status is waited for.
+    /// Sends a request, once. `matters` says how long the body of an answer is waited for.
     ///
     /// # Errors
     /// [`Failure`] says whether anything was written. It comes at the deadline at the latest.
@@ -111,7 +113,7 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
         deadline: Instant,
-        matters: impl Fn(StatusCode) -> Body,
+        matters: impl Fn(&response::Parts) -> Body,
     ) -> Result<Answer, Failure> {
         if let Some(mut link) = self.take() {
             match link.ask(request.clone(), deadline).await {
@@ -146,14 +148,15 @@ impl Client {
         let scheme = if self.origin.tls { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(self.origin.authority.clone()).path_and_query("/");
         let uri = uri.build().map_err(|e| e.to_string())?;
-        let tcp = tower_service::Service::call(&mut self.connector.clone(), uri).await.map_err(|e| chain(&e))?;
+        let tcp = self.connector.clone().call(uri).await.map_err(|e| chain(&e))?;
         let wire = Wire(Arc::new(Mutex::new(Socket { tcp: tcp.into_inner(), written: 0 })));
         if !self.origin.tls {
             return Link::over(wire.clone(), wire).await;
         }
         let name = ServerName::try_from(self.origin.host().to_string()).map_err(|e| e.to_string())?;
-        let connector = self.tls.get_or_init(|| tls(native_roots()));
-        let stream = connector.connect(name, wire.clone()).await.map_err(|e| format!("TLS: {}", chain(&e)))?;
+        let connector = self.tls.get_or_init(|| tls(native_roots())).as_ref()?;
+        let stream =
+            connector.connect(name, wire.clone()).await.map_err(|e| format!("TLS: {}", chain(&e)))?;
         Link::over(stream, wire).await
     }
 
@@ -163,10 +166,10 @@ impl Client {
         mut link: Link,
         response: Response<Incoming>,
         deadline: Instant,
-        matters: impl Fn(StatusCode) -> Body,
+        matters: impl Fn(&response::Parts) -> Body,
     ) -> Answer {
         let (head, mut body) = response.into_parts();
-        let until = match matters(head.status) {
+        let until = match matters(&head) {
             Body::Decides => deadline,
             Body::Quoted => deadline.min(Instant::now() + BODY_PATIENCE),
         };
@@ -247,7 +250,11 @@ impl Link {
         Ok(Link { sender, connection: Some(Box::pin(connection)), wire })
     }
 
-    async fn ask(&mut self, request: Request<Full<Bytes>>, deadline: Instant) -> Result<Response<Incoming>, Failure> {
+    async fn ask(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+    ) -> Result<Response<Incoming>, Failure> {
         let before = self.wire.written();
         let sent = self.sender.send_request(request);
         let words = match timeout_at(deadline, drive(&mut self.connection, sent)).await {
@@ -291,6 +298,10 @@ async fn drive<F: Future>(
 ) -> F::Output {
     let mut wanted = pin!(wanted);
     poll_fn(|cx| {
+        // Asked first, since the connection reads no more of a body than was asked for.
+        if let Poll::Ready(output) = wanted.as_mut().poll(cx) {
+            return Poll::Ready(output);
+        }
         if let Some(moved) = connection
             && moved.as_mut().poll(cx).is_ready()
         {
@@ -368,12 +379,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn tls(roots: RootCertStore) -> TlsConnector {
+fn tls(roots: RootCertStore) -> Result<TlsConnector, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(rustls::ALL_VERSIONS)
-        .map(|config| config.with_root_certificates(roots).with_no_client_auth());
-    todo!()
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = config.map_err(|e| e.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config).into())
 }
 
 /// What the system trusts. What can not be read is left out: a handshake that needed it fails and says so.

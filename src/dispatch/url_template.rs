@@ -108,7 +108,7 @@ impl UrlTemplate {
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         Ok(UrlTemplate {
-            basic: user.map(|user| basic(user)),
+            basic: user.map(basic),
             shown: format!("{}{authority}{path}", scheme.to_ascii_lowercase()),
             secrets: secrets(user.unwrap_or(""), query),
             origin: Origin { tls, authority },
