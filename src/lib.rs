@@ -11,3 +11,4 @@ pub mod failover;
 pub mod engine;
 pub mod config;
 pub mod telemetry;
+pub mod demo;
