@@ -12,3 +12,4 @@ pub mod engine;
 pub mod config;
 pub mod telemetry;
 pub mod demo;
+pub mod cli;
