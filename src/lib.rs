@@ -9,7 +9,11 @@ pub mod sms;
 pub mod dispatch;
 pub mod failover;
 pub mod engine;
+pub mod daemon;
 pub mod config;
 pub mod telemetry;
 pub mod demo;
 pub mod cli;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

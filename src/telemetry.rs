@@ -3,6 +3,8 @@
 //! The engine says what happened as an [`Event`]; here it becomes a log line. One line per SMS and per change of
 //! state, never one per retry, never the text of an alert, and foreign words only escaped and cut.
 
+pub mod log;
+
 use std::sync::Arc;
 use std::time::Duration;
 
