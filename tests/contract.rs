@@ -8,7 +8,7 @@
     reason = "test helpers fail by panicking"
 )]
 
-#[allow(dead_code, unused_macros, unused_imports)]
 mod contract {
+    mod memory;
     pub mod queue;
 }
