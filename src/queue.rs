@@ -11,6 +11,7 @@
 
 pub mod memory;
 pub mod navdb;
+pub mod postgres;
 pub mod sqlite;
 
 use std::fmt;
