@@ -9,6 +9,7 @@
 //! Every verb may be repeated after an error without harm: a reply that was lost is not a rollback, and
 //! the attempt id, made before `begin`, is how a repeated call finds what it has already done.
 
+mod ledger;
 pub mod memory;
 pub mod navdb;
 pub mod postgres;
