@@ -1,0 +1,234 @@
+//! The sections and keys of smsd.conf. Each key stands here once, with its type and bounds.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use super::dispatchers;
+use super::fault::{Collector, Severity};
+use super::ini;
+use super::section::{Reader, Section};
+use super::source::Source;
+use super::value::{self, clipped};
+use super::{
+    Config, EncodingChoice, Env, HttpConfig, LimitAction, LogFormat, LogLevel, Main, NavConf, OnUnknown,
+    Overflow, PostgresTarget, QueueConfig, QueueKind, Transliterate,
+};
+use crate::alert::Phone;
+
+/// Reads smsd.conf; `db_conf`: NAV's stands beside it.
+pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Collector) -> Config {
+    let ini = ini::parse(&source.text);
+    let mut reader = Reader::new(source, &ini, env, std::mem::take(faults));
+    let main = main(reader.section("main"));
+    let queue = queue(reader.section("queue"), db_conf);
+    let dispatchers = dispatchers::read(&mut reader);
+    let groups = groups(reader.section("groups"));
+    let http = http(reader.section("http"));
+    let alertmanager = verbatim(reader.section("alertmanager"));
+    let grafana = verbatim(reader.section("grafana"));
+    unused_sections(&mut reader);
+    if let Some(span) = reader.inline_secret.clone() {
+        source.check_mode(span, &mut reader.faults);
+    }
+    *faults = reader.finish();
+    let nav = NavConf::default();
+    Config { main, queue, dispatchers, nav, groups, http, alertmanager, grafana, files: Vec::new() }
+}
+
+/// The sections that are not dispatchers.
+const SECTIONS: [&str; 7] = ["main", "queue", "dispatcher", "http", "groups", "alertmanager", "grafana"];
+pub(super) const MS: Duration = Duration::from_millis(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+fn main(mut s: Section<'_, '_>) -> Main {
+    let mut main = Main::default();
+    main.username = s.get("username", value::word);
+    s.set("delay", &mut main.delay, value::duration(10 * MS..=YEAR));
+    s.set("delayfactor", &mut main.delayfactor, value::decimal(1.0..=1000.0));
+    s.set("maxdelay", &mut main.maxdelay, value::duration(10 * MS..=YEAR));
+    s.set("retrylimit", &mut main.retrylimit, value::integer(0..=u32::MAX));
+    s.set(
+        "retrylimitaction",
+        &mut main.retrylimitaction,
+        value::one_of(&[("ignore", LimitAction::Ignore), ("shutdown", LimitAction::Shutdown)]),
+    );
+    s.set("exit_on_permanent_error", &mut main.exit_on_permanent_error, value::boolean);
+    s.set("autocancel", &mut main.autocancel, value::age);
+
+    let levels = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"].map(|level| (level, level));
+    main.mail.level = s.get("mailwarnlevel", value::one_of(&levels)).map(str::to_owned);
+    main.mail.server = s.get("mailserver", value::word);
+    main.mail.to = s.get("mailaddr", value::line);
+    main.mail.from = s.get("fromaddr", value::line);
+
+    main.group_interval = s.get("group_interval", value::duration(Duration::ZERO..=YEAR));
+    s.set("group_wait", &mut main.group_wait, value::duration(Duration::ZERO..=HOUR));
+    s.set("urgent_severity", &mut main.urgent_severity, value::integer(0..=i32::MAX));
+    s.set("max_segments", &mut main.max_segments, value::integer(1..=255));
+    s.set(
+        "overflow",
+        &mut main.overflow,
+        value::one_of(&[("ignore", Overflow::Ignore), ("next", Overflow::Next)]),
+    );
+    s.set(
+        "encoding",
+        &mut main.encoding,
+        value::one_of(&[
+            ("auto", EncodingChoice::Auto),
+            ("gsm7", EncodingChoice::Gsm7),
+            ("ucs2", EncodingChoice::Ucs2),
+        ]),
+    );
+    s.set(
+        "transliterate",
+        &mut main.transliterate,
+        value::one_of(&[
+            ("punctuation", Transliterate::Punctuation),
+            ("full", Transliterate::Full),
+            ("none", Transliterate::None),
+        ]),
+    );
+    s.set("prefix", &mut main.prefix, value::quoted);
+    s.set(
+        "on_unknown",
+        &mut main.on_unknown,
+        value::one_of(&[
+            ("resend", OnUnknown::Resend),
+            ("failover", OnUnknown::Failover),
+            ("hold", OnUnknown::Hold),
+        ]),
+    );
+    s.set("concurrency", &mut main.concurrency, value::integer(1..=4096));
+    s.set("submit_timeout", &mut main.submit_timeout, value::duration(100 * MS..=HOUR));
+    s.set("shutdown_timeout", &mut main.shutdown_timeout, value::duration(Duration::ZERO..=HOUR));
+    s.set("allow", &mut main.allow, value::list(value::prefix));
+    s.set("deny", &mut main.deny, value::list(value::prefix));
+
+    s.set(
+        "log_level",
+        &mut main.log_level,
+        value::one_of(&[
+            ("error", LogLevel::Error),
+            ("warn", LogLevel::Warn),
+            ("info", LogLevel::Info),
+            ("debug", LogLevel::Debug),
+            ("trace", LogLevel::Trace),
+        ]),
+    );
+    s.set(
+        "log_format",
+        &mut main.log_format,
+        value::one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+    );
+    main.log_file = s.path("log_file");
+    main.state_dir = s.path("state_dir");
+    s.close();
+    main
+}
+
+fn queue(mut s: Section<'_, '_>, db_conf: bool) -> QueueConfig {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Type {
+        NavDb,
+        Sqlite,
+        Later,
+    }
+    let types = [("NAVDBQueue", Type::NavDb), ("SqliteQueue", Type::Sqlite), ("PostgresQueue", Type::Later)];
+    let kind =
+        s.get("type", value::one_of(&types)).unwrap_or(if db_conf { Type::NavDb } else { Type::Sqlite });
+    if kind == Type::Later
+        && let Some(entry) = s.entry("type")
+    {
+        let hint = "it has NAVDBQueue and SqliteQueue".to_owned();
+        s.fault(entry, "this version has no PostgresQueue", hint);
+    }
+    let mut queue = QueueConfig {
+        kind: match kind {
+            Type::Sqlite => QueueKind::Sqlite { path: s.path("path") },
+            Type::NavDb | Type::Later => QueueKind::NavDb(PostgresTarget {
+                url: s.secret("url", value::line),
+                ..PostgresTarget::default()
+            }),
+        },
+        ..QueueConfig::default()
+    };
+    s.set("setup", &mut queue.setup, value::one_of(&[("auto", true), ("off", false)]));
+    s.set("poll_interval", &mut queue.poll_interval, value::duration(10 * MS..=HOUR));
+    s.close();
+    queue
+}
+
+fn groups(mut s: Section<'_, '_>) -> BTreeMap<String, Vec<Phone>> {
+    let mut groups = BTreeMap::new();
+    for entry in s.all() {
+        match s.parse(entry, value::list(value::phone)) {
+            Some(numbers) if numbers.is_empty() => {
+                s.fault_at(entry, format!("the group {:?} is empty", clipped(&entry.key)), None);
+            }
+            Some(mut numbers) => {
+                let mut seen = HashSet::new();
+                numbers.retain(|n| seen.insert(n.clone()));
+                groups.insert(entry.key.clone(), numbers);
+            }
+            None => {}
+        }
+    }
+    s.close();
+    groups
+}
+
+fn http(mut s: Section<'_, '_>) -> HttpConfig {
+    let http = HttpConfig {
+        listen: s.get("listen", value::word),
+        token: s.secret("token", value::word),
+        tls_cert: s.path("tls_cert"),
+        tls_key: s.path("tls_key"),
+    };
+    if let Some(entry) = s.entry("listen") {
+        s.warning_at(entry, "this version has no HTTP interface: [http] is not used", None);
+    }
+    s.close();
+    http
+}
+
+/// A section that a later version reads.
+fn verbatim(mut s: Section<'_, '_>) -> BTreeMap<String, String> {
+    let entries = s.all();
+    if let Some(first) = entries.first() {
+        let message = format!("this version does not receive alerts over HTTP: [{}] is not used", s.name);
+        s.warning_at(first, message, None);
+    }
+    s.close();
+    entries.into_iter().map(|e| (e.key.clone(), e.value.text.clone())).collect()
+}
+
+/// Sections that nobody opened: dispatchers that wait to be named are left alone, all others are unknown.
+fn unused_sections(reader: &mut Reader<'_>) {
+    let (ini, source) = (reader.ini, reader.source);
+    for section in &ini.sections {
+        let name = section.name.as_str();
+        if reader.is_open(name) || dispatchers::types().any(|t| t == name) {
+            continue;
+        }
+        if section.entries.iter().any(|e| e.key == "type") {
+            reader.faults.push(Severity::Warning, |s| {
+                let message =
+                    format!("[{}] is not used: no dispatcherN in [dispatcher] names it", clipped(name));
+                source.fault(s, section.span.clone(), section.span.end, message)
+            });
+            continue;
+        }
+        reader.faults.push(Severity::Flaw, |s| {
+            let near = value::nearest(name, SECTIONS.into_iter().chain(dispatchers::types()));
+            source
+                .fault(
+                    s,
+                    section.span.clone(),
+                    section.span.end,
+                    format!("there is no section [{}]", clipped(name)),
+                )
+                .hint(near.map(|n| format!("did you mean [{n}]?")))
+        });
+    }
+}
