@@ -2,17 +2,69 @@
 //!
 //! `smsd.conf` in the dialect of Python's `RawConfigParser`, NAV's `db.conf` and `nav.conf` beside it. Every
 //! fault is collected, with file and line, before anything is refused. Defaults stand here and nowhere else.
+//!
+//! [`load`] is the way in. It only reads: it makes no directory, opens no connection and looks up no user, so
+//! that `smsd check` can run anywhere.
 
 pub mod secret;
+pub mod env;
+pub mod fault;
+pub mod ini;
+mod smsd_conf;
+mod nav;
+mod section;
+mod value;
+mod source;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use env::Env;
+pub use fault::{Fault, Faults, Severity};
 pub use secret::Secret;
 
 use crate::alert::Phone;
+use crate::dispatch::{debug, http_get};
 use crate::queue::Age;
+use fault::Collector;
+use source::Source;
+
+/// Reads the configuration: `explicit` (`--config`), else what the environment names, else the first smsd.conf
+/// in NAV's directories and `/etc/smsd`; with none, [`Config::embedded`].
+///
+/// # Errors
+/// All that is wrong with it, warnings among them, if any of it stops the start.
+pub fn load(explicit: Option<&Path>, env: &Env) -> Result<Loaded, Faults> {
+    let mut faults = Collector::default();
+    let config = match explicit.map(Path::to_owned).or_else(|| env.find()) {
+        // Absolute, since a daemon that rereads it has changed its directory.
+        Some(path) => read(&std::path::absolute(&path).unwrap_or(path), env, &mut faults),
+        None => {
+            faults.push(Severity::Warning, |s| {
+                Fault::new(s, "no smsd.conf found: nothing leaves this machine").hint(
+                    "the DebugDispatcher takes every SMS; see --help for where smsd.conf is looked for"
+                        .to_owned(),
+                )
+            });
+            Some(Config::embedded())
+        }
+    };
+    let fatal = faults.is_fatal();
+    match (config, faults.finish()) {
+        (Some(config), warnings) if !fatal => Ok(Loaded { config, warnings }),
+        (_, faults) => Err(Faults(faults)),
+    }
+}
+
+/// A configuration that can be used.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What a person should know all the same; none of it is a [`Severity::Fault`].
+    pub warnings: Vec<Fault>,
+}
 
 /// All that the configuration says.
 #[derive(Clone, Debug)]
@@ -27,8 +79,67 @@ pub struct Config {
     pub nav: NavConf,
     /// `[groups]`: name → numbers.
     pub groups: BTreeMap<String, Vec<Phone>>,
+    /// `[http]`. This version does not use it.
+    pub http: HttpConfig,
+    /// `[alertmanager]`, as it stands. This version does not use it.
+    pub alertmanager: BTreeMap<String, String>,
+    /// `[grafana]`, as it stands. This version does not use it.
+    pub grafana: BTreeMap<String, String>,
     /// The files that were read, in order; the first is smsd.conf, if there is one.
     pub files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// What holds without any file: the embedded queue and the DebugDispatcher.
+    pub fn embedded() -> Config {
+        Config {
+            main: Main::default(),
+            queue: QueueConfig::default(),
+            dispatchers: vec![DispatcherConfig::new(
+                "DebugDispatcher",
+                DispatcherKind::Debug(debug::Settings::default()),
+            )],
+            nav: NavConf::default(),
+            groups: BTreeMap::new(),
+            http: HttpConfig::default(),
+            alertmanager: BTreeMap::new(),
+            grafana: BTreeMap::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// The user to become when started as root: `username`, else `NAV_USER`, else `navcron`.
+    pub fn username(&self) -> &str {
+        self.main.username.as_deref().or(self.nav.nav_user.as_deref()).unwrap_or("navcron")
+    }
+
+    /// Where the pid file goes: `PID_DIR` of nav.conf, else `$RUNTIME_DIRECTORY`, else `/run/smsd` for root, else
+    /// the state directory.
+    pub fn pid_file(&self, env: &Env) -> PathBuf {
+        let system = || env.root.then(|| env.system.join("run/smsd"));
+        let dir =
+            self.nav.pid_dir.clone().or_else(|| env.path("RUNTIME_DIRECTORY").map(first_dir)).or_else(system);
+        dir.unwrap_or_else(|| self.state_dir(env)).join("smsd.pid")
+    }
+
+    /// Where the log goes: `log_file`, else `LOG_DIR` of nav.conf. `None`: stderr.
+    pub fn log_file(&self) -> Option<PathBuf> {
+        self.main.log_file.clone().or_else(|| self.nav.log_dir.as_ref().map(|d| d.join("smsd.log")))
+    }
+
+    /// Where the embedded queue is: `state_dir`, else `$SMSD_STATE_DIR`, `$STATE_DIRECTORY`, `/var/lib/smsd` for
+    /// root and whoever may write there, else `~/.local/state/smsd`. It need not exist.
+    pub fn state_dir(&self, env: &Env) -> PathBuf {
+        let configured = self.main.state_dir.clone().or_else(|| env.path("SMSD_STATE_DIR"));
+        configured.or_else(|| env.path("STATE_DIRECTORY").map(first_dir)).unwrap_or_else(|| {
+            let system = env.system.join("var/lib/smsd");
+            let ours = env.root || nix::unistd::access(&system, nix::unistd::AccessFlags::W_OK).is_ok();
+            match &env.home {
+                Some(home) if !ours => home.join(".local/state/smsd"),
+                _ => system,
+            }
+        })
+    }
 }
 
 /// `[main]`. Durations are as documented in the reference; all defaults are in `Default`.
@@ -206,6 +317,19 @@ pub enum LogFormat {
     Json,
 }
 
+/// `[http]`.
+#[derive(Clone, Debug, Default)]
+pub struct HttpConfig {
+    /// `listen`: address and port, or the path of a Unix socket; `None` = off.
+    pub listen: Option<String>,
+    /// `token`.
+    pub token: Option<Secret<String>>,
+    /// `tls_cert`.
+    pub tls_cert: Option<PathBuf>,
+    /// `tls_key`.
+    pub tls_key: Option<PathBuf>,
+}
+
 /// What is mailed to the admin, and how.
 #[derive(Clone, Debug, Default)]
 pub struct MailConfig {
@@ -228,6 +352,16 @@ pub struct QueueConfig {
     pub setup: bool,
     /// Time between looks for new rows.
     pub poll_interval: Duration,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        QueueConfig {
+            kind: QueueKind::Sqlite { path: None },
+            setup: true,
+            poll_interval: Duration::from_millis(250),
+        }
+    }
 }
 
 /// Which queue, and where.
@@ -303,17 +437,34 @@ pub struct DispatcherConfig {
     pub max_segments: Option<u8>,
     /// Time between probes while it is up; `None`: none.
     pub probe_interval: Option<Duration>,
-    /// `class.CODE: CLASS`: code → class word of the status table (`RCPT`, `DTMP`, …, `OK`).
+    /// `class.CODE: CLASS`: code, in lower case like every key → what it means.
     pub classes: BTreeMap<String, crate::dispatch::status::Status>,
+}
+
+impl DispatcherConfig {
+    /// One with the common keys at their defaults.
+    pub fn new(name: impl Into<String>, kind: DispatcherKind) -> DispatcherConfig {
+        DispatcherConfig {
+            name: name.into(),
+            kind,
+            concurrency: None,
+            rate: None,
+            timeout: None,
+            grace: None,
+            max_segments: None,
+            probe_interval: None,
+            classes: BTreeMap::new(),
+        }
+    }
 }
 
 /// The types of dispatchers that this program has, with their keys.
 #[derive(Clone, Debug)]
 pub enum DispatcherKind {
     /// Sends nowhere; for tests and demonstrations.
-    Debug(crate::dispatch::debug::Settings),
+    Debug(debug::Settings),
     /// GET on a URL.
-    HttpGet(crate::dispatch::http_get::Settings),
+    HttpGet(http_get::Settings),
 }
 
 impl DispatcherKind {
@@ -324,4 +475,57 @@ impl DispatcherKind {
             DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
         }
     }
+}
+
+/// Reads smsd.conf and NAV's files beside it. `None` if it can not be read at all.
+fn read(path: &Path, env: &Env, faults: &mut Collector) -> Option<Config> {
+    let source = Source::open(path, faults)?;
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let db_conf = dir.join("db.conf");
+    let mut config = smsd_conf::read(&source, env, db_conf.exists(), faults);
+    config.files.push(path.to_owned());
+
+    if let QueueKind::NavDb(target) = &mut config.queue.kind
+        && target.url.is_none()
+    {
+        // Someone who says NAVDBQueue means NAV's database, wherever NAV's own programs find it.
+        let elsewhere = || env.nav_dirs().into_iter().map(|d| d.join("db.conf")).find(|f| f.exists());
+        match Some(db_conf).filter(|f| f.exists()).or_else(elsewhere) {
+            Some(file) => {
+                if let Some(source) = companion(&file, faults) {
+                    *target = nav::db_conf(&source, faults);
+                    config.files.push(file);
+                }
+            }
+            None => faults.push(Severity::Warning, |s| {
+                Fault::new(
+                    s,
+                    "NAVDBQueue has no db.conf and no url: the PG* variables say where NAV's database is",
+                )
+                .file(path)
+            }),
+        }
+    }
+    let nav_conf = dir.join("nav.conf");
+    if nav_conf.exists()
+        && let Some(source) = companion(&nav_conf, faults)
+    {
+        config.nav = nav::nav_conf(&source, faults);
+        config.files.push(nav_conf);
+    }
+    Some(config)
+}
+
+/// Opens one of NAV's flat files, and looks whether it shows its secrets.
+fn companion(path: &Path, faults: &mut Collector) -> Option<Source> {
+    let source = Source::open(path, faults)?;
+    if let Some(span) = nav::secret_line(&source) {
+        source.check_mode(span, faults);
+    }
+    Some(source)
+}
+
+/// systemd puts a colon between several directories.
+fn first_dir(dirs: PathBuf) -> PathBuf {
+    dirs.to_str().and_then(|d| d.split(':').next()).map(PathBuf::from).unwrap_or(dirs)
 }

@@ -1,0 +1,406 @@
+//! One section as its reader sees it: keys are taken by name, and what nobody took is unknown.
+//!
+//! So the names, types and bounds of the keys stand once, where they are read, and no second list of
+//! known keys can fall behind.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::env::Env;
+use super::fault::{Collector, Fault, Severity};
+use super::ini::{self, Entry, Ini};
+use super::secret::Secret;
+use super::source::Source;
+use super::value::{self, Parsed, Wrong};
+
+/// smsd.conf while it is being read.
+pub(super) struct Reader<'a> {
+    pub(super) source: &'a Source,
+    pub(super) ini: &'a Ini,
+    pub(super) env: &'a Env,
+    pub(super) faults: Collector,
+    /// The sections that were opened.
+    opened: BTreeSet<String>,
+    /// Key → the sections that know it.
+    known: BTreeMap<String, BTreeSet<String>>,
+    /// Keys of `[DEFAULT]` that a section knows.
+    inherited: HashSet<&'a str>,
+    /// Where the first secret stands in the file itself.
+    pub(super) inline_secret: Option<Range<usize>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(source: &'a Source, ini: &'a Ini, env: &'a Env, faults: Collector) -> Reader<'a> {
+        Reader {
+            source,
+            ini,
+            env,
+            faults,
+            opened: BTreeSet::new(),
+            known: BTreeMap::new(),
+            inherited: HashSet::new(),
+            inline_secret: None,
+        }
+    }
+
+    /// Opens a section. One that does not stand in the file has the keys of `[DEFAULT]`.
+    pub(super) fn section(&mut self, name: &str) -> Section<'_, 'a> {
+        let ini = self.ini;
+        self.opened.insert(name.to_owned());
+        let own = ini.sections.iter().find(|s| s.name == name);
+        let own: &[Entry] = own.map_or(&[], |s| &s.entries);
+        let keys: HashSet<&str> = own.iter().map(|e| e.key.as_str()).collect();
+        let inherited = ini.defaults.iter().filter(|e| !keys.contains(e.key.as_str())).collect();
+        Section {
+            name: name.to_owned(),
+            own: own.iter().collect(),
+            inherited,
+            asked: BTreeSet::new(),
+            reader: self,
+        }
+    }
+
+    /// True if the section has a reader.
+    pub(super) fn is_open(&self, name: &str) -> bool {
+        self.opened.contains(name)
+    }
+
+    /// What Python refuses, and the keys of `[DEFAULT]` that no section knows. Comes last, since what may be
+    /// shown of a broken line depends on which keys are known.
+    pub(super) fn finish(mut self) -> Collector {
+        for error in &self.ini.errors {
+            let known = &self.known;
+            self.faults
+                .push(Severity::Fault, |_| syntax_fault(self.source, error, |word| known.contains_key(word)));
+        }
+        for entry in &self.ini.defaults {
+            if !self.inherited.contains(entry.key.as_str()) {
+                let known = self.known.keys().map(String::as_str);
+                self.faults.push(Severity::Flaw, |severity| {
+                    let near = value::nearest(&entry.key, known).map(|n| format!("did you mean {n:?}?"));
+                    unknown_key(self.source, severity, "DEFAULT", entry, near)
+                });
+            }
+        }
+        self.faults
+    }
+}
+
+/// One section. [`Section::close`] reports the keys that nobody asked for.
+pub(super) struct Section<'r, 'a> {
+    pub(super) name: String,
+    own: Vec<&'a Entry>,
+    inherited: Vec<&'a Entry>,
+    asked: BTreeSet<String>,
+    pub(super) reader: &'r mut Reader<'a>,
+}
+
+impl<'a> Section<'_, 'a> {
+    /// Sets `target` if the key is there and its value is good.
+    pub(super) fn set<T>(&mut self, key: &str, target: &mut T, parse: impl Fn(&str) -> Parsed<T>) {
+        if let Some(value) = self.get(key, parse) {
+            *target = value;
+        }
+    }
+
+    /// The value of a key; `None` if it is not there, or not good, which is then a fault.
+    pub(super) fn get<T>(&mut self, key: &str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+        let entry = self.entry(key)?;
+        self.parse(entry, parse)
+    }
+
+    /// The same for an entry at hand.
+    pub(super) fn parse<T>(&mut self, entry: &'a Entry, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+        parse(entry.value.text.trim())
+            .map_err(|wrong| self.wrong_value(entry, wrong, |text| parse(text.trim()).is_ok()))
+            .ok()
+    }
+
+    /// A path; a relative one starts at the directory of the file.
+    pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
+        self.get(key, value::path).map(|p| self.directory().join(p))
+    }
+
+    /// A secret: `key`, or a file's content by `key_file`, or a variable's by `key_env`. What is wrong with it
+    /// is said without showing it: `parse` must not quote the value in what it expects.
+    pub(super) fn secret<T>(&mut self, key: &str, parse: impl Fn(&str) -> Parsed<T>) -> Option<Secret<T>> {
+        let forms = [self.entry(key), self.entry(&format!("{key}_file")), self.entry(&format!("{key}_env"))];
+        if let [Some(inline), ..] = forms {
+            self.reader.inline_secret.get_or_insert(inline.span.clone());
+        }
+        let mut given = forms.iter().flatten();
+        let entry = *given.next()?;
+        if let Some(second) = given.next() {
+            let message = format!("{} is set twice: by {} and by {}", key, entry.key, second.key);
+            self.fault_at(second, message, None);
+            return None;
+        }
+        let text = match forms {
+            [Some(_), ..] => Ok(entry.value.text.trim().to_owned()),
+            [_, Some(_), _] => self.path(&entry.key).ok_or(None).and_then(|p| secret_file(&p).map_err(Some)),
+            _ => self.variable(entry.value.text.trim()).map_err(Some),
+        };
+        let text = match text {
+            Ok(text) => text,
+            Err(why) => {
+                if let Some(why) = why {
+                    self.fault_at(entry, format!("{}: {why}", entry.key), None);
+                }
+                return None;
+            }
+        };
+        match parse(&text) {
+            Ok(value) => Some(Secret::new(value)),
+            Err(wrong) => {
+                let message = format!(
+                    "{}: expected {} (the value is not shown, since it is secret)",
+                    entry.key, wrong.expected
+                );
+                self.fault_at(entry, message, wrong.hint);
+                None
+            }
+        }
+    }
+
+    /// The keys that are `prefix` and something that `accept` makes sense of.
+    pub(super) fn prefixed<T>(
+        &mut self,
+        prefix: &str,
+        accept: impl Fn(&'a str) -> Option<T>,
+    ) -> Vec<(T, &'a Entry)> {
+        let all = self.own.iter().chain(&self.inherited);
+        let found: Vec<(T, &Entry)> =
+            all.filter_map(|e| Some((accept(e.key.strip_prefix(prefix)?)?, *e))).collect();
+        for (_, entry) in &found {
+            self.ask(&entry.key);
+        }
+        found
+    }
+
+    /// The section's own keys, whatever their names, and not those of `[DEFAULT]`.
+    pub(super) fn all(&mut self) -> Vec<&'a Entry> {
+        let own = self.own.clone();
+        for entry in &own {
+            self.ask(&entry.key);
+        }
+        own
+    }
+
+    /// An entry as it stands.
+    pub(super) fn entry(&mut self, key: &str) -> Option<&'a Entry> {
+        self.ask(key);
+        self.own.iter().chain(&self.inherited).find(|e| e.key == key).copied()
+    }
+
+    /// A fault of a value that was read: key and value are shown.
+    pub(super) fn fault(
+        &mut self,
+        entry: &Entry,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        self.fault_in(entry.value.span(), usize::MAX, message, hint);
+    }
+
+    /// A fault of a key: its value is not shown.
+    pub(super) fn fault_at(
+        &mut self,
+        entry: &Entry,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        self.fault_in(entry.span.clone(), entry.span.end, message, hint);
+    }
+
+    /// A fault of the section as a whole.
+    pub(super) fn fault_section(&mut self, message: impl Into<String>, hint: impl Into<Option<String>>) {
+        match self.reader.ini.sections.iter().find(|s| s.name == self.name) {
+            Some(section) => self.fault_in(section.span.clone(), section.span.end, message, hint),
+            None => {
+                let path = &self.reader.source.path;
+                self.reader.faults.push(Severity::Fault, |s| Fault::new(s, message).file(path).hint(hint));
+            }
+        }
+    }
+
+    /// A warning about a key: its value is not shown.
+    pub(super) fn warning_at(
+        &mut self,
+        entry: &Entry,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        let source = self.reader.source;
+        let span = entry.span.clone();
+        self.reader
+            .faults
+            .push(Severity::Warning, |s| source.fault(s, span.clone(), span.end, message).hint(hint));
+    }
+
+    /// Reports what nobody asked for.
+    pub(super) fn close(self) {
+        let Section { name, own, asked, reader, .. } = self;
+        for entry in own.iter().filter(|e| !asked.contains(&e.key)) {
+            let known = &reader.known;
+            reader.faults.push(Severity::Flaw, |severity| {
+                let near = value::nearest(&entry.key, asked.iter().map(String::as_str));
+                let near = near.map(|n| format!("did you mean {n:?}?"));
+                let elsewhere =
+                    || known.get(&entry.key)?.first().map(|s| format!("[{s}] has a key of that name"));
+                unknown_key(reader.source, severity, &name, entry, near.or_else(elsewhere))
+            });
+        }
+    }
+
+    fn ask(&mut self, key: &str) {
+        if !self.asked.insert(key.to_owned()) {
+            return;
+        }
+        self.reader.known.entry(key.to_owned()).or_default().insert(self.name.clone());
+        if let Some(entry) = self.inherited.iter().find(|e| e.key == key) {
+            self.reader.inherited.insert(&entry.key);
+        }
+    }
+
+    fn wrong_value(&mut self, entry: &Entry, wrong: Wrong, good: impl Fn(&str) -> bool) {
+        let text = entry.value.text.as_str();
+        let lead = text.len() - text.trim_start().len();
+        let part = wrong.part.map_or(lead..text.len(), |p| lead + p.start..lead + p.end);
+        let mut found = text.get(part.clone()).unwrap_or(text).to_owned();
+        crate::telemetry::clip(&mut found, 60);
+        let found = if found.is_empty() { "nothing".to_owned() } else { format!("\"{found}\"") };
+
+        let cut = |marks: [&str; 2]| {
+            let at = marks.iter().filter_map(|m| text.find(m)).min()?;
+            text.get(..at).filter(|rest| good(rest))
+        };
+        let hint = if cut([" #", " ;"]).is_some() {
+            Some("a comment must stand on a line of its own".to_owned())
+        } else if text.lines().next().is_some_and(&good) {
+            let next = entry.value.locate(text.find('\n').map_or(0, |i| i + 1)..text.len());
+            let line = self.reader.source.line(next.start);
+            Some(format!("line {line} is indented, and so continues this value"))
+        } else {
+            wrong.hint
+        };
+        let span = if part.is_empty() { entry.span.clone() } else { entry.value.locate(part) };
+        self.fault_in(
+            span,
+            usize::MAX,
+            format!("{}: found {found}, expected {}", entry.key, wrong.expected),
+            hint,
+        );
+    }
+
+    fn fault_in(
+        &mut self,
+        span: Range<usize>,
+        shown: usize,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        let source = self.reader.source;
+        self.reader.faults.push(Severity::Fault, |s| source.fault(s, span, shown, message).hint(hint));
+    }
+
+    fn variable(&self, name: &str) -> Result<String, String> {
+        // What is no name may be the secret itself, put behind the wrong key.
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err("expected the name of an environment variable".to_owned());
+        }
+        self.reader.env.var(name).ok_or_else(|| format!("the variable {name:?} is not set"))
+    }
+
+    fn directory(&self) -> &'a Path {
+        self.reader.source.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// The content of a secret's file without its last line end.
+fn secret_file(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|f| f.take(SECRET_MAX + 1).read_to_string(&mut text));
+    match read {
+        Ok(n) if n as u64 > SECRET_MAX => Err(format!("{path:?} holds more than {SECRET_MAX} bytes")),
+        Ok(_) => Ok(text
+            .strip_suffix('\n')
+            .map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t))
+            .to_owned()),
+        Err(e) => Err(format!("can not read {path:?}: {e}")),
+    }
+}
+
+fn syntax_fault(source: &Source, error: &ini::Error, is_key: impl Fn(&str) -> bool) -> Fault {
+    use ini::ErrorKind::*;
+    let span = error.span.clone();
+    let text = source.text.get(span.clone()).unwrap_or_default();
+    let first = |r: &Range<usize>| format!("the first stands in line {}", source.line(r.start));
+    // The line may be anything, a torn piece of a password too: only a word that we know is shown.
+    let word = text.split(ini::is_space).next().unwrap_or_default();
+    let is_known = is_key(&word.to_lowercase());
+    let shown = if is_known { span.start + word.len() } else { span.start };
+    let (shown, message, hint) = match &error.kind {
+        NotUtf8 => (span.start, "found bytes that are not UTF-8".to_owned(), None),
+        ByteOrderMark => (
+            0,
+            "the file begins with a byte order mark, which NAV's programs refuse".to_owned(),
+            Some("save the file as UTF-8 without it".to_owned()),
+        ),
+        NoSection => (
+            shown,
+            "found text before the first section".to_owned(),
+            Some("the first line that is no comment must be a section such as [main]".to_owned()),
+        ),
+        NoDelimiter => (
+            shown,
+            "found neither \":\" nor \"=\", expected key: value".to_owned(),
+            Some(if is_known {
+                format!("put a colon after {word:?}")
+            } else {
+                "a line that continues a value must be indented".to_owned()
+            }),
+        ),
+        NoKey => (span.start, "found no key before \":\" or \"=\"".to_owned(), None),
+        DuplicateSection(r) => {
+            (span.end, format!("the section {} stands twice", clipped(text)), Some(first(r)))
+        }
+        DuplicateKey(r) if is_name(text) => {
+            (span.end, format!("the key \"{}\" stands twice", clipped(text)), Some(first(r)))
+        }
+        DuplicateKey(r) => (span.start, "a key stands twice".to_owned(), Some(first(r))),
+    };
+    source.fault(Severity::Fault, span, shown, message).hint(hint)
+}
+
+fn unknown_key(
+    source: &Source,
+    severity: Severity,
+    section: &str,
+    entry: &Entry,
+    hint: Option<String>,
+) -> Fault {
+    let section = clipped(section);
+    if !is_name(&entry.key) {
+        return source
+            .fault(severity, entry.span.clone(), entry.span.start, format!("[{section}] has no such key"))
+            .hint("a line that continues a value must be indented".to_owned());
+    }
+    let message = format!("[{section}] has no key \"{}\"", clipped(&entry.key));
+    source.fault(severity, entry.span.clone(), entry.span.end, message).hint(hint)
+}
+
+/// Could this have been meant as a key? If not, it is a torn piece of a value, perhaps of a secret.
+fn is_name(key: &str) -> bool {
+    key.len() <= 60 && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '))
+}
+
+/// A name from the file for a message.
+fn clipped(name: &str) -> String {
+    let mut name = name.to_owned();
+    crate::telemetry::clip(&mut name, 60);
+    name
+}
+
+const SECRET_MAX: u64 = 64 * 1024;
