@@ -10,3 +10,4 @@ pub mod dispatch;
 pub mod config;
 pub mod telemetry;
 pub mod os;
+pub mod demo;
