@@ -11,3 +11,4 @@ pub mod config;
 pub mod telemetry;
 pub mod os;
 pub mod demo;
+pub mod cli;
