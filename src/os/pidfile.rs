@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::unistd::Pid;
@@ -17,6 +18,13 @@ use nix::unistd::Pid;
 pub struct PidFile {
     path: PathBuf,
     file: File,
+}
+
+/// Who holds a pid file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// What the file says.
+    pub pid: Option<u32>,
 }
 
 /// Why a pid file could not be had.
@@ -56,10 +64,16 @@ impl PidFile {
     /// it and lives.
     pub fn lock(path: &Path) -> Result<PidFile, PidFileError> {
         let io = |source| PidFileError::Io { path: path.to_owned(), source };
+        let mut tries = 1..=TRIES;
         loop {
             let mut file = open_plain(path)?;
             match file.try_lock() {
                 Ok(()) => {}
+                // It may be someone who only asks for the holder.
+                Err(TryLockError::WouldBlock) if tries.next().is_some() => {
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
                 Err(TryLockError::WouldBlock) => {
                     return Err(PidFileError::Held { path: path.to_owned(), pid: read_pid(&mut file) });
                 }
@@ -76,6 +90,16 @@ impl PidFile {
             pidfile.write_pid()?;
             return Ok(pidfile);
         }
+    }
+
+    /// Who holds the file, if anyone does. Does not disturb whoever locks it meanwhile.
+    pub fn holder(path: &Path) -> Option<Holder> {
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let mut file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
+        let locked = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        let pid = read_pid(&mut file);
+        let held = locked || pid.as_deref().is_some_and(is_navs_smsd);
+        held.then(|| Holder { pid: pid.and_then(|p| p.parse().ok()) })
     }
 
     /// Writes the pid of this process: again after it has gone to the background.
@@ -127,6 +151,10 @@ impl Drop for PidFile {
         }
     }
 }
+
+/// How often the lock is tried, and the time between: far longer than [`PidFile::holder`] looks.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens without following a link and without waiting for a pipe's other end.
 fn open_plain(path: &Path) -> Result<File, PidFileError> {
@@ -204,8 +232,10 @@ mod tests {
             PidFileError::Held { pid, .. } => assert_eq!(pid.as_deref(), Some(me.trim())),
             other => panic!("{other}"),
         }
+        assert_eq!(PidFile::holder(&path), Some(Holder { pid: Some(std::process::id()) }));
         drop(held);
         assert!(!path.exists());
+        assert_eq!(PidFile::holder(&path), None);
         drop(PidFile::lock(&path).unwrap());
     }
 

@@ -63,7 +63,7 @@ impl User {
     /// Any [`UserError`]; the process must then end, since it may be half way.
     pub fn become_it(&self) -> Result<(), UserError> {
         let fail = |step| move |e| system(&self.name, step, e);
-        if self.uid == 0 || self.gid == 0 {
+        if self.uid == 0 {
             return Err(UserError::Root(self.name.clone()));
         }
         let login = CString::new(self.name.as_str()).map_err(|_| UserError::Unknown(self.name.clone()))?;
@@ -71,7 +71,9 @@ impl User {
         unistd::initgroups(&login, gid).map_err(fail("taking its groups"))?;
         unistd::setgid(gid).map_err(fail("taking its group"))?;
         unistd::setuid(uid).map_err(fail("taking its number"))?;
-        if unistd::setuid(Uid::from_raw(0)).is_ok() || unistd::setgid(Gid::from_raw(0)).is_ok() {
+        if unistd::setuid(Uid::from_raw(0)).is_ok()
+            || self.gid != 0 && unistd::setgid(Gid::from_raw(0)).is_ok()
+        {
             return Err(UserError::Regained(self.name.clone()));
         }
         no_new_privileges().map_err(fail("forswearing new privileges"))
