@@ -376,6 +376,16 @@ pub enum QueueKind {
     },
 }
 
+impl QueueKind {
+    /// The word for `type:`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            QueueKind::NavDb(_) => "NAVDBQueue",
+            QueueKind::Sqlite { .. } => "SqliteQueue",
+        }
+    }
+}
+
 /// Where a PostgreSQL database is. What is `None` comes from the `PG*` environment, `.pgpass` and libpq's defaults.
 #[derive(Clone, Debug, Default)]
 pub struct PostgresTarget {

@@ -7,8 +7,14 @@ pub mod queue;
 pub mod compose;
 pub mod sms;
 pub mod dispatch;
+pub mod failover;
+pub mod engine;
+pub mod daemon;
 pub mod config;
 pub mod telemetry;
 pub mod os;
 pub mod demo;
 pub mod cli;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -9,6 +9,7 @@
 //! Every verb may be repeated after an error without harm: a reply that was lost is not a rollback, and
 //! the attempt id, made before `begin`, is how a repeated call finds what it has already done.
 
+mod ledger;
 pub mod memory;
 pub mod navdb;
 pub mod sqlite;
@@ -59,6 +60,9 @@ pub trait Queue: Send + Sync {
 
     // -- the way of an alert -----------------------------------------------------------------
 
+    /// The highest key in the queue now, 0 if there is none: what is above it later is new.
+    async fn newest(&self) -> Result<AlertId, QueueError>;
+
     /// Alerts that wait and stand in no unresolved attempt, at most `limit`, in the order of [`Place`].
     async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError>;
 
@@ -73,8 +77,8 @@ pub trait Queue: Send + Sync {
     /// Closes attempts and sets their alerts; see the contract, 2 and 3.
     async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError>;
 
-    /// Brings open attempts of dead instances into doubt, then returns every attempt in doubt that `owner` is to
-    /// resolve: its own, and those of instances that are gone.
+    /// Brings open attempts of dead instances into doubt, makes every attempt in doubt whose instance is gone `owner`'s,
+    /// and returns those that are `owner`'s now: it is to resolve them.
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError>;
 
     /// Ignores, with reason `expired`, what waits longer than `age` (a PostgreSQL interval) and stands in no

@@ -165,9 +165,9 @@ mod tests {
             // 33 pairs are 66 units; the 67th stays empty.
             ("😀".repeat(66), Encoding::Ucs2, 132, 2),
             ("😀".repeat(67), Encoding::Ucs2, 134, 3),
-            // A family of 8 units: 8 of them to a part.
-            ("👨‍👩‍👧".repeat(16), Encoding::Ucs2, 128, 2),
-            ("👨‍👩‍👧".repeat(17), Encoding::Ucs2, 136, 3),
+            // A family of 8 units: 8 of them to a part, though 25 are fewer units than three parts have.
+            ("👨‍👩‍👧".repeat(24), Encoding::Ucs2, 192, 3),
+            ("👨‍👩‍👧".repeat(25), Encoding::Ucs2, 200, 4),
         ] {
             assert_eq!(measure(&text), Measure { encoding, segments, units }, "{text}");
         }

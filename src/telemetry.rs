@@ -1,4 +1,294 @@
 //! What happened, told once: the events of the program and where they go.
+//!
+//! The engine says what happened as an [`Event`]; here it becomes a log line. One line per SMS and per change of
+//! state, never one per retry, never the text of an alert, and foreign words only escaped and cut.
+
+pub mod log;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::alert::{AlertId, Phone, Reason};
+use crate::dispatch::SubmitError;
+use crate::failover::Cause;
+
+/// Something that people may want to know.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An SMS was taken by a gateway.
+    Accepted {
+        /// The attempt.
+        attempt: Uuid,
+        /// To whom.
+        recipient: Phone,
+        /// By which dispatcher.
+        dispatcher: Arc<str>,
+        /// How many alerts it carries.
+        alerts: usize,
+        /// How many it only counts.
+        squeezed: usize,
+        /// Which attempt at it this was.
+        number: u32,
+        /// An earlier attempt may have been taken.
+        possible_duplicate: bool,
+        /// The gateway's references.
+        references: Vec<String>,
+        /// How long the submit took.
+        took: Duration,
+    },
+    /// An SMS was not taken.
+    Refused {
+        /// The attempt.
+        attempt: Uuid,
+        /// To whom.
+        recipient: Phone,
+        /// By which dispatcher.
+        dispatcher: Arc<str>,
+        /// Which attempt at it this was.
+        number: u32,
+        /// The answer.
+        error: SubmitError,
+        /// How long the submit took.
+        took: Duration,
+    },
+    /// Nobody knows whether an SMS was taken.
+    Doubtful {
+        /// The attempt.
+        attempt: Uuid,
+        /// To whom.
+        recipient: Phone,
+        /// By which dispatcher.
+        dispatcher: Arc<str>,
+        /// It waits for a person.
+        held: bool,
+        /// What happened.
+        error: SubmitError,
+        /// How long the submit took.
+        took: Duration,
+    },
+    /// An attempt in doubt is repeated: a possible duplicate.
+    Resent {
+        /// The new attempt.
+        attempt: Uuid,
+        /// The one in doubt.
+        resend_of: Uuid,
+        /// To whom.
+        recipient: Phone,
+    },
+    /// An attempt in doubt waits for a person.
+    Held {
+        /// The attempt.
+        attempt: Uuid,
+        /// To whom.
+        recipient: Phone,
+    },
+    /// Another instance has taken an attempt of ours over.
+    Superseded {
+        /// The attempt.
+        attempt: Uuid,
+        /// To whom.
+        recipient: Phone,
+    },
+    /// Alerts were given up.
+    Ignored {
+        /// Whose.
+        recipient: Phone,
+        /// Which.
+        alerts: Vec<AlertId>,
+        /// Why.
+        reason: Reason,
+        /// Why, in words.
+        detail: String,
+    },
+    /// An alert's number is none.
+    BadNumber {
+        /// Which alert.
+        alert: AlertId,
+        /// The number as queued.
+        number: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// An alert's number may not be texted (`allow`, `deny`); it waits.
+    Barred {
+        /// Which alert.
+        alert: AlertId,
+        /// Whose.
+        recipient: Phone,
+    },
+    /// Alerts grew older than `autocancel`.
+    Expired {
+        /// Which.
+        alerts: Vec<AlertId>,
+    },
+    /// Alerts were gone, or changed by others, when their outcome was written.
+    Vanished {
+        /// Which.
+        alerts: Vec<AlertId>,
+    },
+    /// A dispatcher is out of rotation.
+    DispatcherDown {
+        /// Which.
+        dispatcher: Arc<str>,
+        /// Why.
+        cause: Cause,
+        /// Why, in words.
+        reason: String,
+        /// Alerts that were given up wrongly and wait again.
+        wronged: usize,
+    },
+    /// A dispatcher works again.
+    DispatcherUp {
+        /// Which.
+        dispatcher: Arc<str>,
+    },
+    /// No dispatcher works: alerts wait.
+    AllDown {
+        /// How many, as far as is known.
+        waiting: usize,
+    },
+    /// A dispatcher works, or may.
+    WayOut,
+    /// The queue does not answer.
+    QueueLost {
+        /// Why.
+        reason: String,
+    },
+    /// The queue answers again.
+    QueueBack {
+        /// How long it was away.
+        after: Duration,
+    },
+    /// Our lease ran out; a new instance was made.
+    LeaseLost,
+    /// The configuration was read again.
+    Reloaded,
+    /// The new configuration is faulty; the old one stays.
+    ReloadRefused {
+        /// The faults.
+        faults: String,
+    },
+    /// A stop was asked for.
+    Stopping {
+        /// SMS on their way that are waited for.
+        in_flight: usize,
+    },
+    /// The stop is over.
+    Stopped {
+        /// SMS that were still on their way: they come into doubt.
+        in_flight: usize,
+    },
+}
+
+impl Event {
+    /// Writes the event to the log.
+    pub fn log(&self) {
+        match self {
+            Event::Accepted {
+                attempt,
+                recipient,
+                dispatcher,
+                alerts,
+                squeezed,
+                number,
+                possible_duplicate,
+                references,
+                took,
+            } => {
+                tracing::info!(%attempt, to = %recipient, %dispatcher, alerts, squeezed, number, possible_duplicate,
+                    reference = references.join(","), ms = millis(*took), "SMS accepted");
+            }
+            Event::Refused { attempt, recipient, dispatcher, number, error, took } => {
+                tracing::warn!(%attempt, to = %recipient, %dispatcher, number, class = %error.class,
+                    code = error.code.as_deref().unwrap_or("-"), ms = millis(*took), "SMS not taken: {error}");
+            }
+            Event::Doubtful { attempt, recipient, dispatcher, held, error, took } => {
+                let next = if *held {
+                    "it waits for a person: smsd queue list --state held"
+                } else {
+                    "it is resent after the grace"
+                };
+                tracing::warn!(%attempt, to = %recipient, %dispatcher, ms = millis(*took),
+                    "nobody knows whether the SMS was taken ({error}); {next}");
+            }
+            Event::Resent { attempt, resend_of, recipient } => {
+                tracing::warn!(%attempt, %resend_of, to = %recipient, "resending an attempt in doubt: a possible duplicate");
+            }
+            Event::Held { attempt, recipient } => {
+                tracing::error!(%attempt, to = %recipient, "an attempt in doubt waits for a person: smsd queue list --state held");
+            }
+            Event::Superseded { attempt, recipient } => {
+                tracing::warn!(%attempt, to = %recipient, "another instance has taken this attempt over");
+            }
+            Event::Ignored { recipient, alerts, reason, detail } => {
+                tracing::error!(to = %recipient, alerts = list(alerts), "alerts ignored: {reason}: {detail}");
+            }
+            Event::BadNumber { alert, number, detail } => {
+                let mut number = number.clone();
+                clip(&mut number, 64);
+                tracing::error!(%alert, number, "alert ignored: {detail}");
+            }
+            Event::Barred { alert, recipient } => {
+                tracing::warn!(%alert, to = %recipient, "allow/deny forbid this number; the alert waits");
+            }
+            Event::Expired { alerts } => {
+                tracing::warn!(alerts = list(alerts), "alerts ignored: older than autocancel");
+            }
+            Event::Vanished { alerts } => {
+                tracing::warn!(
+                    alerts = list(alerts),
+                    "alerts were removed or changed by others while their SMS was on its way"
+                );
+            }
+            Event::DispatcherDown { dispatcher, cause, reason, wronged } => {
+                let until = match cause {
+                    Cause::Trouble => "it is probed, first after 1 s",
+                    Cause::Refusals => {
+                        "it refused five different numbers in a row; it is probed, first after 1 s"
+                    }
+                    Cause::Misconfigured => "it needs a person; it is probed every 10 minutes",
+                };
+                tracing::error!(%dispatcher, wronged, "dispatcher out of rotation: {reason}; {until}");
+            }
+            Event::DispatcherUp { dispatcher } => tracing::info!(%dispatcher, "dispatcher works again"),
+            Event::AllDown { waiting } => {
+                tracing::error!(waiting, "no dispatcher works; alerts wait, nothing is counted against them");
+            }
+            Event::WayOut => tracing::info!("a dispatcher answers again"),
+            Event::QueueLost { reason } => {
+                tracing::error!("the queue does not answer: {reason}; trying again")
+            }
+            Event::QueueBack { after } => {
+                tracing::info!(seconds = after.as_secs_f64(), "the queue answers again");
+            }
+            Event::LeaseLost => tracing::warn!("the lease ran out; joining anew"),
+            Event::Reloaded => tracing::info!("configuration reread"),
+            Event::ReloadRefused { faults } => {
+                tracing::error!("the new configuration is faulty and the old one stays:\n{faults}");
+            }
+            Event::Stopping { in_flight } => tracing::info!(in_flight, "stopping: no new work"),
+            Event::Stopped { in_flight: 0 } => tracing::info!("stopped"),
+            Event::Stopped { in_flight } => {
+                tracing::warn!(in_flight, "stopped with SMS on their way: they are in doubt");
+            }
+        }
+    }
+}
+
+fn millis(d: Duration) -> f64 {
+    (d.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+fn list(ids: &[AlertId]) -> String {
+    const MOST: usize = 20;
+    let mut s = ids.iter().take(MOST).map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+    if ids.len() > MOST {
+        s.push_str(&format!(",… ({} in all)", ids.len()));
+    }
+    s
+}
 
 /// Cuts a foreign string to at most `max` bytes at a character, and makes its control characters visible:
 /// C0 and C1, DEL, and the bidirectional overrides that reorder a log line.

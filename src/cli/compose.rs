@@ -1,7 +1,7 @@
 //! `smsd compose`: what one SMS would say, for each line of alerts. Needs no configuration.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -34,7 +34,8 @@ impl Summary {
 /// The alerts are taken in the order in which they stand; `severity` and any other key is not looked at. Blank
 /// lines are skipped. A line that can not be read is named on stderr with its number, `{"error":…,"line":N}`
 /// stands in its place in the output, so that the n-th answer belongs to the n-th line that is not blank, and
-/// the rest is done all the same. No alerts make no SMS: an empty text in 0 segments.
+/// the rest is done all the same. Answers are held back only while more lines are at hand, so that a program
+/// may write a line and wait for the answer. No alerts make no SMS: an empty text in 0 segments.
 ///
 /// # Errors
 /// Reading or writing failed.
@@ -42,9 +43,11 @@ pub fn run(mut input: impl BufRead, output: impl Write, shape: &Shape) -> anyhow
     let mut output = io::BufWriter::with_capacity(64 << 10, output);
     let mut summary = Summary::default();
     let mut line = Vec::new();
+    let mut flush;
     for number in 1_u64.. {
-        if !read_line(&mut input, &mut line).with_context(|| format!("cannot read line {number}"))? {
-            break;
+        match read_line(&mut input, &mut line).with_context(|| format!("cannot read line {number}"))? {
+            Read::End => break,
+            Read::Line { more } => flush = !more,
         }
         if line.trim_ascii().is_empty() {
             continue;
@@ -63,6 +66,9 @@ pub fn run(mut input: impl BufRead, output: impl Write, shape: &Shape) -> anyhow
             }
         }
         output.write_all(b"\n").context("cannot write")?;
+        if flush {
+            output.flush().context("cannot write")?;
+        }
     }
     output.flush().context("cannot write")?;
     Ok(summary)
@@ -99,14 +105,35 @@ fn parse(line: &[u8]) -> Result<Request<'_>, String> {
     })
 }
 
-/// Reads up to the end of the line, of which at most one byte more than [`LINE_MAX`] is kept. False at the end.
-fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+/// What [`read_line`] met.
+enum Read {
+    /// A line; is there `more` at hand that can be read without waiting?
+    Line { more: bool },
+    /// The end of the input.
+    End,
+}
+
+/// Reads up to the end of the line, of which at most one byte more than [`LINE_MAX`] is kept.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Read> {
     line.clear();
-    let read = input.by_ref().take(LINE_MAX as u64 + 1).read_until(b'\n', line)?;
-    if line.len() > LINE_MAX && line.last() != Some(&b'\n') {
-        input.skip_until(b'\n')?;
+    loop {
+        let at_hand = match input.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            at_hand => at_hand?,
+        };
+        if at_hand.is_empty() {
+            return Ok(if line.is_empty() { Read::End } else { Read::Line { more: false } });
+        }
+        let newline = at_hand.iter().position(|b| *b == b'\n');
+        let used = newline.map_or(at_hand.len(), |at| at + 1);
+        let kept = newline.unwrap_or(used).min(LINE_MAX + 1 - line.len());
+        line.extend(at_hand.iter().take(kept));
+        let more = used < at_hand.len();
+        input.consume(used);
+        if newline.is_some() {
+            return Ok(Read::Line { more });
+        }
     }
-    Ok(read > 0)
 }
 
 #[cfg(test)]
@@ -158,5 +185,47 @@ mod tests {
             assert!(answer["error"].as_str().unwrap().contains(what), "{answer}");
         }
         assert_eq!(answers[5]["sms"], "a");
+    }
+
+    /// A program that asks one thing, and asks the next when it has the answer.
+    struct Asker<'a> {
+        questions: Vec<&'static [u8]>,
+        answers: &'a std::sync::Mutex<Vec<u8>>,
+        had: Vec<usize>,
+    }
+
+    impl io::Read for Asker<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let had = self.answers.lock().unwrap().iter().filter(|b| **b == b'\n').count();
+            self.had.push(had);
+            let Some(question) = self.questions.pop() else { return Ok(0) };
+            buf[..question.len()].copy_from_slice(question);
+            Ok(question.len())
+        }
+    }
+
+    struct Answers<'a>(&'a std::sync::Mutex<Vec<u8>>);
+
+    impl Write for Answers<'_> {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(buf)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_waits_for_the_answer_gets_it() {
+        let answers = std::sync::Mutex::new(Vec::new());
+        let question = b"{\"messages\":[]}\n";
+        let mut asker = Asker {
+            questions: vec![question, b":[]}\n", b"{\"messages\"", question],
+            answers: &answers,
+            had: vec![],
+        };
+        run(io::BufReader::new(&mut asker), Answers(&answers), &Shape::default()).unwrap();
+        assert_eq!(asker.had, [0, 1, 1, 2, 3]);
     }
 }

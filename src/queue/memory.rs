@@ -1,1 +1,271 @@
-//! x
+//! A queue in memory, for tests and simulation.
+//!
+//! It keeps the whole contract but durability: it lives as long as the object. Everything happens under one
+//! mutex that is never held across an await, and time comes from one injected clock, by default tokio's, so
+//! that paused time is this queue's time too. It is also the model that the databases are tested against.
+//!
+//! What a foreign program may do to the rows of a database is there as plain methods ([`MemoryQueue::insert`],
+//! [`MemoryQueue::overwrite`], [`MemoryQueue::delete`], [`MemoryQueue::orphan`]). Faults are not: who wants
+//! them wraps the queue.
+
+mod reports;
+mod tables;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::alert::{Alert, AlertId, Reason, Severity, Verdict};
+use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
+use crate::queue::{
+    Age, AlertRow, AttemptState, Audit, Cancelled, Closing, Doubt, Filter, Instance, Look, NewAlert,
+    NewAttempt, Place, Queue, QueueError, Settled, Settlement, Stats, Story, Which,
+};
+use tables::{Lease, Tables};
+
+/// Where an alert stands in its row. [`crate::queue::AlertState`] is this and what its attempts say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It waits.
+    Waiting,
+    /// It was sent.
+    Sent,
+    /// It was ignored.
+    Ignored,
+}
+
+/// The time by this queue's clock.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// See the module.
+pub struct MemoryQueue {
+    tables: Mutex<Tables>,
+    clock: Clock,
+    news: Notify,
+}
+
+impl Default for MemoryQueue {
+    fn default() -> Self {
+        let (start, wall) = (Instant::now(), Timestamp::now());
+        MemoryQueue::with_clock(Arc::new(move || plus(wall, start.elapsed())))
+    }
+}
+
+impl MemoryQueue {
+    /// An empty queue by tokio's clock, which tests may pause.
+    pub fn new() -> MemoryQueue {
+        MemoryQueue::default()
+    }
+
+    /// An empty queue by a clock of the caller's.
+    pub fn with_clock(clock: Clock) -> MemoryQueue {
+        MemoryQueue { tables: Mutex::default(), clock, news: Notify::new() }
+    }
+
+    /// Inserts a waiting alert as a foreign program would: any phone, any time, and nobody is notified.
+    pub fn insert(&self, phone: &str, text: &str, severity: Severity, queued_at: Timestamp) -> AlertId {
+        self.lock().insert(phone, text, severity, queued_at)
+    }
+
+    /// Overwrites where an alert stands as a foreign program would, past the ledger.
+    pub fn overwrite(&self, id: AlertId, standing: Standing) {
+        let now = self.now();
+        self.lock().set(id, standing, None, now);
+    }
+
+    /// Deletes an alert as a foreign program would, past the ledger.
+    pub fn delete(&self, id: AlertId) {
+        self.lock().delete(id);
+    }
+
+    /// Damages the ledger: the attempt no longer knows its alerts, nor they it.
+    pub fn orphan(&self, attempt: Uuid) {
+        self.lock().orphan(attempt);
+    }
+
+    /// The time by this queue's clock.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryQueue {
+    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        for (id, lease) in &mut t.leases {
+            if lease.lock == instance.lock && *id != instance.id {
+                lease.until = lease.until.min(now);
+            }
+        }
+        let lease = Lease { name: instance.name.clone(), lock: instance.lock.clone(), until: plus(now, ttl) };
+        t.leases.insert(instance.id, lease);
+        t.reap(now);
+        Ok(())
+    }
+
+    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
+        let now = self.now();
+        match self.lock().leases.get_mut(&instance) {
+            Some(lease) if lease.until > now => lease.until = plus(now, ttl),
+            _ => return Err(QueueError::LeaseLost),
+        }
+        Ok(())
+    }
+
+    async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        if let Some(lease) = t.leases.get_mut(&instance) {
+            lease.until = lease.until.min(now);
+        }
+        t.reap(now);
+        Ok(())
+    }
+
+    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
+        let t = self.lock();
+        let free = |place: &&Place| !t.held.contains_key(&place.id);
+        let places: Vec<Place> = match look {
+            Look::Full { after } => t
+                .waiting
+                .iter()
+                .filter(|p| after.is_none_or(|a| **p > a))
+                .filter(free)
+                .take(limit)
+                .copied()
+                .collect(),
+            Look::New { after } => {
+                let mut new: Vec<Place> = (t.alerts.range(AlertId(after.0.saturating_add(1))..))
+                    .filter(|(_, row)| row.standing == Standing::Waiting)
+                    .map(|(id, row)| Place { severity: row.severity, id: *id })
+                    .filter(|place| free(&place))
+                    .take(limit)
+                    .collect();
+                new.sort();
+                new
+            }
+        };
+        Ok(places.iter().filter_map(|place| t.alert(place.id)).collect())
+    }
+
+    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        if !t.lives(owner, now) {
+            return Err(QueueError::LeaseLost);
+        }
+        Ok(attempts.iter().filter(|new| t.begin(owner, new, now)).map(|new| new.id).collect())
+    }
+
+    async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        let mut settled = Settled::default();
+        for settlement in settlements {
+            t.settle(owner, settlement, now, &mut settled);
+        }
+        Ok(settled)
+    }
+
+    async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        t.reap(now);
+        Ok(t.doubts(owner, now))
+    }
+
+    async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        let old = |id: &AlertId| t.alerts.get(id).is_some_and(|row| since(row.since, now) > age.duration);
+        let ids: BTreeSet<AlertId> =
+            t.waiting.iter().map(|p| p.id).filter(|id| !t.held.contains_key(id)).filter(old).collect();
+        let why = format!("waited longer than {}", age.text);
+        for id in &ids {
+            t.ignore(*id, Reason::Expired, &why, "smsd", now);
+        }
+        Ok(ids.into_iter().collect())
+    }
+
+    async fn wait(&self) {
+        self.news.notified().await;
+    }
+
+    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        let ids = alerts.iter().map(|a| t.insert(a.to.as_str(), &a.text, a.severity, now)).collect();
+        drop(t);
+        if !alerts.is_empty() {
+            self.news.notify_one();
+        }
+        Ok(ids)
+    }
+
+    async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        let waits: BTreeSet<AlertId> = match which {
+            Which::All => t.waiting.iter().map(|p| p.id).collect(),
+            Which::Ids(ids) => ids.iter().copied().filter(|id| t.waits(*id)).collect(),
+        };
+        let (in_flight, cancelled): (Vec<_>, Vec<_>) =
+            waits.into_iter().partition(|id| t.holder_state(*id) == Some(AttemptState::Open));
+        for id in &cancelled {
+            if let Some(n) = t.held.get(id).copied() {
+                t.close(n, AttemptState::Cancelled, now);
+            }
+            t.ignore(*id, Reason::Cancelled, "", by, now);
+        }
+        Ok(Cancelled { cancelled, in_flight })
+    }
+
+    async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        let changed: Vec<AlertId> = ids.iter().copied().filter(|id| t.requeue(*id, by, now)).collect();
+        drop(t);
+        if !changed.is_empty() {
+            self.news.notify_one();
+        }
+        Ok(changed)
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<AlertRow>, QueueError> {
+        Ok(self.lock().list(filter))
+    }
+
+    async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
+        Ok(self.lock().show(id))
+    }
+
+    async fn stats(&self) -> Result<Stats, QueueError> {
+        let now = self.now();
+        Ok(self.lock().stats(now))
+    }
+
+    async fn audit(&self) -> Result<Audit, QueueError> {
+        Ok(self.lock().audit())
+    }
+}
+
+fn plus(at: Timestamp, span: Duration) -> Timestamp {
+    at.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// How long ago that was; nothing if it is yet to come.
+fn since(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or_default()
+}

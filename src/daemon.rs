@@ -1,0 +1,185 @@
+//! The daemon: the parts put together, signals, and a stop in two phases.
+//!
+//! Everything runs in one function, which returns when all is over; nothing is detached. What happens before
+//! (arguments, pid file, privileges, background) is the command line's business.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::compose::Shape;
+use crate::config::{Config, DispatcherConfig, DispatcherKind, Main};
+use crate::dispatch::{self, BuildError};
+use crate::engine::policy::Policy;
+use crate::engine::{Command, Engine, Resources, Settings, Ways, WaysBox, core::Stop};
+use crate::failover::WayConfig;
+use crate::queue::Queue;
+use crate::telemetry::Event;
+
+/// What the daemon is given by whoever starts it.
+pub struct Setup {
+    /// What to do.
+    pub config: Config,
+    /// The queue that `config` names.
+    pub queue: Arc<dyn Queue>,
+    /// Who we are, for people: `host pid`.
+    pub name: String,
+    /// What proves that our predecessors are dead ([`crate::queue::Instance::lock`]).
+    pub lock: String,
+    /// A clock that goes on in suspend.
+    pub boot_clock: Box<dyn Fn() -> Duration + Send>,
+    /// Reads the configuration again; an error lists its faults.
+    pub reload: Box<dyn FnMut() -> Result<Config, String> + Send>,
+    /// Opens the log file again.
+    pub reopen_log: Box<dyn FnMut() + Send>,
+}
+
+/// Why the daemon could not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A dispatcher can not be built as configured.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The signals can not be waited for.
+    #[error("signals can not be waited for: {0}")]
+    Signals(#[from] std::io::Error),
+    /// The policy says to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stop),
+}
+
+/// Runs the daemon until SIGTERM, SIGINT, or a reason of its own. A second signal ends the process at once.
+///
+/// # Errors
+/// See [`DaemonError`]; everything unsent still waits in the queue.
+pub async fn run(setup: Setup) -> Result<(), DaemonError> {
+    let Setup { config, queue, name, lock, boot_clock, mut reload, mut reopen_log } = setup;
+    let ways = build_ways(&config)?;
+    let settings = settings(&config, &ways);
+    let resources = Resources {
+        queue,
+        ways,
+        name,
+        lock,
+        boot_clock,
+        ids: Box::new(Uuid::now_v7),
+        seed: fastrand::u64(..),
+        events: Box::new(|event| event.log()),
+    };
+    let (stop, mut signals) = (CancellationToken::new(), Signals::new()?);
+    let (commands, inbox) = mpsc::channel(1);
+    tracing::info!(
+        queue = config.queue.kind.as_str(),
+        dispatchers = names(&config),
+        "smsd {} started",
+        crate::VERSION
+    );
+
+    let engine = Engine::new(settings, resources).run(stop.clone(), inbox);
+    tokio::pin!(engine);
+    loop {
+        tokio::select! {
+            result = &mut engine => return Ok(result?),
+            signal = signals.next() => match signal {
+                Asked::Stop if stop.is_cancelled() => {
+                    tracing::warn!("a second signal: leaving at once; what is on its way comes into doubt");
+                    return Ok(());
+                }
+                Asked::Stop => stop.cancel(),
+                Asked::Reload => {
+                    reopen_log();
+                    match reload().and_then(|config| reconfiguration(&config).map_err(|e| e.to_string())) {
+                        // One that is not yet read is replaced by nothing newer: the next SIGHUP says it again.
+                        Ok(command) => drop(commands.try_send(command)),
+                        Err(faults) => Event::ReloadRefused { faults }.log(),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The dispatchers, built, in order of priority, with what the engine needs to know of each.
+///
+/// # Errors
+/// The first that can not be built as configured.
+pub fn build_ways(config: &Config) -> Result<Ways, BuildError> {
+    let way = |d: &DispatcherConfig| Ok((way_config(d, &config.main), dispatch::build(d, &config.main)?));
+    config.dispatchers.iter().map(way).collect()
+}
+
+/// What the engine works by. An SMS is composed for the narrowest of the dispatchers, so that a failover does not
+/// change what it says.
+pub fn settings(config: &Config, ways: &Ways) -> Settings {
+    let main = &config.main;
+    let narrowest = ways.iter().filter_map(|(_, d)| d.limits().max_segments).min().unwrap_or(u8::MAX);
+    Settings {
+        policy: Policy::new(main),
+        shape: Shape {
+            max_segments: main.max_segments.min(narrowest).max(1),
+            overflow: main.overflow,
+            encoding: main.encoding,
+            transliterate: main.transliterate,
+            prefix: main.prefix.clone(),
+        },
+        poll_interval: config.queue.poll_interval,
+        autocancel: main.autocancel.clone(),
+        shutdown_timeout: main.shutdown_timeout,
+    }
+}
+
+fn reconfiguration(config: &Config) -> Result<Command, BuildError> {
+    let ways = build_ways(config)?;
+    Ok(Command::Reconfigure(Box::new(settings(config, &ways)), WaysBox(ways)))
+}
+
+fn way_config(d: &DispatcherConfig, main: &Main) -> WayConfig {
+    // How long an answer may still come in after the time is up, by type (DESIGN 8: HTTP, SOAP, modem 30 s).
+    let grace = match d.kind {
+        DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => Duration::from_secs(30),
+    };
+    WayConfig {
+        name: d.name.as_str().into(),
+        concurrency: d.concurrency.unwrap_or(main.concurrency).max(1) as usize,
+        rate: d.rate,
+        timeout: d.timeout.unwrap_or(main.submit_timeout),
+        grace: d.grace.unwrap_or(grace),
+    }
+}
+
+fn names(config: &Config) -> String {
+    config.dispatchers.iter().map(|d| d.name.as_str()).collect::<Vec<_>>().join(",")
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+enum Asked {
+    Stop,
+    Reload,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.term.recv() => Asked::Stop,
+            _ = self.int.recv() => Asked::Stop,
+            _ = self.hup.recv() => Asked::Reload,
+        }
+    }
+}

@@ -1,0 +1,787 @@
+//! The engine: the one task that sees both the queue and the dispatchers.
+//!
+//! All decisions are taken by [`core::Core`], which does no I/O. This shell carries them out, and wakes for four
+//! reasons only: a stop, a kick (a notification, a command), a timer, and work that has come to its end.
+//!
+//! At any time at most one `claim`, one `begin` and one `settle` is under way. What gathers meanwhile goes into
+//! the next: that is the group commit. A `begin` or `settle` that fails is repeated until the queue has
+//! answered for certain; nothing is ever resent because writing it down was slow.
+
+pub mod core;
+pub mod outcome;
+pub mod policy;
+pub mod retry;
+pub mod waiting;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::core::{Core, Outbox, SUBMIT_MARGIN, Stop, Submit};
+use self::policy::Policy;
+use crate::alert::{Alert, AlertId};
+use crate::compose::Shape;
+use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
+use crate::failover::{WayConfig, WayId};
+use crate::queue::{Age, Doubt, Instance, Look, NewAttempt, Place, Queue, QueueError, Settled, Settlement};
+use crate::telemetry::Event;
+
+/// How long the lease of an instance lasts, by the queue's clock.
+pub const LEASE: Duration = Duration::from_secs(15);
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(5);
+/// How much sooner than the queue we stop to trust it.
+const TRUST_MARGIN: Duration = Duration::from_secs(2);
+/// Alerts of one page of a full look.
+const PAGE: usize = 5_000;
+/// Below this room the engine does not walk on through what waits.
+const WALK_ROOM: usize = core::WINDOW / 2;
+/// With a full window, how often the most severe that wait are looked at.
+const PEEK: Duration = Duration::from_secs(1);
+/// Alerts of such a look.
+const PEEK_PAGE: usize = 500;
+/// Attempts of one `begin`, settlements of one `settle`.
+const BATCH: usize = 1_000;
+/// First and longest pause between attempts to reach a queue that does not answer.
+const QUEUE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// One dispatcher with what the engine needs to know of it, in order of priority.
+pub type Ways = Vec<(WayConfig, Arc<dyn Dispatcher>)>;
+
+/// What the engine works by; changed as a whole by a reload.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// When SMS go out.
+    pub policy: Policy,
+    /// What they look like.
+    pub shape: Shape,
+    /// Time between looks for new alerts.
+    pub poll_interval: Duration,
+    /// Age past which a waiting alert is ignored.
+    pub autocancel: Option<Age>,
+    /// How long a stop waits for what is on its way.
+    pub shutdown_timeout: Duration,
+}
+
+/// What the engine runs on, apart from its settings.
+pub struct Resources {
+    /// Where alerts wait.
+    pub queue: Arc<dyn Queue>,
+    /// The ways out.
+    pub ways: Ways,
+    /// Our name for people, and the lock that proves who is dead.
+    pub name: String,
+    /// See [`Instance::lock`].
+    pub lock: String,
+    /// A clock that goes on in suspend (`CLOCK_BOOTTIME`): the lease is judged by it.
+    pub boot_clock: Box<dyn Fn() -> Duration + Send>,
+    /// Makes the ids of attempts and of our instance.
+    pub ids: Box<dyn FnMut() -> Uuid + Send>,
+    /// Seed of the jitter.
+    pub seed: u64,
+    /// Where events go.
+    pub events: Box<dyn FnMut(Event) + Send>,
+}
+
+/// What a running engine is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Work by this from now on.
+    Reconfigure(Box<Settings>, WaysBox),
+}
+
+/// Dispatchers in a command.
+pub struct WaysBox(pub Ways);
+
+impl std::fmt::Debug for WaysBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(config, _)| &config.name)).finish()
+    }
+}
+
+/// The engine.
+pub struct Engine {
+    settings: Settings,
+    core: Core,
+    queue: Arc<dyn Queue>,
+    dispatchers: HashMap<WayId, Arc<dyn Dispatcher>>,
+    name: String,
+    lock: String,
+    boot_clock: Box<dyn Fn() -> Duration + Send>,
+    events: Box<dyn FnMut(Event) + Send>,
+    tasks: JoinSet<Done>,
+
+    lease: Lease,
+    looks: Looks,
+    begins: Pipe<NewAttempt>,
+    settlements: Pipe<(Uuid, Settlement)>,
+    requeues: Vec<AlertId>,
+    requeueing: bool,
+    /// Since when the queue has not answered.
+    lost: Option<Instant>,
+    stopping: Option<(Instant, Option<Stop>)>,
+}
+
+/// Work that came to its end.
+enum Done {
+    Joined(Uuid, Duration, Result<(), QueueError>),
+    Renewed(Duration, Result<(), QueueError>),
+    Newest(Result<AlertId, QueueError>),
+    Claimed(Look, usize, Result<Vec<Alert>, QueueError>),
+    Expired(Result<Vec<AlertId>, QueueError>),
+    Doubts(Result<Vec<Doubt>, QueueError>),
+    Begun(Uuid, Vec<Uuid>, Result<Vec<Uuid>, QueueError>),
+    Settled(Vec<Uuid>, Result<Settled, QueueError>),
+    Requeued(Vec<AlertId>, Result<Vec<AlertId>, QueueError>),
+    Submitted(Uuid, Result<Receipt, SubmitError>, Duration),
+    Probed(WayId, Result<Health, SubmitError>),
+    Kicked,
+}
+
+/// Our lease, as far as we can tell by our own clock.
+struct Lease {
+    owner: Option<Uuid>,
+    /// Until when we trust it, by the boot clock.
+    trusted_until: Duration,
+    busy: bool,
+    next: Instant,
+    pause: Duration,
+}
+
+/// When the queue is looked at.
+struct Looks {
+    /// The highest key seen; `None` until the queue has told it.
+    newest: Option<AlertId>,
+    /// A look (claim, newest) is under way.
+    busy: bool,
+    kick_armed: bool,
+    next_new: Instant,
+    next_full: Instant,
+    next_peek: Instant,
+    /// Where a walk through all that waits goes on.
+    walk: Option<Place>,
+    next_expire: Instant,
+    expiring: bool,
+    /// What is too old has been cancelled once; before that nothing is looked at.
+    purged: bool,
+    next_doubts: Instant,
+    doubting: bool,
+}
+
+/// Things to be written in batches, one batch at a time, each repeated until it is certain.
+struct Pipe<T> {
+    gathered: Vec<T>,
+    under_way: Vec<T>,
+    busy: bool,
+    next: Instant,
+    pause: Duration,
+}
+
+impl<T: Clone> Pipe<T> {
+    fn new(now: Instant) -> Self {
+        Pipe { gathered: Vec::new(), under_way: Vec::new(), busy: false, next: now, pause: QUEUE_PAUSE.0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.gathered.is_empty() && self.under_way.is_empty()
+    }
+
+    /// The batch to write now: the one that failed, or what has gathered, as far as `same` allows.
+    fn batch(&mut self, now: Instant, same: impl Fn(&T, &T) -> bool) -> Option<Vec<T>> {
+        if self.busy || now < self.next {
+            return None;
+        }
+        if self.under_way.is_empty() {
+            let first = self.gathered.first()?;
+            let n = self.gathered.iter().take(BATCH).take_while(|x| same(first, x)).count();
+            self.under_way = self.gathered.drain(..n).collect();
+        }
+        self.busy = true;
+        Some(self.under_way.clone())
+    }
+
+    fn done(&mut self) {
+        self.busy = false;
+        self.pause = QUEUE_PAUSE.0;
+        self.under_way.clear();
+    }
+
+    fn failed(&mut self, now: Instant) {
+        self.busy = false;
+        self.next = now + self.pause;
+        self.pause = (self.pause * 2).min(QUEUE_PAUSE.1);
+    }
+
+    fn wake(&self) -> Option<Instant> {
+        (!self.busy && !self.is_empty()).then_some(self.next)
+    }
+}
+
+impl Engine {
+    /// Puts an engine together; [`Engine::run`] starts it.
+    pub fn new(settings: Settings, resources: Resources) -> Engine {
+        let now = Instant::now();
+        let Resources { queue, ways, name, lock, boot_clock, ids, seed, events } = resources;
+        let core = Core::new(settings.policy.clone(), settings.shape.clone(), Vec::new(), ids, seed, now);
+        let mut engine = Engine {
+            settings,
+            core,
+            queue,
+            dispatchers: HashMap::new(),
+            name,
+            lock,
+            boot_clock,
+            events,
+            tasks: JoinSet::new(),
+            lease: Lease {
+                owner: None,
+                trusted_until: Duration::ZERO,
+                busy: false,
+                next: now,
+                pause: QUEUE_PAUSE.0,
+            },
+            looks: Looks {
+                newest: None,
+                busy: false,
+                kick_armed: false,
+                next_new: now,
+                next_full: now,
+                next_peek: now,
+                walk: None,
+                next_expire: now,
+                expiring: false,
+                purged: false,
+                next_doubts: now,
+                doubting: false,
+            },
+            begins: Pipe::new(now),
+            settlements: Pipe::new(now),
+            requeues: Vec::new(),
+            requeueing: false,
+            lost: None,
+            stopping: None,
+        };
+        engine.use_ways(ways, now);
+        engine
+    }
+
+    /// Works until `stop` is cancelled (then finishes what is on its way, at most `shutdown_timeout`), or until
+    /// the policy says to stop.
+    ///
+    /// # Errors
+    /// [`Stop`]: the reason why the engine stopped by itself; everything unsent still waits.
+    pub async fn run(
+        mut self,
+        stop: CancellationToken,
+        mut commands: mpsc::Receiver<Command>,
+    ) -> Result<(), Stop> {
+        let mut commands_open = true;
+        loop {
+            let now = Instant::now();
+            self.core.step(self.may_send(), now);
+            self.carry_out(now);
+            if let Some((deadline, _)) = self.stopping
+                && (self.is_quiet() || now >= deadline)
+            {
+                return self.leave().await;
+            }
+            let wake = self.next_wake(now);
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if self.stopping.is_none() => self.stop(None),
+                command = commands.recv(), if commands_open => match command {
+                    Some(command) => self.obey(command),
+                    None => commands_open = false,
+                },
+                Some(done) = self.tasks.join_next() => {
+                    self.take(done);
+                    while let Some(done) = self.tasks.try_join_next() {
+                        self.take(done);
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    // -- what is to be done ------------------------------------------------------------------
+
+    fn carry_out(&mut self, now: Instant) {
+        let Outbox { begins, submits, settlements, probes, requeues, events, look_soon, stop } =
+            self.core.take_out();
+        for event in events {
+            (self.events)(event);
+        }
+        self.begins.gathered.extend(begins);
+        self.settlements.gathered.extend(settlements);
+        self.requeues.extend(requeues);
+        for submit in submits {
+            self.submit(submit);
+        }
+        for way in probes {
+            self.probe(way);
+        }
+        if look_soon {
+            let soon = now + self.settings.poll_interval;
+            self.looks.next_full = self.looks.next_full.min(soon);
+            self.looks.next_doubts = self.looks.next_doubts.min(soon);
+        }
+        if let Some(reason) = stop {
+            self.stop(Some(reason));
+        }
+        self.keep_lease(now);
+        self.look(now);
+        self.write(now);
+    }
+
+    fn write(&mut self, now: Instant) {
+        if let Some(owner) = self.lease.owner
+            && let Some(batch) = self.begins.batch(now, |_, _| true)
+        {
+            let ids = batch.iter().map(|a| a.id).collect();
+            self.ask(move |queue| async move { Done::Begun(owner, ids, queue.begin(owner, &batch).await) });
+        }
+        if let Some(batch) = self.settlements.batch(now, |a, b| a.0 == b.0) {
+            let owner = batch.first().map_or(Uuid::nil(), |(owner, _)| *owner);
+            let batch: Vec<Settlement> = batch.into_iter().map(|(_, s)| s).collect();
+            let ids = batch.iter().filter_map(|s| Some(s.closing.as_ref()?.id)).collect();
+            self.ask(move |queue| async move { Done::Settled(ids, queue.settle(owner, &batch).await) });
+        }
+        // What was given up wrongly is made to wait again only when its giving up is written.
+        if !self.requeues.is_empty() && !self.requeueing && self.settlements.is_empty() {
+            self.requeueing = true;
+            let ids = std::mem::take(&mut self.requeues);
+            self.ask(move |queue| async move {
+                let result = queue.requeue(&ids, "smsd").await;
+                Done::Requeued(ids, result)
+            });
+        }
+    }
+
+    /// Looks at the queue when it is time. New alerts first: they are cheap and may be urgent.
+    fn look(&mut self, now: Instant) {
+        let (Some(owner), None) = (self.lease.owner, &self.stopping) else { return };
+        if !self.looks.kick_armed {
+            self.looks.kick_armed = true;
+            self.ask(|queue| async move {
+                queue.wait().await;
+                Done::Kicked
+            });
+        }
+        if now >= self.looks.next_doubts && !self.looks.doubting {
+            self.looks.doubting = true;
+            self.ask(move |queue| async move { Done::Doubts(queue.doubts(owner).await) });
+        }
+        if let Some(age) = self.settings.autocancel.clone()
+            && now >= self.looks.next_expire
+            && !self.looks.expiring
+        {
+            self.looks.expiring = true;
+            self.ask(move |queue| async move { Done::Expired(queue.expire(&age).await) });
+        }
+        if self.looks.busy || !self.is_purged() {
+            return;
+        }
+        let room = self.core.room();
+        let Some(newest) = self.looks.newest else {
+            if now >= self.looks.next_full {
+                self.looks.busy = true;
+                self.ask(|queue| async move { Done::Newest(queue.newest().await) });
+            }
+            return;
+        };
+        let (look, limit) = if now >= self.looks.next_new && room > 0 {
+            (Look::New { after: newest }, room.min(PAGE))
+        } else if now >= self.looks.next_full && room >= WALK_ROOM {
+            (Look::Full { after: None }, PAGE)
+        } else if let (Some(after), true) = (self.looks.walk, room >= WALK_ROOM) {
+            (Look::Full { after: Some(after) }, PAGE)
+        } else if now >= self.looks.next_peek && room < WALK_ROOM {
+            self.looks.next_peek = now + PEEK;
+            (Look::Full { after: None }, PEEK_PAGE)
+        } else {
+            return;
+        };
+        self.looks.busy = true;
+        self.core.looking();
+        self.ask(move |queue| async move { Done::Claimed(look, limit, queue.claim(look, limit).await) });
+    }
+
+    fn keep_lease(&mut self, now: Instant) {
+        if self.lease.busy || now < self.lease.next || (self.lease.owner.is_none() && self.stopping.is_some())
+        {
+            return;
+        }
+        self.lease.busy = true;
+        let asked = (self.boot_clock)();
+        match self.lease.owner {
+            Some(owner) => {
+                self.ask(move |queue| async move { Done::Renewed(asked, queue.renew(owner, LEASE).await) });
+            }
+            None => {
+                let instance =
+                    Instance { id: self.core.new_id(), name: self.name.clone(), lock: self.lock.clone() };
+                self.ask(move |queue| async move {
+                    let result = queue.join(&instance, LEASE).await;
+                    Done::Joined(instance.id, asked, result)
+                });
+            }
+        }
+    }
+
+    fn submit(&mut self, Submit { way, sms }: Submit) {
+        let dispatcher = self.dispatchers.get(&way).cloned();
+        self.tasks.spawn(async move {
+            let started = Instant::now();
+            let attempt = sms.attempt;
+            let limit = sms.timeout + SUBMIT_MARGIN;
+            let submit = async {
+                match dispatcher {
+                    Some(dispatcher) => dispatcher.submit(&sms).await,
+                    None => {
+                        Err(SubmitError::new(Class::Unavailable, "this dispatcher is no longer configured"))
+                    }
+                }
+            };
+            let result = match tokio::time::timeout(limit, AssertUnwindSafe(submit).catch_unwind()).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => {
+                    Err(SubmitError::new(Class::Unknown, "the dispatcher ended in a panic: a fault in smsd"))
+                }
+                Err(_) => Err(SubmitError::new(
+                    Class::Unknown,
+                    format!("no answer within {} s", limit.as_secs_f64()),
+                )),
+            };
+            Done::Submitted(attempt, result, started.elapsed())
+        });
+    }
+
+    fn probe(&mut self, way: WayId) {
+        let Some(dispatcher) = self.dispatchers.get(&way).cloned() else { return };
+        self.tasks.spawn(async move {
+            let limit = Duration::from_secs(30);
+            let result = match tokio::time::timeout(
+                limit,
+                AssertUnwindSafe(dispatcher.probe()).catch_unwind(),
+            )
+            .await
+            {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => {
+                    Err(SubmitError::new(Class::Unavailable, "the probe ended in a panic: a fault in smsd"))
+                }
+                Err(_) => Err(SubmitError::new(Class::Unavailable, "no answer to the probe within 30 s")),
+            };
+            Done::Probed(way, result)
+        });
+    }
+
+    fn ask<F, A>(&mut self, work: F)
+    where
+        F: FnOnce(Arc<dyn Queue>) -> A,
+        A: Future<Output = Done> + Send + 'static,
+    {
+        self.tasks.spawn(work(self.queue.clone()));
+    }
+
+    // -- what has come to its end --------------------------------------------------------------
+
+    fn take(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let now = Instant::now();
+        match done {
+            Ok(Done::Submitted(attempt, result, took)) => self.core.submitted(attempt, result, took, now),
+            Ok(Done::Begun(owner, ids, result)) => self.begun(owner, &ids, result, now),
+            Ok(Done::Settled(ids, result)) => self.settled(&ids, result, now),
+            Ok(Done::Claimed(look, limit, result)) => self.claimed(look, limit, result, now),
+            Ok(Done::Newest(result)) => {
+                self.looks.busy = false;
+                match self.heard(result) {
+                    Some(newest) => self.looks.newest = Some(newest),
+                    None => self.looks.next_full = now + QUEUE_PAUSE.1,
+                }
+            }
+            Ok(Done::Kicked) => {
+                self.looks.kick_armed = false;
+                self.looks.next_new = now;
+            }
+            Ok(Done::Joined(id, asked, result)) => self.joined(id, asked, result, now),
+            Ok(Done::Renewed(asked, result)) => self.renewed(asked, result, now),
+            Ok(Done::Doubts(result)) => {
+                self.looks.doubting = false;
+                self.looks.next_doubts = now + self.settings.policy.delay;
+                if let Some(doubts) = self.heard(result) {
+                    self.core.learn_doubts(doubts, now);
+                }
+            }
+            Ok(Done::Expired(result)) => {
+                self.looks.expiring = false;
+                self.looks.next_expire = now + QUEUE_PAUSE.1;
+                if let Some(ids) = self.heard(result) {
+                    self.looks.purged = true;
+                    self.looks.next_expire = now + self.settings.policy.delay;
+                    self.core.forget(&ids, now);
+                    if !ids.is_empty() {
+                        (self.events)(Event::Expired { alerts: ids });
+                    }
+                }
+            }
+            Ok(Done::Requeued(ids, result)) => {
+                self.requeueing = false;
+                self.looks.next_full = now;
+                if self.heard(result).is_none() {
+                    self.requeues.extend(ids);
+                }
+            }
+            Ok(Done::Probed(way, result)) => self.core.probed(way, result.map(|_| ()), now),
+            // A queue's own task ended in a panic: what it was doing is not known to be done, and is asked again.
+            Err(error) => {
+                tracing::error!("a task of the engine ended early: {error}");
+                self.begins.failed(now);
+                self.settlements.failed(now);
+                self.looks.busy = false;
+                self.looks.doubting = false;
+                self.looks.expiring = false;
+                self.requeueing = false;
+                self.lease.busy = false;
+            }
+        }
+    }
+
+    fn begun(&mut self, owner: Uuid, ids: &[Uuid], result: Result<Vec<Uuid>, QueueError>, now: Instant) {
+        match result {
+            Ok(owned) => {
+                self.begins.done();
+                let may_send = self.may_send();
+                self.core.begun(owner, ids, &owned, may_send, now);
+                self.heard(Ok(()));
+            }
+            Err(QueueError::LeaseLost) => {
+                self.begins.done();
+                self.core.not_begun(ids, now);
+                self.lose_lease(now);
+            }
+            Err(error) => {
+                self.begins.failed(now);
+                self.heard::<()>(Err(error));
+            }
+        }
+    }
+
+    fn settled(&mut self, ids: &[Uuid], result: Result<Settled, QueueError>, now: Instant) {
+        match result {
+            Ok(settled) => {
+                self.settlements.done();
+                for id in ids {
+                    self.core.settled(*id, settled.superseded.contains(id), now);
+                }
+                if !settled.vanished.is_empty() {
+                    (self.events)(Event::Vanished { alerts: settled.vanished });
+                }
+                self.heard(Ok(()));
+            }
+            Err(error) => {
+                self.settlements.failed(now);
+                self.heard::<()>(Err(error));
+            }
+        }
+    }
+
+    fn claimed(&mut self, look: Look, limit: usize, result: Result<Vec<Alert>, QueueError>, now: Instant) {
+        self.looks.busy = false;
+        let Some(alerts) = self.heard(result) else {
+            let later = now + QUEUE_PAUSE.1;
+            self.looks.next_new = self.looks.next_new.max(later);
+            self.looks.next_full = self.looks.next_full.max(later);
+            return;
+        };
+        let full_page = alerts.len() >= limit;
+        match look {
+            Look::New { .. } => {
+                self.looks.newest = alerts.iter().map(|a| a.id).chain(self.looks.newest).max();
+                self.looks.next_new = if full_page { now } else { now + self.settings.poll_interval };
+            }
+            Look::Full { .. } if limit < PAGE => {}
+            Look::Full { after } => {
+                if after.is_none() {
+                    self.looks.next_full = now + self.settings.policy.delay;
+                }
+                let last = alerts.last().map(|a| Place { severity: a.severity, id: a.id });
+                self.looks.walk = last.filter(|_| full_page);
+            }
+        }
+        self.core.learn(alerts, now);
+    }
+
+    fn joined(&mut self, id: Uuid, asked: Duration, result: Result<(), QueueError>, now: Instant) {
+        self.lease.busy = false;
+        if self.heard(result).is_some() {
+            self.lease.owner = Some(id);
+            self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
+            self.lease.next = now + RENEW;
+            self.lease.pause = QUEUE_PAUSE.0;
+            self.core.joined(id);
+            self.looks.next_doubts = now;
+        } else {
+            self.lease.next = now + self.lease.pause;
+            self.lease.pause = (self.lease.pause * 2).min(QUEUE_PAUSE.1);
+        }
+    }
+
+    fn renewed(&mut self, asked: Duration, result: Result<(), QueueError>, now: Instant) {
+        self.lease.busy = false;
+        match result {
+            Ok(()) => {
+                self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
+                self.lease.next = now + RENEW;
+                self.heard(Ok(()));
+            }
+            Err(QueueError::LeaseLost) => self.lose_lease(now),
+            Err(error) => {
+                self.lease.next = now + QUEUE_PAUSE.1;
+                self.heard::<()>(Err(error));
+            }
+        }
+    }
+
+    fn lose_lease(&mut self, now: Instant) {
+        if self.lease.owner.take().is_some() {
+            (self.events)(Event::LeaseLost);
+            self.lease.next = now;
+            self.lease.trusted_until = Duration::ZERO;
+            self.looks.next_full = now;
+            self.unwritten(now);
+        }
+    }
+
+    /// What has only been planned is not begun after all.
+    fn unwritten(&mut self, now: Instant) {
+        let ids: Vec<Uuid> = self.begins.gathered.drain(..).map(|attempt| attempt.id).collect();
+        self.core.not_begun(&ids, now);
+    }
+
+    /// Notes whether the queue answers, and tells a change once.
+    fn heard<T>(&mut self, result: Result<T, QueueError>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                if let Some(since) = self.lost.take() {
+                    (self.events)(Event::QueueBack { after: since.elapsed() });
+                    // A queue that was away may have come back from the past.
+                    let now = Instant::now();
+                    self.looks.next_full = now;
+                    self.looks.next_doubts = now;
+                }
+                Some(value)
+            }
+            Err(error) => {
+                if self.lost.is_none() {
+                    self.lost = Some(Instant::now());
+                    (self.events)(Event::QueueLost { reason: error.to_string() });
+                }
+                None
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Reconfigure(settings, WaysBox(ways)) => {
+                self.settings = *settings;
+                self.use_ways(ways, now);
+                self.looks.next_full = now;
+                (self.events)(Event::Reloaded);
+            }
+        }
+    }
+
+    /// Dispatchers that are gone stay until what they have on its way is over.
+    fn use_ways(&mut self, ways: Ways, now: Instant) {
+        let (configs, dispatchers): (Vec<_>, Vec<_>) = ways.into_iter().unzip();
+        let order =
+            self.core.reconfigure(self.settings.policy.clone(), self.settings.shape.clone(), configs, now);
+        self.dispatchers.extend(order.into_iter().zip(dispatchers));
+    }
+
+    // -- time and stopping ---------------------------------------------------------------------
+
+    /// We send only while we are sure that no other instance takes us for dead.
+    fn may_send(&self) -> bool {
+        self.lease.owner.is_some() && (self.boot_clock)() < self.lease.trusted_until
+    }
+
+    fn next_wake(&self, now: Instant) -> Instant {
+        let looks = match (&self.stopping, self.lease.owner) {
+            (None, Some(_)) => {
+                let l = &self.looks;
+                let room = self.core.room();
+                let new = (!l.busy && room > 0).then_some(l.next_new);
+                let full = (!l.busy && room >= WALK_ROOM).then_some(if l.walk.is_some() {
+                    now
+                } else {
+                    l.next_full
+                });
+                let peek = (!l.busy && room < WALK_ROOM).then_some(l.next_peek);
+                let doubts = (!l.doubting).then_some(l.next_doubts);
+                let expire = (!l.expiring && self.settings.autocancel.is_some()).then_some(l.next_expire);
+                [new, full, peek, doubts, expire].into_iter().flatten().min()
+            }
+            _ => None,
+        };
+        let lease = (!self.lease.busy && (self.lease.owner.is_some() || self.stopping.is_none()))
+            .then_some(self.lease.next);
+        let deadline = self.stopping.as_ref().map(|(at, _)| *at);
+        let begins = self.lease.owner.and_then(|_| self.begins.wake());
+        let wakes = [looks, lease, deadline, begins, self.settlements.wake(), self.core.next_wake(now)];
+        wakes.into_iter().flatten().min().unwrap_or(now + RENEW)
+    }
+
+    fn stop(&mut self, reason: Option<Stop>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        self.core.drain(now);
+        self.unwritten(now);
+        (self.events)(Event::Stopping { in_flight: self.core.in_flight() });
+        self.stopping = Some((now + self.settings.shutdown_timeout, reason));
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.core.is_idle() && self.settlements.is_empty()
+    }
+
+    /// Nothing is sent before what is too old has been cancelled.
+    fn is_purged(&self) -> bool {
+        self.looks.purged || self.settings.autocancel.is_none()
+    }
+
+    /// Gives the lease back. What is still open comes into doubt, by the queue.
+    async fn leave(mut self) -> Result<(), Stop> {
+        let in_flight = self.core.in_flight();
+        self.tasks.shutdown().await;
+        if let Some(owner) = self.lease.owner {
+            let left = tokio::time::timeout(Duration::from_secs(2), self.queue.leave(owner)).await;
+            if !matches!(left, Ok(Ok(()))) {
+                tracing::warn!(
+                    "the queue did not take our leave; our lease runs out in {} s",
+                    LEASE.as_secs()
+                );
+            }
+        }
+        (self.events)(Event::Stopped { in_flight });
+        match self.stopping.take() {
+            Some((_, Some(reason))) => Err(reason),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The part of the configuration that decides when an SMS goes out.
+
+use std::time::Duration;
+
+use crate::alert::{Phone, Severity};
+use crate::config::{LimitAction, Main, OnUnknown};
+
+/// `[main]`'s keys about time, failure and doubt.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The first back-off.
+    pub delay: Duration,
+    /// Its growth.
+    pub delayfactor: f64,
+    /// Its bound.
+    pub maxdelay: Duration,
+    /// Failures before `retrylimitaction`; 0 = never.
+    pub retrylimit: u32,
+    /// What happens then.
+    pub retrylimitaction: LimitAction,
+    /// Stop when every dispatcher needs a person.
+    pub exit_on_permanent_error: bool,
+    /// Least time between two SMS to one recipient.
+    pub group_interval: Duration,
+    /// Time to collect before the first SMS to an idle recipient.
+    pub group_wait: Duration,
+    /// Alerts this severe or more do not wait.
+    pub urgent_severity: i32,
+    /// What becomes of attempts in doubt.
+    pub on_unknown: OnUnknown,
+    /// Prefixes that may be texted.
+    pub allow: Vec<String>,
+    /// Prefixes that may not.
+    pub deny: Vec<String>,
+}
+
+impl Policy {
+    /// As configured.
+    pub fn new(main: &Main) -> Policy {
+        Policy {
+            delay: main.delay,
+            delayfactor: main.delayfactor,
+            maxdelay: main.maxdelay,
+            retrylimit: main.retrylimit,
+            retrylimitaction: main.retrylimitaction,
+            exit_on_permanent_error: main.exit_on_permanent_error,
+            group_interval: main.group_interval(),
+            group_wait: main.group_wait,
+            urgent_severity: main.urgent_severity,
+            on_unknown: main.on_unknown,
+            allow: main.allow.clone(),
+            deny: main.deny.clone(),
+        }
+    }
+
+    /// May this number be texted? A denied prefix wins over an allowed one.
+    pub fn permits(&self, phone: &Phone) -> bool {
+        let has = |prefixes: &[String]| prefixes.iter().any(|p| phone.as_str().starts_with(p.as_str()));
+        !has(&self.deny) && (self.allow.is_empty() || has(&self.allow))
+    }
+
+    /// Does this severity wait for nothing?
+    pub fn is_urgent(&self, severity: Severity) -> bool {
+        self.urgent_severity > 0 && severity.at_least(self.urgent_severity)
+    }
+}

@@ -1,0 +1,226 @@
+//! Which way out an SMS takes: order of priority, health, rate and room.
+//!
+//! Pure: it is told what happened and when, and answers which dispatcher is next. It submits nothing,
+//! probes nothing and reads no clock. A dispatcher that only has no room is waited for; one that is down,
+//! throttled or stuck is passed over. Whose fault a failure is, the engine decides ([`crate::engine`]);
+//! here stands what follows from it for the dispatcher.
+
+mod rate;
+mod way;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::alert::{AlertId, Phone};
+use way::Way;
+pub use way::{Cause, State};
+
+/// One dispatcher as failover knows it.
+#[derive(Clone, Debug)]
+pub struct WayConfig {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Submits at once.
+    pub concurrency: usize,
+    /// Submits per second.
+    pub rate: Option<f64>,
+    /// Longest time for one submit.
+    pub timeout: Duration,
+    /// How long an attempt through it stays in doubt before it is resent.
+    pub grace: Duration,
+}
+
+/// A dispatcher's place in [`Failover`]; stays valid, and means the same dispatcher, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WayId(usize);
+
+/// What [`Failover::choose`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// This one, now.
+    Take(WayId),
+    /// One that works has no room at this moment: wait for it.
+    Busy,
+    /// None of those that are left works.
+    Down,
+}
+
+/// A change of a dispatcher's state that people should hear of, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It works again.
+    Up(WayId),
+    /// It is out of rotation.
+    Down {
+        /// Which.
+        way: WayId,
+        /// Why.
+        cause: Cause,
+        /// Alerts that were given up as rejected in the run of refusals that turned out to be the dispatcher's fault.
+        wronged: Vec<AlertId>,
+    },
+}
+
+/// All dispatchers and their state.
+#[derive(Debug)]
+pub struct Failover {
+    /// Never shortened, so that a [`WayId`] stays good over a change of configuration.
+    ways: Vec<Way>,
+    /// Those in use, by priority.
+    order: Vec<WayId>,
+}
+
+impl Failover {
+    /// Dispatchers in order of priority.
+    pub fn new(configs: Vec<WayConfig>, now: Instant) -> Failover {
+        let mut failover = Failover { ways: Vec::new(), order: Vec::new() };
+        failover.reconfigure(configs, now);
+        failover
+    }
+
+    /// Takes a new configuration. A dispatcher that keeps its name keeps its state; one that is gone ends
+    /// what it has in flight. Returns their places in the order given.
+    pub fn reconfigure(&mut self, configs: Vec<WayConfig>, now: Instant) -> Vec<WayId> {
+        let mut order = Vec::with_capacity(configs.len());
+        for config in configs {
+            let known = self.order.iter().copied().find(|id| self.ways[id.0].name() == &*config.name);
+            let id = known.unwrap_or(WayId(self.ways.len()));
+            match self.ways.get_mut(id.0) {
+                Some(way) => way.reconfigure(config, now),
+                None => self.ways.push(Way::new(config, now)),
+            }
+            order.push(id);
+        }
+        self.order.clone_from(&order);
+        order
+    }
+
+    /// Those in use, by priority.
+    pub fn order(&self) -> &[WayId] {
+        &self.order
+    }
+
+    /// Its configuration.
+    pub fn config(&self, id: WayId) -> &WayConfig {
+        &self.ways[id.0].config
+    }
+
+    /// The first dispatcher in order, other than those in `tried`, that an SMS can take now.
+    pub fn choose(&self, tried: &[WayId], now: Instant) -> Choice {
+        for &id in self.order.iter().filter(|id| !tried.contains(id)) {
+            match self.ways[id.0].admits(now) {
+                way::Admission::Yes => return Choice::Take(id),
+                way::Admission::NoRoom => return Choice::Busy,
+                way::Admission::No => {}
+            }
+        }
+        Choice::Down
+    }
+
+    /// An SMS was given to it: the room is taken until one of `released`, `succeeded`, … .
+    pub fn taken(&mut self, id: WayId, now: Instant) {
+        self.ways[id.0].taken(now);
+    }
+
+    /// The SMS was not submitted after all.
+    pub fn released(&mut self, id: WayId) {
+        self.ways[id.0].released();
+    }
+
+    /// How many SMS it has accepted: the measure of breadth, free of clocks.
+    pub fn successes(&self, id: WayId) -> u64 {
+        self.ways[id.0].successes
+    }
+
+    /// It accepted an SMS.
+    pub fn succeeded(&mut self, id: WayId, now: Instant) -> Option<Change> {
+        self.ways[id.0].succeeded(now).then_some(Change::Up(id))
+    }
+
+    /// It did not take the SMS, or did not say, and the fault is its own.
+    pub fn troubled(&mut self, id: WayId, recipient: &Phone, now: Instant) -> Option<Change> {
+        self.ways[id.0].troubled(recipient, now).then(|| self.down(id))
+    }
+
+    /// It refused this recipient's SMS. `given_up` are alerts that end as rejected with this answer.
+    /// Five different recipients refused in a row are its own fault.
+    pub fn refused(
+        &mut self,
+        id: WayId,
+        recipient: &Phone,
+        given_up: &[AlertId],
+        now: Instant,
+    ) -> Option<Change> {
+        self.ways[id.0].refused(recipient, given_up, now).then(|| self.down(id))
+    }
+
+    /// Would refusing this recipient now be the dispatcher's own fault, by breadth?
+    pub fn refusal_is_its_own(&self, id: WayId, recipient: &Phone) -> bool {
+        self.ways[id.0].refusal_is_its_own(recipient)
+    }
+
+    /// It failed with this recipient through no fault of its own: it lives, and that is all that it says.
+    pub fn answered(&mut self, id: WayId, now: Instant) {
+        self.ways[id.0].answered(now);
+    }
+
+    /// It asked to be left alone for a while.
+    pub fn throttled(&mut self, id: WayId, retry_after: Duration, now: Instant) {
+        self.ways[id.0].throttled(retry_after, now);
+    }
+
+    /// It needs a person.
+    pub fn misconfigured(&mut self, id: WayId, now: Instant) -> Option<Change> {
+        self.ways[id.0].misconfigured(now).then(|| self.down(id))
+    }
+
+    /// Dispatchers to be probed now; each is marked as being probed.
+    pub fn probes(&mut self, now: Instant) -> Vec<WayId> {
+        self.order.iter().copied().filter(|id| self.ways[id.0].start_probe(now)).collect()
+    }
+
+    /// How a probe ended: well, badly for now, or badly until someone acts.
+    pub fn probed(&mut self, id: WayId, result: Result<(), Cause>, now: Instant) {
+        self.ways[id.0].probed(result, now);
+    }
+
+    /// True if no dispatcher works.
+    pub fn all_down(&self) -> bool {
+        self.order.iter().all(|id| self.ways[id.0].is_down())
+    }
+
+    /// True if every dispatcher needs a person.
+    pub fn all_misconfigured(&self) -> bool {
+        !self.order.is_empty()
+            && self.order.iter().all(|id| self.ways[id.0].cause() == Some(Cause::Misconfigured))
+    }
+
+    /// What people are told of it.
+    pub fn state(&self, id: WayId, now: Instant) -> State {
+        self.ways[id.0].state(now)
+    }
+
+    /// When, by itself, something may change.
+    pub fn next_wake(&self, now: Instant) -> Option<Instant> {
+        self.order.iter().filter_map(|id| self.ways[id.0].next_wake(now)).min()
+    }
+
+    fn down(&mut self, way: WayId) -> Change {
+        let w = &mut self.ways[way.0];
+        Change::Down { way, cause: w.cause().unwrap_or(Cause::Trouble), wronged: w.take_wronged() }
+    }
+}
+
+/// How long a dispatcher that needs a person is left alone before it is probed again.
+pub const MISCONFIGURED_PAUSE: Duration = Duration::from_secs(600);
+
+/// How many failures in a row, or different recipients refused in a row, are the dispatcher's own fault.
+pub const STREAK: usize = 5;
+
+/// How long a full dispatcher may go without any answer before others are used in its place.
+pub const STALL: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

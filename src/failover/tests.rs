@@ -1,0 +1,176 @@
+use super::*;
+
+fn way(name: &str, concurrency: usize) -> WayConfig {
+    WayConfig {
+        name: name.into(),
+        concurrency,
+        rate: None,
+        timeout: Duration::from_secs(30),
+        grace: Duration::from_secs(30),
+    }
+}
+
+fn phone(n: usize) -> Phone {
+    Phone::parse(&format!("+47999{n:05}")).unwrap()
+}
+
+fn two() -> (Failover, WayId, WayId, Instant) {
+    let now = Instant::now();
+    let failover = Failover::new(vec![way("first", 4), way("second", 4)], now);
+    let [first, second] = *failover.order() else { unreachable!() };
+    (failover, first, second, now)
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn the_first_that_works_is_taken_and_a_full_one_is_waited_for() {
+    let (mut failover, first, second, now) = two();
+    for _ in 0..4 {
+        assert_eq!(failover.choose(&[], now), Choice::Take(first));
+        failover.taken(first, now);
+    }
+    assert_eq!(failover.choose(&[], now), Choice::Busy);
+    assert_eq!(failover.choose(&[first], now), Choice::Take(second));
+    assert_eq!(failover.choose(&[first, second], now), Choice::Down);
+    failover.released(first);
+    assert_eq!(failover.choose(&[], now), Choice::Take(first));
+}
+
+#[test]
+fn a_full_one_that_answers_nothing_is_passed_over() {
+    let (mut failover, first, second, now) = two();
+    (0..4).for_each(|_| failover.taken(first, now));
+    assert_eq!(failover.next_wake(now), Some(now + STALL));
+    assert_eq!(failover.choose(&[], now + STALL), Choice::Take(second));
+    failover.succeeded(first, now + STALL);
+    assert_eq!(failover.choose(&[], now + STALL), Choice::Take(first));
+}
+
+#[test]
+fn five_failures_open_the_breaker_and_a_probe_and_one_sms_close_it_slowly() {
+    let (mut failover, first, second, mut now) = two();
+    for n in 0..5 {
+        failover.taken(first, now);
+        let change = failover.troubled(first, &phone(n % 2), now);
+        assert_eq!(change.is_some(), n == 4, "the fifth in a row");
+    }
+    assert_eq!(failover.choose(&[], now), Choice::Take(second));
+    assert!(failover.probes(now).is_empty(), "not before its pause is over");
+    assert_eq!(failover.next_wake(now), Some(now + secs(1)));
+
+    now += secs(1);
+    assert_eq!(failover.probes(now), [first]);
+    assert!(failover.probes(now).is_empty(), "one probe at a time");
+    failover.probed(first, Err(Cause::Trouble), now);
+    assert_eq!(failover.next_wake(now), Some(now + secs(2)), "the pause doubles");
+
+    now += secs(2);
+    assert_eq!(failover.probes(now), [first]);
+    failover.probed(first, Ok(()), now);
+    assert_eq!(failover.choose(&[], now), Choice::Take(first), "one SMS tries it");
+    failover.taken(first, now);
+    assert_eq!(failover.choose(&[], now), Choice::Take(second), "only one");
+    assert_eq!(failover.succeeded(first, now), Some(Change::Up(first)));
+    for _ in 0..2 {
+        assert_eq!(failover.choose(&[], now), Choice::Take(first));
+        failover.taken(first, now);
+    }
+    assert_eq!(failover.choose(&[], now), Choice::Busy, "it starts slowly");
+    assert_eq!(failover.succeeded(first, now), None);
+    assert_eq!(failover.choose(&[], now), Choice::Take(first), "and grows with each success");
+}
+
+#[test]
+fn the_pause_grows_to_a_minute_and_no_further() {
+    let (mut failover, first, _, mut now) = two();
+    (0..5).for_each(|n| drop(failover.troubled(first, &phone(n), now)));
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        let wake = failover.next_wake(now).unwrap();
+        pauses.push((wake - now).as_secs());
+        now = wake;
+        assert_eq!(failover.probes(now), [first]);
+        failover.probed(first, Err(Cause::Trouble), now);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+}
+
+#[test]
+fn a_success_between_ends_the_row() {
+    let (mut failover, first, _, now) = two();
+    for n in 0..40 {
+        assert_eq!(failover.troubled(first, &phone(n), now), None);
+        if n % 4 == 3 {
+            failover.succeeded(first, now);
+        }
+    }
+}
+
+#[test]
+fn five_different_refused_in_a_row_are_its_own_fault_and_the_wronged_are_named() {
+    let (mut failover, first, _, now) = two();
+    for _ in 0..20 {
+        assert_eq!(failover.refused(first, &phone(0), &[], now), None, "one bad number proves nothing");
+    }
+    failover.succeeded(first, now);
+    for n in 0..4 {
+        assert!(!failover.refusal_is_its_own(first, &phone(n)));
+        assert_eq!(failover.refused(first, &phone(n), &[AlertId(n as i64)], now), None);
+    }
+    assert!(failover.refusal_is_its_own(first, &phone(4)));
+    assert!(!failover.refusal_is_its_own(first, &phone(3)), "a number that was refused before adds nothing");
+    let wronged = (0..4).map(AlertId).collect();
+    assert_eq!(
+        failover.refused(first, &phone(4), &[], now),
+        Some(Change::Down { way: first, cause: Cause::Refusals, wronged })
+    );
+    let now = now + secs(1);
+    failover.probes(now);
+    failover.probed(first, Ok(()), now);
+    assert!(
+        failover.refusal_is_its_own(first, &phone(9)),
+        "a refused trial is not the recipient's fault either"
+    );
+    failover.refused(first, &phone(9), &[], now);
+    assert_eq!(failover.next_wake(now), Some(now + secs(2)));
+}
+
+#[test]
+fn one_that_needs_a_person_is_probed_each_ten_minutes() {
+    let (mut failover, first, second, now) = two();
+    assert!(matches!(
+        failover.misconfigured(first, now),
+        Some(Change::Down { cause: Cause::Misconfigured, .. })
+    ));
+    assert_eq!(failover.misconfigured(first, now), None, "told once");
+    assert!(!failover.all_misconfigured() && !failover.all_down());
+    failover.misconfigured(second, now);
+    assert!(failover.all_misconfigured() && failover.all_down());
+    assert_eq!(failover.next_wake(now), Some(now + MISCONFIGURED_PAUSE));
+}
+
+#[test]
+fn a_throttled_one_is_left_alone_for_as_long_as_it_asked() {
+    let (mut failover, first, second, now) = two();
+    failover.throttled(first, secs(30), now);
+    assert_eq!(failover.choose(&[], now), Choice::Take(second));
+    assert_eq!(failover.choose(&[second], now), Choice::Down);
+    assert_eq!(failover.state(first, now), State::Throttled);
+    assert_eq!(failover.choose(&[], now + secs(30)), Choice::Take(first));
+}
+
+#[test]
+fn a_new_configuration_keeps_the_state_of_what_keeps_its_name() {
+    let (mut failover, first, second, now) = two();
+    (0..5).for_each(|n| drop(failover.troubled(first, &phone(n), now)));
+    let order = failover.reconfigure(vec![way("third", 1), way("first", 4)], now);
+    assert_eq!(order.len(), 2);
+    assert_eq!(order[1], first);
+    assert!(order[0] != second, "a new one has a place of its own");
+    assert_eq!(failover.choose(&[order[0]], now), Choice::Down, "still down");
+    assert_eq!(failover.probes(now), [first], "but what was changed may be what was wrong");
+    failover.succeeded(second, now);
+}

@@ -1,0 +1,314 @@
+//! The state of one dispatcher.
+//!
+//! ```text
+//!            5 in a row, or 5 different                    the pause is over
+//!            recipients refused             ┌──────────┐
+//!   Up ────────────────────────────────────▶│   Down   │───────────────▶ Probing
+//!    ▲                                      └──────────┘◀── the probe failed ─┤
+//!    │                                           ▲                            │
+//!    └── the SMS was taken (slow start) ── Trial ┘ the SMS was not            │
+//!                                            ▲────── the probe was good ──────┘
+//! ```
+//!
+//! The pause is 1 s at first and doubles to at most 60 s; a dispatcher that needs a person is probed every 10 minutes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::rate::Bucket;
+use super::{MISCONFIGURED_PAUSE, STALL, STREAK, WayConfig};
+use crate::alert::{AlertId, Phone};
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Submits at once after a return; each success doubles it.
+const SLOW_START: usize = 2;
+
+/// One dispatcher.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) config: WayConfig,
+    pub(super) health: Health,
+    pub(super) successes: u64,
+    bucket: Bucket,
+    throttled_until: Option<Instant>,
+    in_flight: usize,
+    /// The room in use: `concurrency`, or less in a slow start.
+    room: usize,
+    /// The last time that it gave any answer, or that it had nothing to answer.
+    answered_at: Instant,
+    /// Failures in a row that were its own fault.
+    failures: usize,
+    /// Different recipients that failed or were refused in a row, with the alerts given up for it.
+    refusals: Vec<(Phone, Vec<AlertId>)>,
+}
+
+/// Whether it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Up,
+    Down { until: Instant, pause: Duration, cause: Cause },
+    Probing { pause: Duration, cause: Cause },
+    Trial { pause: Duration, cause: Cause, busy: bool },
+}
+
+/// Why a dispatcher is out of rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It can not be reached, or fails.
+    Trouble,
+    /// It refuses everybody.
+    Refusals,
+    /// It needs a person: login, address, credit, SIM.
+    Misconfigured,
+}
+
+/// What people are told of a dispatcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// In use.
+    Up,
+    /// Out of rotation.
+    Down(Cause),
+    /// Left alone at its own wish.
+    Throttled,
+}
+
+pub(super) enum Admission {
+    Yes,
+    NoRoom,
+    No,
+}
+
+impl Way {
+    pub(super) fn new(config: WayConfig, now: Instant) -> Way {
+        Way {
+            health: Health::Up,
+            successes: 0,
+            bucket: Bucket::new(config.rate, now),
+            throttled_until: None,
+            in_flight: 0,
+            room: config.concurrency,
+            answered_at: now,
+            failures: 0,
+            refusals: Vec::new(),
+            config,
+        }
+    }
+
+    /// What was changed may be what was wrong: a dispatcher that is down is probed at once.
+    pub(super) fn reconfigure(&mut self, config: WayConfig, now: Instant) {
+        self.bucket = Bucket::new(config.rate, now);
+        self.room = config.concurrency;
+        self.config = config;
+        if let Health::Down { pause, cause, .. } = self.health {
+            self.health = Health::Down { until: now, pause, cause };
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    pub(super) fn admits(&self, now: Instant) -> Admission {
+        if self.throttled_until.is_some_and(|until| now < until) {
+            return Admission::No;
+        }
+        match self.health {
+            Health::Down { .. } | Health::Probing { .. } => Admission::No,
+            // Others are used while the one trial is under way.
+            Health::Trial { busy: true, .. } => Admission::No,
+            Health::Trial { busy: false, .. } => Admission::Yes,
+            Health::Up if self.in_flight >= self.room => {
+                if self.stalled(now) {
+                    Admission::No
+                } else {
+                    Admission::NoRoom
+                }
+            }
+            Health::Up if self.bucket.wait(now).is_some() => Admission::NoRoom,
+            Health::Up => Admission::Yes,
+        }
+    }
+
+    pub(super) fn taken(&mut self, now: Instant) {
+        if self.in_flight == 0 {
+            self.answered_at = now;
+        }
+        self.in_flight += 1;
+        self.bucket.take(now);
+        if let Health::Trial { busy, .. } = &mut self.health {
+            *busy = true;
+        }
+    }
+
+    pub(super) fn released(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Health::Trial { busy, .. } = &mut self.health {
+            *busy = false;
+        }
+    }
+
+    /// True if that brought it back.
+    pub(super) fn succeeded(&mut self, now: Instant) -> bool {
+        self.answered(now);
+        self.successes += 1;
+        self.failures = 0;
+        self.refusals.clear();
+        self.throttled_until = None;
+        self.room = (self.room * 2).min(self.config.concurrency);
+        let back = self.health != Health::Up;
+        if back {
+            self.health = Health::Up;
+            self.room = SLOW_START.min(self.config.concurrency);
+        }
+        back
+    }
+
+    /// True if that took it out of rotation.
+    pub(super) fn troubled(&mut self, recipient: &Phone, now: Instant) -> bool {
+        self.answered(now);
+        self.failures += 1;
+        self.count(recipient, &[]);
+        let tripped = self.failures >= STREAK || self.refusals.len() >= STREAK;
+        self.fail(tripped, Cause::Trouble, now)
+    }
+
+    /// True if that took it out of rotation.
+    pub(super) fn refused(&mut self, recipient: &Phone, given_up: &[AlertId], now: Instant) -> bool {
+        self.answered(now);
+        if matches!(self.health, Health::Trial { cause: Cause::Trouble | Cause::Misconfigured, .. }) {
+            // It was down and answers again; what it thinks of this recipient is another matter.
+            self.health = Health::Up;
+            self.room = SLOW_START.min(self.config.concurrency);
+            self.failures = 0;
+        }
+        self.count(recipient, given_up);
+        self.fail(self.refusals.len() >= STREAK, Cause::Refusals, now)
+    }
+
+    pub(super) fn refusal_is_its_own(&self, recipient: &Phone) -> bool {
+        let known = self.refusals.iter().any(|(phone, _)| phone == recipient);
+        self.refusals.len() + usize::from(!known) >= STREAK
+            || matches!(self.health, Health::Trial { cause: Cause::Refusals, .. })
+            || matches!(self.health, Health::Down { .. } | Health::Probing { .. })
+    }
+
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.released();
+        self.answered_at = now;
+    }
+
+    pub(super) fn throttled(&mut self, retry_after: Duration, now: Instant) {
+        self.answered(now);
+        if let Health::Trial { .. } = self.health {
+            self.health = Health::Up;
+            self.room = SLOW_START.min(self.config.concurrency);
+        }
+        self.throttled_until = Some(now + retry_after);
+    }
+
+    /// True if that is news.
+    pub(super) fn misconfigured(&mut self, now: Instant) -> bool {
+        self.answered(now);
+        let news = self.cause() != Some(Cause::Misconfigured);
+        self.health = Health::Down {
+            until: now + MISCONFIGURED_PAUSE,
+            pause: MISCONFIGURED_PAUSE,
+            cause: Cause::Misconfigured,
+        };
+        news
+    }
+
+    pub(super) fn start_probe(&mut self, now: Instant) -> bool {
+        let Health::Down { until, pause, cause } = self.health else { return false };
+        let due = now >= until;
+        if due {
+            self.health = Health::Probing { pause, cause };
+        }
+        due
+    }
+
+    pub(super) fn probed(&mut self, result: Result<(), Cause>, now: Instant) {
+        let Health::Probing { pause, cause } = self.health else { return };
+        self.health = match result {
+            Ok(()) => Health::Trial { pause, cause, busy: false },
+            Err(cause) => down(longer(pause, cause), cause, now),
+        };
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.health, Health::Down { .. } | Health::Probing { .. })
+    }
+
+    pub(super) fn cause(&self) -> Option<Cause> {
+        match self.health {
+            Health::Up => None,
+            Health::Down { cause, .. } | Health::Probing { cause, .. } | Health::Trial { cause, .. } => {
+                Some(cause)
+            }
+        }
+    }
+
+    pub(super) fn state(&self, now: Instant) -> State {
+        match self.cause() {
+            Some(cause) => State::Down(cause),
+            None if self.throttled_until.is_some_and(|until| now < until) => State::Throttled,
+            None => State::Up,
+        }
+    }
+
+    pub(super) fn take_wronged(&mut self) -> Vec<AlertId> {
+        self.refusals.iter_mut().flat_map(|(_, ids)| std::mem::take(ids)).collect()
+    }
+
+    pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
+        let health = match self.health {
+            Health::Down { until, .. } => Some(until),
+            Health::Up if self.in_flight >= self.room && !self.stalled(now) => Some(self.answered_at + STALL),
+            Health::Up => self.bucket.wait(now),
+            Health::Probing { .. } | Health::Trial { .. } => None,
+        };
+        let throttle = self.throttled_until.filter(|until| *until > now);
+        [health, throttle].into_iter().flatten().min()
+    }
+
+    fn stalled(&self, now: Instant) -> bool {
+        now.duration_since(self.answered_at) >= STALL
+    }
+
+    fn count(&mut self, recipient: &Phone, given_up: &[AlertId]) {
+        let room = self.refusals.len() < STREAK;
+        match self.refusals.iter_mut().find(|(phone, _)| phone == recipient) {
+            Some((_, ids)) => ids.extend(given_up),
+            None if room => self.refusals.push((recipient.clone(), given_up.to_vec())),
+            None => {}
+        }
+    }
+
+    fn fail(&mut self, tripped: bool, cause: Cause, now: Instant) -> bool {
+        match self.health {
+            Health::Trial { pause, cause: old, .. } => {
+                self.health = down(longer(pause, old), old, now);
+                false
+            }
+            Health::Up if tripped => {
+                self.health = down(FIRST_PAUSE, cause, now);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn down(pause: Duration, cause: Cause, now: Instant) -> Health {
+    Health::Down { until: now + pause, pause, cause }
+}
+
+fn longer(pause: Duration, cause: Cause) -> Duration {
+    match cause {
+        Cause::Misconfigured => MISCONFIGURED_PAUSE,
+        Cause::Trouble | Cause::Refusals => (pause * 2).min(LONGEST_PAUSE),
+    }
+}

@@ -1,0 +1,307 @@
+//! The rows of a [`super::MemoryQueue`], their indexes, and the verbs that change them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::*;
+use crate::queue::Note;
+
+/// All rows. `waiting`, `held`, `open` and `unresolved` are indexes over the rest.
+#[derive(Default)]
+pub(super) struct Tables {
+    pub(super) alerts: BTreeMap<AlertId, Row>,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) leases: HashMap<Uuid, Lease>,
+    pub(super) notes: Vec<(AlertId, Note)>,
+    pub(super) waiting: BTreeSet<Place>,
+    /// The unresolved attempt that an alert stands in.
+    pub(super) held: HashMap<AlertId, usize>,
+    pub(super) unresolved: BTreeSet<usize>,
+    by_id: HashMap<Uuid, usize>,
+    last_id: i64,
+}
+
+pub(super) struct Row {
+    pub(super) phone: String,
+    pub(super) text: String,
+    pub(super) severity: Severity,
+    pub(super) standing: Standing,
+    pub(super) reason: Option<Reason>,
+    pub(super) queued_at: Timestamp,
+    /// It waits since: queued, or made to wait again.
+    pub(super) since: Timestamp,
+    pub(super) ended_at: Option<Timestamp>,
+    /// All its attempts, oldest first.
+    pub(super) attempts: Vec<usize>,
+}
+
+pub(super) struct Attempt {
+    pub(super) new: NewAttempt,
+    pub(super) owner: Uuid,
+    pub(super) state: AttemptState,
+    pub(super) begun_at: Timestamp,
+    pub(super) doubt_since: Timestamp,
+    pub(super) ended_at: Option<Timestamp>,
+    pub(super) closing: Option<Closing>,
+    /// Alerts that a person made to wait again since: what this attempt did no longer counts for them.
+    pub(super) requeued: HashSet<AlertId>,
+}
+
+pub(super) struct Lease {
+    pub(super) name: String,
+    pub(super) lock: String,
+    pub(super) until: Timestamp,
+}
+
+impl Attempt {
+    pub(super) fn alerts(&self) -> impl Iterator<Item = AlertId> {
+        self.new.carried.iter().chain(&self.new.counted).copied()
+    }
+}
+
+impl Tables {
+    pub(super) fn lives(&self, instance: Uuid, now: Timestamp) -> bool {
+        self.leases.get(&instance).is_some_and(|lease| lease.until > now)
+    }
+
+    /// Brings the open attempts of all who no longer live into doubt.
+    pub(super) fn reap(&mut self, now: Timestamp) {
+        let dead = |n: &usize| {
+            self.attempts[*n].state == AttemptState::Open && !self.lives(self.attempts[*n].owner, now)
+        };
+        let lost: Vec<usize> = self.unresolved.iter().copied().filter(dead).collect();
+        for n in lost {
+            self.close(n, AttemptState::InDoubt, now);
+        }
+    }
+
+    pub(super) fn insert(&mut self, phone: &str, text: &str, severity: Severity, at: Timestamp) -> AlertId {
+        self.last_id += 1;
+        let id = AlertId(self.last_id);
+        let row = Row {
+            phone: phone.into(),
+            text: text.into(),
+            severity,
+            standing: Standing::Waiting,
+            reason: None,
+            queued_at: at,
+            since: at,
+            ended_at: None,
+            attempts: Vec::new(),
+        };
+        self.alerts.insert(id, row);
+        self.waiting.insert(Place { severity, id });
+        id
+    }
+
+    pub(super) fn set(&mut self, id: AlertId, to: Standing, reason: Option<Reason>, now: Timestamp) {
+        let Some(row) = self.alerts.get_mut(&id) else { return };
+        row.standing = to;
+        row.reason = reason;
+        let place = Place { severity: row.severity, id };
+        if to == Standing::Waiting {
+            row.ended_at = None;
+            self.waiting.insert(place);
+        } else {
+            row.ended_at = Some(now);
+            self.waiting.remove(&place);
+        }
+    }
+
+    pub(super) fn delete(&mut self, id: AlertId) {
+        if let Some(row) = self.alerts.remove(&id) {
+            self.waiting.remove(&Place { severity: row.severity, id });
+        }
+    }
+
+    pub(super) fn orphan(&mut self, attempt: Uuid) {
+        let Some(n) = self.by_id.get(&attempt).copied() else { return };
+        self.held.retain(|_, holder| *holder != n);
+        self.attempts[n].new.carried.clear();
+        self.attempts[n].new.counted.clear();
+    }
+
+    pub(super) fn waits(&self, id: AlertId) -> bool {
+        self.alerts.get(&id).is_some_and(|row| row.standing == Standing::Waiting)
+    }
+
+    /// The state of the unresolved attempt that holds the alert.
+    pub(super) fn holder_state(&self, id: AlertId) -> Option<AttemptState> {
+        self.held.get(&id).map(|n| self.attempts[*n].state)
+    }
+
+    pub(super) fn alert(&self, id: AlertId) -> Option<Alert> {
+        let row = self.alerts.get(&id)?;
+        let maybe_sent = row.attempts.iter().map(|n| &self.attempts[*n]).any(|a| {
+            let class = a.closing.as_ref().map(|c| c.class);
+            !a.requeued.contains(&id) && may_have_been_taken(a.state, class)
+        });
+        Some(Alert {
+            id,
+            phone: row.phone.clone(),
+            text: row.text.clone(),
+            severity: row.severity,
+            queued_at: row.queued_at,
+            maybe_sent,
+        })
+    }
+
+    /// Writes an attempt, unless it may not begin; true if it is owned.
+    pub(super) fn begin(&mut self, owner: Uuid, new: &NewAttempt, now: Timestamp) -> bool {
+        if let Some(n) = self.by_id.get(&new.id) {
+            let before = &self.attempts[*n];
+            return before.owner == owner && before.state == AttemptState::Open;
+        }
+        let repeated = match new.resend_of {
+            None => None,
+            Some(old) => match self.by_id.get(&old).copied() {
+                Some(n) if self.may_repeat(n, new) => Some(n),
+                _ => return false,
+            },
+        };
+        let alerts: Vec<AlertId> = new.carried.iter().chain(&new.counted).copied().collect();
+        let distinct: BTreeSet<AlertId> = alerts.iter().copied().collect();
+        let free = |id: &AlertId| self.waits(*id) && self.held.get(id).copied() == repeated;
+        let busy = self
+            .unresolved
+            .iter()
+            .map(|n| &self.attempts[*n])
+            .any(|a| a.state == AttemptState::Open && a.new.recipient == new.recipient);
+        if alerts.is_empty() || distinct.len() != alerts.len() || busy || !alerts.iter().all(free) {
+            return false;
+        }
+        if let Some(n) = repeated {
+            self.close(n, AttemptState::Resent, now);
+        }
+        let n = self.attempts.len();
+        self.attempts.push(Attempt {
+            new: new.clone(),
+            owner,
+            state: AttemptState::Open,
+            begun_at: now,
+            doubt_since: now,
+            ended_at: None,
+            closing: None,
+            requeued: HashSet::new(),
+        });
+        self.by_id.insert(new.id, n);
+        self.unresolved.insert(n);
+        for id in alerts {
+            self.held.insert(id, n);
+            if let Some(row) = self.alerts.get_mut(&id) {
+                row.attempts.push(n);
+            }
+        }
+        true
+    }
+
+    /// True if the attempt waits to be repeated, and `new` carries and counts the same alerts.
+    fn may_repeat(&self, n: usize, new: &NewAttempt) -> bool {
+        let old = &self.attempts[n];
+        let set = |ids: &[AlertId]| ids.iter().copied().collect::<BTreeSet<_>>();
+        matches!(old.state, AttemptState::InDoubt | AttemptState::Held)
+            && set(&old.new.carried) == set(&new.carried)
+            && set(&old.new.counted) == set(&new.counted)
+    }
+
+    /// Brings an attempt to a state, and lets its alerts go if that ends it.
+    pub(super) fn close(&mut self, n: usize, state: AttemptState, now: Timestamp) {
+        let attempt = &mut self.attempts[n];
+        if state == AttemptState::InDoubt {
+            attempt.doubt_since = now;
+        }
+        attempt.state = state;
+        if !state.is_unresolved() {
+            attempt.ended_at = Some(now);
+            let alerts: Vec<AlertId> = attempt.alerts().collect();
+            self.unresolved.remove(&n);
+            for id in alerts {
+                self.held.remove(&id);
+            }
+        }
+    }
+
+    pub(super) fn settle(&mut self, owner: Uuid, settlement: &Settlement, now: Timestamp, out: &mut Settled) {
+        let mut closed = None;
+        if let Some(closing) = &settlement.closing {
+            let n = self.by_id.get(&closing.id).copied();
+            match n.map(|n| (n, self.judge(owner, n, closing.state, now))) {
+                Some((n, Judgement::Close)) => {
+                    self.close(n, closing.state, now);
+                    self.attempts[n].closing = Some(closing.clone());
+                    closed = Some(n);
+                }
+                Some((_, Judgement::Repeat)) => return,
+                Some((_, Judgement::Superseded)) | None => return out.superseded.push(closing.id),
+            }
+        }
+        for (id, verdict) in &settlement.verdicts {
+            if !self.apply(*id, *verdict, closed, &settlement.detail, now) {
+                out.vanished.push(*id);
+            }
+        }
+    }
+
+    fn judge(&self, owner: Uuid, n: usize, to: AttemptState, now: Timestamp) -> Judgement {
+        let attempt = &self.attempts[n];
+        let orphaned = attempt.state.is_unresolved()
+            && attempt.state != AttemptState::Open
+            && !self.lives(attempt.owner, now);
+        judge(attempt.state, to, self.lives(owner, now) && (attempt.owner == owner || orphaned))
+    }
+
+    /// Sets one alert if it waits and the verdict is this settlement's to give; false if not.
+    fn apply(
+        &mut self,
+        id: AlertId,
+        verdict: Verdict,
+        closed: Option<usize>,
+        why: &str,
+        now: Timestamp,
+    ) -> bool {
+        let accepted = closed.is_some_and(|n| {
+            self.attempts[n].state == AttemptState::Accepted
+                && !self.attempts[n].requeued.contains(&id)
+                && self.alerts.get(&id).is_some_and(|row| row.attempts.contains(&n))
+        });
+        match verdict {
+            Verdict::Waits => return true,
+            _ if !self.waits(id) => return false,
+            Verdict::Sent if accepted => self.set(id, Standing::Sent, None, now),
+            Verdict::Ignored(Reason::Squeezed) if accepted => {
+                self.set(id, Standing::Ignored, Some(Reason::Squeezed), now);
+            }
+            Verdict::Ignored(reason) if !self.held.contains_key(&id) => {
+                self.ignore(id, reason, why, "smsd", now);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Ignores an alert, on record.
+    pub(super) fn ignore(&mut self, id: AlertId, reason: Reason, why: &str, by: &str, now: Timestamp) {
+        self.set(id, Standing::Ignored, Some(reason), now);
+        self.note(id, "ignored", Some(reason), why, by, now);
+    }
+
+    pub(super) fn requeue(&mut self, id: AlertId, by: &str, now: Timestamp) -> bool {
+        let Some(row) = self.alerts.get_mut(&id) else { return false };
+        if row.standing == Standing::Waiting {
+            return false;
+        }
+        row.since = now;
+        for n in &row.attempts {
+            if !self.attempts[*n].state.is_unresolved() {
+                self.attempts[*n].requeued.insert(id);
+            }
+        }
+        self.set(id, Standing::Waiting, None, now);
+        self.note(id, "requeued", None, "", by, now);
+        true
+    }
+
+    fn note(&mut self, id: AlertId, what: &str, reason: Option<Reason>, why: &str, by: &str, at: Timestamp) {
+        let note = Note { at, what: what.into(), reason, detail: why.into(), by: by.into() };
+        self.notes.push((id, note));
+    }
+}

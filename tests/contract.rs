@@ -1,0 +1,14 @@
+//! The contract suites: what every implementation of a trait must do, run over each of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "test helpers fail by panicking"
+)]
+
+mod contract {
+    mod memory;
+    pub mod queue;
+}
