@@ -11,6 +11,7 @@ pub mod env;
 pub mod fault;
 pub mod ini;
 mod smsd_conf;
+mod dispatchers;
 mod nav;
 mod section;
 mod value;

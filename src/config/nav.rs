@@ -113,10 +113,12 @@ impl<'a> Flat<'a> {
         let entry = self.entries.get(key).filter(|e| !e.value.is_empty())?;
         parse(entry.value)
             .map_err(|wrong| {
-                let mut found = entry.value.to_owned();
-                crate::telemetry::clip(&mut found, 60);
                 faults.push(Severity::Fault, |s| {
-                    let message = format!("{key}: found \"{found}\", expected {}", wrong.expected);
+                    let message = format!(
+                        "{key}: found \"{}\", expected {}",
+                        value::clipped(entry.value),
+                        wrong.expected
+                    );
                     self.source.fault(s, entry.span.clone(), entry.span.end, message).hint(wrong.hint)
                 });
             })

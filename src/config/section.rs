@@ -13,7 +13,7 @@ use super::fault::{Collector, Fault, Severity};
 use super::ini::{self, Entry, Ini};
 use super::secret::Secret;
 use super::source::Source;
-use super::value::{self, Parsed, Wrong};
+use super::value::{self, Parsed, Wrong, clipped};
 
 /// smsd.conf while it is being read.
 pub(super) struct Reader<'a> {
@@ -126,42 +126,41 @@ impl<'a> Section<'_, 'a> {
     /// A secret: `key`, or a file's content by `key_file`, or a variable's by `key_env`. What is wrong with it
     /// is said without showing it: `parse` must not quote the value in what it expects.
     pub(super) fn secret<T>(&mut self, key: &str, parse: impl Fn(&str) -> Parsed<T>) -> Option<Secret<T>> {
-        let forms = [self.entry(key), self.entry(&format!("{key}_file")), self.entry(&format!("{key}_env"))];
-        if let [Some(inline), ..] = forms {
-            self.reader.inline_secret.get_or_insert(inline.span.clone());
+        let mut given = Vec::new();
+        for form in SECRET_FORMS {
+            given.extend(self.entry(&format!("{key}{form}")).map(|entry| (form, entry)));
         }
-        let mut given = forms.iter().flatten();
-        let entry = *given.next()?;
-        if let Some(second) = given.next() {
-            let message = format!("{} is set twice: by {} and by {}", key, entry.key, second.key);
-            self.fault_at(second, message, None);
-            return None;
-        }
-        let text = match forms {
-            [Some(_), ..] => Ok(entry.value.text.trim().to_owned()),
-            [_, Some(_), _] => self.path(&entry.key).ok_or(None).and_then(|p| secret_file(&p).map_err(Some)),
-            _ => self.variable(entry.value.text.trim()).map_err(Some),
-        };
-        let text = match text {
-            Ok(text) => text,
-            Err(why) => {
-                if let Some(why) = why {
-                    self.fault_at(entry, format!("{}: {why}", entry.key), None);
-                }
+        let (form, entry) = match given[..] {
+            [] => return None,
+            [one] => one,
+            [(_, first), (_, second), ..] => {
+                self.fault_at(second, format!("{key} is set twice: {} stands too", first.key), None);
                 return None;
             }
         };
-        match parse(&text) {
-            Ok(value) => Some(Secret::new(value)),
-            Err(wrong) => {
-                let message = format!(
-                    "{}: expected {} (the value is not shown, since it is secret)",
-                    entry.key, wrong.expected
-                );
-                self.fault_at(entry, message, wrong.hint);
-                None
+        let text = entry.value.text.trim();
+        let found = match form {
+            "_file" => secret_file(&self.directory().join(text)),
+            "_env" => self.variable(text),
+            _ => {
+                self.reader.inline_secret.get_or_insert(entry.span.clone());
+                Ok(text.to_owned())
             }
-        }
+        };
+        let judged = found.map_err(|why| (why, None)).and_then(|text| {
+            let not_shown =
+                |w: Wrong| (format!("expected {} (what was found is secret)", w.expected), w.hint);
+            parse(&text).map_err(not_shown)
+        });
+        judged
+            .map_err(|(why, hint)| self.fault_at(entry, format!("{}: {why}", entry.key), hint))
+            .ok()
+            .map(Secret::new)
+    }
+
+    /// True if [`Section::secret`] has found the key in one of its forms, be it good or not.
+    pub(super) fn has_secret(&mut self, key: &str) -> bool {
+        SECRET_FORMS.iter().any(|form| self.entry(&format!("{key}{form}")).is_some())
     }
 
     /// The keys that are `prefix` and something that `accept` makes sense of.
@@ -268,8 +267,7 @@ impl<'a> Section<'_, 'a> {
         let text = entry.value.text.as_str();
         let lead = text.len() - text.trim_start().len();
         let part = wrong.part.map_or(lead..text.len(), |p| lead + p.start..lead + p.end);
-        let mut found = text.get(part.clone()).unwrap_or(text).to_owned();
-        crate::telemetry::clip(&mut found, 60);
+        let found = clipped(text.get(part.clone()).unwrap_or(text));
         let found = if found.is_empty() { "nothing".to_owned() } else { format!("\"{found}\"") };
 
         let cut = |marks: [&str; 2]| {
@@ -396,11 +394,7 @@ fn is_name(key: &str) -> bool {
     key.len() <= 60 && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '))
 }
 
-/// A name from the file for a message.
-fn clipped(name: &str) -> String {
-    let mut name = name.to_owned();
-    crate::telemetry::clip(&mut name, 60);
-    name
-}
-
+/// How a secret's key may end, and where the secret is then: in the line, in a file, in a variable.
+const SECRET_FORMS: [&str; 3] = ["", "_file", "_env"];
+/// Bytes of a secret at most.
 const SECRET_MAX: u64 = 64 * 1024;

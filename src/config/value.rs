@@ -40,6 +40,13 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, k)| k)
 }
 
+/// A piece of the file as a message may hold it: at most 60 bytes, nothing that a terminal would obey.
+pub(super) fn clipped(text: &str) -> String {
+    let mut text = text.to_owned();
+    crate::telemetry::clip(&mut text, 60);
+    text
+}
+
 /// A line of text.
 pub(super) fn line(text: &str) -> Parsed<String> {
     if text.is_empty() || text.contains(char::is_control) {

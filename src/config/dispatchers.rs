@@ -1,0 +1,266 @@
+//! The ways out: `[dispatcher]` names them in order of priority, each has a section of its own.
+//!
+//! A type that this version does not have stops the start, even if other ways out are there: an operator
+//! must not learn in an outage that the last resort was never there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use regex::{Regex, RegexBuilder};
+use url::Url;
+
+use super::fault::{Fault, Severity};
+use super::ini::Entry;
+use super::section::{Reader, Section};
+use super::smsd_conf::{HOUR, MS};
+use super::value::{self, Parsed, Wrong, clipped, wrong};
+use super::{DispatcherConfig, DispatcherKind};
+use crate::dispatch::status::Status;
+use crate::dispatch::{debug, http_get};
+
+/// Reads `[dispatcher]` and the sections that it names. Disabled ways out are left out.
+pub(super) fn read(reader: &mut Reader<'_>) -> Vec<DispatcherConfig> {
+    let named = named(reader.section("dispatcher"));
+    if named.is_empty() {
+        if !reader.faults.is_fatal() && reader.ini.errors.is_empty() {
+            let hint = "[dispatcher] needs dispatcher1: and the name of one";
+            nothing_could_be_sent(reader, "no dispatcher is configured", hint);
+        }
+        return Vec::new();
+    }
+    let read: Vec<WayOut> = named.iter().map(|(name, entry)| way_out(reader, name, entry)).collect();
+    if read.iter().all(|w| matches!(w, WayOut::Disabled)) {
+        nothing_could_be_sent(reader, "every dispatcher is disabled", "one of them needs enabled: yes");
+    }
+    let enabled = |w| if let WayOut::Enabled(config) = w { Some(*config) } else { None };
+    read.into_iter().filter_map(enabled).collect()
+}
+
+/// The types of this version and those of a later one.
+pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
+    TYPES.iter().map(|(word, _)| *word).chain(LATER_TYPES)
+}
+
+/// The types of this version.
+const TYPES: [(&str, Type); 2] = [("HttpGetDispatcher", Type::HttpGet), ("DebugDispatcher", Type::Debug)];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Type {
+    HttpGet,
+    Debug,
+}
+
+/// The types that the reference names and this version does not have.
+const LATER_TYPES: [&str; 9] = [
+    "GammuDispatcher",
+    "BoostDispatcher",
+    "UninettMailDispatcher",
+    "HttpDispatcher",
+    "SmppDispatcher",
+    "ModemDispatcher",
+    "ModemManagerDispatcher",
+    "ExecDispatcher",
+    "PythonDispatcher",
+];
+
+enum WayOut {
+    Enabled(Box<DispatcherConfig>),
+    Disabled,
+    /// The fault is told.
+    Faulty,
+}
+
+/// The names that `dispatcher1`, `dispatcher2`, … give, by their numbers; gaps are allowed.
+fn named<'a>(mut s: Section<'_, 'a>) -> Vec<(String, &'a Entry)> {
+    let number = |n: &str| n.bytes().all(|b| b.is_ascii_digit()).then(|| n.parse::<u32>().ok())?;
+    let mut numbered = s.prefixed("dispatcher", number);
+    numbered.sort_by_key(|(number, entry)| (*number, entry.span.start));
+
+    let mut named: Vec<(String, &Entry)> = Vec::new();
+    let mut before = None;
+    for (number, entry) in numbered {
+        if before.replace(number) == Some(number) {
+            s.fault_at(entry, format!("{}: there is a dispatcher{number} already", entry.key), None);
+        }
+        let Some(name) = s.parse(entry, value::line) else { continue };
+        match named.iter().find(|(known, _)| *known == name) {
+            Some((_, first)) => s.fault(entry, format!("{}: {} is the same", entry.key, first.key), None),
+            None => named.push((name, entry)),
+        }
+    }
+    s.close();
+    named
+}
+
+/// The way out that `entry` names.
+fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
+    let mut s = reader.section(name);
+    let enabled = s.get("enabled", value::boolean).unwrap_or(true);
+    let Some(kind) = kind(&mut s, name, entry, enabled) else {
+        return if enabled { WayOut::Faulty } else { WayOut::Disabled };
+    };
+    let settings = match kind {
+        Type::HttpGet => http_get(&mut s).map(DispatcherKind::HttpGet),
+        Type::Debug => Some(DispatcherKind::Debug(debug(&mut s))),
+    };
+    let config = DispatcherConfig {
+        name: name.to_owned(),
+        concurrency: s.get("concurrency", value::integer(1..=4096)),
+        rate: s.get("rate", value::rate),
+        timeout: s.get("timeout", value::duration(100 * MS..=HOUR)),
+        grace: s.get("grace", value::duration(Duration::ZERO..=24 * HOUR)),
+        max_segments: s.get("max_segments", value::integer(1..=255)),
+        probe_interval: s.get("probe_interval", probe_interval).flatten(),
+        classes: classes(&mut s, kind),
+        kind: match settings {
+            Some(settings) => settings,
+            None => return WayOut::Faulty,
+        },
+    };
+    s.close();
+    if enabled { WayOut::Enabled(Box::new(config)) } else { WayOut::Disabled }
+}
+
+/// The type of a way out: its `type`, else its name. `None` if this version has none of that type, which is
+/// a fault unless the way out is disabled.
+fn kind(s: &mut Section<'_, '_>, name: &str, named_by: &Entry, enabled: bool) -> Option<Type> {
+    let typed = s.entry("type");
+    let word = typed.map_or(name, |t| t.value.text.trim());
+    if let Some((_, kind)) = TYPES.iter().find(|(known, _)| *known == word) {
+        return Some(*kind);
+    }
+    if !enabled {
+        return None;
+    }
+    let have = value::or(&TYPES.map(|(word, _)| word));
+    if LATER_TYPES.contains(&word) {
+        let without = format!("it has {have}; to go without this one, remove the line {}", named_by.key);
+        s.fault(typed.unwrap_or(named_by), format!("this version has no {word}"), without);
+        return None;
+    }
+    let section_exists = s.reader.ini.sections.iter().any(|section| section.name == name);
+    let suggest = |near: &str| format!("did you mean {near:?}?");
+    match typed {
+        Some(entry) => {
+            let near = value::nearest(word, types()).map(suggest);
+            s.fault(entry, format!("type: found \"{}\", expected {have}", clipped(word)), near);
+        }
+        None if section_exists => {
+            let near = value::nearest(name, types()).map(suggest);
+            s.fault_section(format!("[{}] has no type, expected {have}", clipped(name)), near);
+        }
+        None => {
+            let sections = s.reader.ini.sections.iter().map(|section| section.name.as_str());
+            let near = value::nearest(name, sections.chain(types())).map(suggest);
+            let message = format!("there is no section [{0}], and no type {0}", clipped(name));
+            s.fault(named_by, message, near);
+        }
+    }
+    None
+}
+
+fn debug(s: &mut Section<'_, '_>) -> debug::Settings {
+    let mut settings = debug::Settings::default();
+    s.set(
+        "result",
+        &mut settings.result,
+        value::one_of(&[
+            ("success", debug::Outcome::Success),
+            ("fail", debug::Outcome::Fail),
+            ("permanent", debug::Outcome::Permanent),
+            ("error", debug::Outcome::Error),
+        ]),
+    );
+    s.set("latency", &mut settings.latency, value::duration(Duration::ZERO..=HOUR));
+    s.set("fail_rate", &mut settings.fail_rate, value::decimal(0.0..=1.0));
+    s.set("reject", &mut settings.reject, value::list(value::phone));
+    settings.log = s.path("log");
+    settings
+}
+
+fn http_get(s: &mut Section<'_, '_>) -> Option<http_get::Settings> {
+    let success = s.get("success", regex);
+    let url = s.secret("url", gateway_url);
+    if !s.has_secret("url") {
+        let hint = "url: https://gateway.example/send?to=%(phone)s&text=%(sms)s".to_owned();
+        s.fault_section(format!("[{}] has no url", s.name), hint);
+    }
+    let url = url?;
+    if url.reveal().contains("%%")
+        && let Some(entry) = s.entry("url")
+    {
+        let hint =
+            "NAV wants %% for a percent sign in this URL; here % is enough, and %% stays %%".to_owned();
+        s.warning_at(entry, "url: found %%", hint);
+    }
+    Some(http_get::Settings { url, success })
+}
+
+/// `class.CODE: CLASS`.
+fn classes(s: &mut Section<'_, '_>, kind: Type) -> BTreeMap<String, Status> {
+    let mut classes = BTreeMap::new();
+    for (code, entry) in s.prefixed("class.", |code| (!code.is_empty()).then_some(code)) {
+        if kind == Type::HttpGet && value::integer(100..=599)(code).is_err() {
+            let message = format!("{}: expected an HTTP status from 100 to 599", clipped(&entry.key));
+            s.fault_at(entry, message, "such as class.500: DTMP".to_owned());
+        } else if let Some(status) = s.parse(entry, class) {
+            classes.insert(code.to_owned(), status);
+        }
+    }
+    classes
+}
+
+fn nothing_could_be_sent(reader: &mut Reader<'_>, why: &str, hint: &str) {
+    let path = &reader.source.path;
+    reader.faults.push(Severity::Fault, |s| {
+        Fault::new(s, format!("{why}: nothing could be sent")).file(path).hint(hint.to_owned())
+    });
+}
+
+/// A URL for GET. It is secret: what is expected is said without a piece of it.
+fn gateway_url(text: &str) -> Parsed<String> {
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return wrong("a URL without spaces");
+    }
+    if let Some(lost) = ["%(phone)s", "%(sms)s"].into_iter().find(|p| !text.contains(p)) {
+        return wrong(format!("{lost} in the URL"));
+    }
+    let example = text.replace("%(phone)s", "4799999999").replace("%(sms)s", "test");
+    let is_http = |u: &Url| matches!(u.scheme(), "http" | "https") && u.has_host();
+    if !Url::parse(&example).is_ok_and(|u| is_http(&u)) {
+        return wrong("an http or https URL");
+    }
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    let host_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, rest) = rest.split_at(host_end);
+    let fragment = rest.split_once('#').map_or("", |(_, fragment)| fragment);
+    if host.contains("%(") || fragment.contains("%(") {
+        return wrong("%(phone)s and %(sms)s in the path or the query of the URL");
+    }
+    Ok(text.to_owned())
+}
+
+fn regex(text: &str) -> Parsed<Regex> {
+    if text.is_empty() {
+        return wrong("a regular expression");
+    }
+    RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|e| Wrong {
+        expected: "a regular expression".to_owned(),
+        part: None,
+        hint: e.to_string().lines().last().map(|l| l.trim_start_matches("error: ").to_owned()),
+    })
+}
+
+fn class(text: &str) -> Parsed<Status> {
+    let words = ["OK", "RCPT", "MSG", "BUG", "RTMP", "DTMP", "THR", "DPERM", "ERR", "AMB"];
+    Status::from_word(&text.to_ascii_uppercase()).map_or_else(|| wrong(value::or(&words)), Ok)
+}
+
+/// `0` is none.
+fn probe_interval(text: &str) -> Parsed<Option<Duration>> {
+    match value::duration(Duration::ZERO..=24 * HOUR)(text)? {
+        Duration::ZERO => Ok(None),
+        d if d < 1000 * MS => wrong("1 s or more, or 0 for none"),
+        d => Ok(Some(d)),
+    }
+}
