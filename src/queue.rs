@@ -12,6 +12,7 @@
 mod ledger;
 pub mod memory;
 pub mod navdb;
+pub mod postgres;
 pub mod sqlite;
 mod open;
 

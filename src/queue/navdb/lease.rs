@@ -1,0 +1,90 @@
+//! Instances, their leases by the database's clock, and what the dead leave behind.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{BEGIN, Verb, ids, millis};
+use crate::alert::{Phone, Severity};
+use crate::queue::postgres::{Fault, Parameter, in_transaction};
+use crate::queue::{Doubt, Instance, QueueError};
+
+/// Whoever had our lock before us is dead, whatever its lease says.
+const JOIN: &str = "WITH dead AS (UPDATE smsd.instance SET lease_until = now() \
+        WHERE lock = $3 AND id <> $1 AND lease_until > now()) \
+     INSERT INTO smsd.instance (id, name, lock, lease_until) \
+        VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 ms') \
+     ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until";
+
+const RENEW: &str = "UPDATE smsd.instance SET lease_until = clock_timestamp() + $2 * interval '1 ms' \
+     WHERE id = $1 AND lease_until > clock_timestamp()";
+
+const LEAVE: &str = "UPDATE smsd.instance SET lease_until = now() WHERE id = $1 AND lease_until > now()";
+
+/// Open attempts of instances without a good lease come into doubt. Their alerts stay locked; their
+/// recipients do not.
+const INTO_DOUBT: &str = "WITH doubtful AS (UPDATE smsd.attempt a SET state = 'in_doubt', doubt_since = now() \
+        FROM smsd.open o WHERE a.id = o.attempt AND a.state = 'open' AND NOT EXISTS \
+            (SELECT FROM smsd.instance i WHERE i.id = a.instance AND i.lease_until > clock_timestamp()) \
+        RETURNING a.id, a.recipient) \
+     DELETE FROM smsd.open o USING doubtful d WHERE o.recipient = d.recipient AND o.attempt = d.id";
+
+const DOUBTS: &str = "SELECT a.id, a.recipient, a.text, a.dispatcher, a.number, \
+        greatest(extract(epoch FROM clock_timestamp() - a.doubt_since), 0)::float8, a.possible_duplicate, \
+        (SELECT min(q.severity) FROM unnest(a.carried || a.counted) AS x (alert) JOIN smsq q ON q.id = x.alert), \
+        a.carried, a.counted \
+     FROM smsd.attempt a \
+     WHERE a.id IN (SELECT attempt FROM smsd.unresolved) AND a.state = 'in_doubt' \
+        AND (a.instance = $1 OR NOT EXISTS \
+            (SELECT FROM smsd.instance i WHERE i.id = a.instance AND i.lease_until > clock_timestamp())) \
+     ORDER BY a.doubt_since, a.id";
+
+pub(super) async fn join(client: &Client, instance: &Instance, ttl: Duration) -> Verb<()> {
+    let ttl = millis(ttl);
+    let parameters: [Parameter<'_>; 4] = [
+        (&instance.id, Type::UUID),
+        (&instance.name, Type::TEXT),
+        (&instance.lock, Type::TEXT),
+        (&ttl, Type::FLOAT8),
+    ];
+    in_transaction(client, BEGIN, &[(JOIN, &parameters), (INTO_DOUBT, &[])]).await?;
+    Ok(())
+}
+
+pub(super) async fn renew(client: &Client, instance: Uuid, ttl: Duration) -> Verb<()> {
+    let ttl = millis(ttl);
+    match client.execute_typed(RENEW, &[(&instance, Type::UUID), (&ttl, Type::FLOAT8)]).await? {
+        0 => Err(Fault::Queue(QueueError::LeaseLost)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn leave(client: &Client, instance: Uuid) -> Verb<()> {
+    in_transaction(client, BEGIN, &[(LEAVE, &[(&instance, Type::UUID)]), (INTO_DOUBT, &[])]).await?;
+    Ok(())
+}
+
+pub(super) async fn doubts(client: &Client, owner: Uuid) -> Verb<Vec<Doubt>> {
+    let answers =
+        in_transaction(client, BEGIN, &[(INTO_DOUBT, &[]), (DOUBTS, &[(&owner, Type::UUID)])]).await?;
+    let mut doubts = Vec::new();
+    for row in answers.last().into_iter().flatten() {
+        // The ledger holds what a `Phone` once was; anything else is not ours to send.
+        let Ok(recipient) = Phone::parse(row.try_get(1)?) else { continue };
+        doubts.push(Doubt {
+            id: row.try_get(0)?,
+            recipient,
+            text: row.try_get::<_, &str>(2)?.into(),
+            dispatcher: row.try_get::<_, &str>(3)?.into(),
+            number: u32::try_from(row.try_get::<_, i32>(4)?).unwrap_or_default(),
+            age: Duration::try_from_secs_f64(row.try_get(5)?).unwrap_or_default(),
+            possible_duplicate: row.try_get(6)?,
+            severity: Severity(row.try_get(7)?),
+            carried: ids(row.try_get(8)?),
+            counted: ids(row.try_get(9)?),
+        });
+    }
+    Ok(doubts)
+}

@@ -1,0 +1,124 @@
+//! What changes alerts from outside: intakes, people, and age.
+
+use std::collections::HashSet;
+
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::{Verb, clean, ids, keys};
+use crate::alert::AlertId;
+use crate::queue::postgres::{Parameter, in_transaction};
+use crate::queue::{Age, Cancelled, NewAlert, Which};
+
+/// Keys come from NAV's sequence in the order of the array. Whoever listens hears of it, trigger or not.
+const SUBMIT: &str = "WITH new AS (INSERT INTO smsq (accountid, time, phone, msg, severity) \
+        SELECT accountid, now(), phone, msg, severity \
+        FROM unnest($1::int[], $2::text[], $3::text[], $4::int[]) WITH ORDINALITY \
+            AS t (accountid, phone, msg, severity, nth) ORDER BY nth RETURNING id) \
+     SELECT id::bigint FROM new ORDER BY id";
+const NOTIFY: &str = "SELECT pg_notify('smsd', '')";
+
+/// Begins a transaction in which no attempt begins or closes: what it finds without a lock stays so. Begins
+/// wait for it, and look again when it is over.
+const BEGIN_ALONE: &str = "BEGIN; SET LOCAL lock_timeout = '20s'; \
+     LOCK TABLE smsd.unresolved IN SHARE ROW EXCLUSIVE MODE";
+
+/// Attempts in doubt or held end with the alerts that a person cancels; their other alerts wait again.
+const CANCEL: &str = "WITH chosen AS MATERIALIZED (SELECT q.id, a.id AS attempt, a.state FROM smsq q \
+        LEFT JOIN smsd.unresolved u ON u.alert = q.id LEFT JOIN smsd.attempt a ON a.id = u.attempt \
+        WHERE q.sent = 'N' AND ($1::bigint[] IS NULL OR q.id = ANY ($1))), \
+     over AS (UPDATE smsd.attempt a SET state = 'cancelled', ended_at = now() \
+        WHERE a.state IN ('in_doubt', 'held') \
+            AND a.id IN (SELECT attempt FROM chosen WHERE state IN ('in_doubt', 'held')) RETURNING a.id), \
+     freed AS (DELETE FROM smsd.unresolved u USING over WHERE u.attempt = over.id), \
+     ended AS (UPDATE smsq q SET sent = 'I', smsid = 0, timesent = now() FROM chosen c \
+        WHERE q.id = c.id AND q.sent = 'N' AND c.state IS DISTINCT FROM 'open' RETURNING q.id), \
+     noted AS (INSERT INTO smsd.note (alert, what, reason, detail, by) \
+        SELECT id, 'ignored', 'cancelled', '', $2 FROM ended) \
+     SELECT id::bigint, true FROM ended UNION ALL SELECT id, false FROM chosen WHERE state = 'open' ORDER BY 1";
+
+/// An alert that was requeued waits since then.
+macro_rules! old {
+    () => {
+        "q.sent = 'N' AND q.time < now() - $1::text::interval \
+         AND NOT EXISTS (SELECT FROM smsd.unresolved u WHERE u.alert = q.id) \
+         AND NOT EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what = 'requeued' \
+            AND n.at >= now() - $1::text::interval)"
+    };
+}
+const ANY_OLD: &str = concat!("SELECT EXISTS (SELECT FROM smsq q WHERE ", old!(), ")");
+const EXPIRE: &str = concat!(
+    "WITH ended AS (UPDATE smsq q SET sent = 'I', smsid = 0, timesent = now() WHERE ",
+    old!(),
+    " RETURNING q.id), \
+     noted AS (INSERT INTO smsd.note (alert, what, reason, detail, by) \
+        SELECT id, 'ignored', 'expired', 'waited longer than ' || $1, 'smsd' FROM ended) \
+     SELECT id::bigint FROM ended ORDER BY id"
+);
+
+/// What its attempts did counts no more.
+const REQUEUE: &str = "WITH again AS (UPDATE smsq q SET sent = 'N', smsid = NULL, timesent = NULL \
+        WHERE q.id = ANY ($1) AND q.sent <> 'N' RETURNING q.id), \
+     forgotten AS (UPDATE smsd.attempt_alert l SET requeued = true FROM again, smsd.attempt a \
+        WHERE l.alert = again.id AND a.id = l.attempt AND a.state NOT IN ('open', 'in_doubt', 'held')), \
+     noted AS (INSERT INTO smsd.note (alert, what, detail, by) SELECT id, 'requeued', '', $2 FROM again) \
+     SELECT id::bigint FROM again";
+
+pub(super) async fn submit(client: &Client, alerts: &[NewAlert]) -> Verb<Vec<AlertId>> {
+    if alerts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let accounts: Vec<Option<i32>> = alerts.iter().map(|a| a.account).collect();
+    let phones: Vec<&str> = alerts.iter().map(|a| a.to.as_str()).collect();
+    let texts: Vec<_> = alerts.iter().map(|a| clean(&a.text)).collect();
+    let severities: Vec<Option<i32>> = alerts.iter().map(|a| a.severity.0).collect();
+    let parameters: [Parameter<'_>; 4] = [
+        (&accounts, Type::INT4_ARRAY),
+        (&phones, Type::TEXT_ARRAY),
+        (&texts, Type::TEXT_ARRAY),
+        (&severities, Type::INT4_ARRAY),
+    ];
+    let answers = in_transaction(client, super::BEGIN, &[(SUBMIT, &parameters), (NOTIFY, &[])]).await?;
+    let keys = answers.iter().take(1).flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Ok(ids(keys))
+}
+
+pub(super) async fn cancel(client: &Client, which: &Which, by: &str) -> Verb<Cancelled> {
+    let chosen = match which {
+        Which::All => None,
+        Which::Ids(ids) => Some(keys(ids)),
+    };
+    let by = clean(by);
+    let parameters: [Parameter<'_>; 2] = [(&chosen, Type::INT8_ARRAY), (&by, Type::TEXT)];
+    let answers = in_transaction(client, BEGIN_ALONE, &[(CANCEL, &parameters)]).await?;
+    let mut cancelled = Cancelled::default();
+    for row in answers.iter().flatten() {
+        let id = AlertId(row.try_get(0)?);
+        match row.try_get(1)? {
+            true => cancelled.cancelled.push(id),
+            false => cancelled.in_flight.push(id),
+        }
+    }
+    Ok(cancelled)
+}
+
+pub(super) async fn expire(client: &Client, age: &Age) -> Verb<Vec<AlertId>> {
+    let age: Parameter<'_> = (&age.text as &(dyn ToSql + Sync), Type::TEXT);
+    // Most of the time there is nothing, and nobody is to wait for that.
+    if !client.query_typed_one(ANY_OLD, std::slice::from_ref(&age)).await?.try_get(0)? {
+        return Ok(Vec::new());
+    }
+    let answers = in_transaction(client, BEGIN_ALONE, &[(EXPIRE, std::slice::from_ref(&age))]).await?;
+    let keys = answers.iter().flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Ok(ids(keys))
+}
+
+pub(super) async fn requeue(client: &Client, wanted: &[AlertId], by: &str) -> Verb<Vec<AlertId>> {
+    let (chosen, by) = (keys(wanted), clean(by));
+    let parameters: [Parameter<'_>; 2] = [(&chosen, Type::INT8_ARRAY), (&by, Type::TEXT)];
+    let answers = in_transaction(client, super::BEGIN, &[(REQUEUE, &parameters), (NOTIFY, &[])]).await?;
+    let keys = answers.iter().take(1).flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let changed: HashSet<AlertId> = ids(keys).into_iter().collect();
+    let mut told = HashSet::new();
+    Ok(wanted.iter().copied().filter(|id| changed.contains(id) && told.insert(*id)).collect())
+}

@@ -1,0 +1,236 @@
+//! What people ask: lists, stories, counts, and the proof that every alert is accounted for.
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+
+use super::{Verb, ids, time};
+use crate::alert::{AlertId, Reason, Severity};
+use crate::queue::postgres::{Parameter, in_transaction};
+use crate::queue::{
+    AlertRow, AlertState, AttemptRow, AttemptState, Audit, Filter, Note, Offender, Stats, Story,
+};
+
+/// The audit names at most so many offenders.
+const MAX_OFFENDERS: i64 = 1000;
+
+/// An alert with its state. Why it was ignored is in its last note, or an attempt was accepted that only
+/// counted it.
+macro_rules! alerts {
+    () => {
+        "SELECT q.id::bigint AS id, q.phone::text AS phone, q.msg::text, q.severity, \
+            CASE WHEN q.sent = 'Y' THEN 'sent' WHEN q.sent = 'I' THEN 'ignored' \
+                WHEN a.state IN ('in_doubt', 'held') THEN a.state ELSE 'waiting' END AS state, \
+            CASE WHEN q.sent = 'I' THEN coalesce( \
+                (SELECT CASE WHEN n.what = 'ignored' THEN n.reason END FROM smsd.note n \
+                    WHERE n.alert = q.id ORDER BY n.id DESC LIMIT 1), \
+                (SELECT 'squeezed' FROM smsd.attempt_alert l JOIN smsd.attempt s ON s.id = l.attempt \
+                    WHERE l.alert = q.id AND NOT l.carried AND NOT l.requeued AND s.state = 'accepted' LIMIT 1)) \
+            END, \
+            extract(epoch FROM q.time::timestamptz)::float8, \
+            CASE WHEN q.sent <> 'N' THEN extract(epoch FROM q.timesent::timestamptz)::float8 END \
+         FROM smsq q LEFT JOIN smsd.unresolved u ON u.alert = q.id LEFT JOIN smsd.attempt a ON a.id = u.attempt"
+    };
+}
+
+const LIST: &str = concat!(
+    "SELECT * FROM (",
+    alerts!(),
+    " WHERE ($1::bigint IS NULL OR q.id < $1) \
+        AND ($3::text IS NULL OR translate(q.phone, ' -().', '') = $3)) x \
+      WHERE $2::text IS NULL OR x.state = $2 ORDER BY x.id DESC LIMIT $4"
+);
+
+const ONE: &str = concat!(alerts!(), " WHERE q.id = $1");
+
+const ATTEMPTS: &str = "SELECT a.id, a.number, a.recipient, a.text, a.dispatcher, a.state, \
+        extract(epoch FROM a.begun_at)::float8, extract(epoch FROM a.ended_at)::float8, \
+        a.class, a.code, a.detail, coalesce(a.refs, '{}'), a.possible_duplicate, a.resend_of, a.delivery, \
+        coalesce(i.name, a.instance::text), a.carried, a.counted \
+     FROM smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt LEFT JOIN smsd.instance i ON i.id = a.instance \
+     WHERE l.alert = $1 ORDER BY a.begun_at, a.id";
+
+const NOTES: &str = "SELECT extract(epoch FROM at)::float8, what, reason, detail, by FROM smsd.note \
+     WHERE alert = $1 ORDER BY id";
+
+/// Unresolved attempts are found by their locks, of which there are few.
+const STATS: &str = "SELECT a.*, l.*, s.* FROM \
+     (SELECT count(*) FILTER (WHERE sent = 'N'), \
+        extract(epoch FROM now() - min(time) FILTER (WHERE sent = 'N')::timestamptz)::float8, \
+        count(*) FILTER (WHERE sent = 'Y'), count(*) FILTER (WHERE sent = 'I') FROM smsq) a, \
+     (SELECT count(*) FILTER (WHERE state = 'open'), count(*) FILTER (WHERE state = 'in_doubt'), \
+        count(*) FILTER (WHERE state = 'held') FROM smsd.attempt \
+        WHERE id IN (SELECT attempt FROM smsd.unresolved)) l, \
+     (SELECT count(*), count(*) FILTER (WHERE possible_duplicate) FROM smsd.attempt WHERE state = 'accepted') s";
+
+/// One snapshot for all of the audit.
+const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// What the ledger says of each alert in the queue: attempts accepted that carried it (and how many of them
+/// without a mark), why it was ignored, and whether it ended before the ledger was there.
+macro_rules! accounts {
+    () => {
+        "WITH sms AS (SELECT l.alert, count(*) FILTER (WHERE l.carried) AS carriers, \
+                count(*) FILTER (WHERE l.carried AND NOT a.possible_duplicate) AS unmarked, \
+                count(*) FILTER (WHERE NOT l.carried) AS counters \
+            FROM smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt \
+            WHERE a.state = 'accepted' AND NOT l.requeued GROUP BY l.alert), \
+         note AS (SELECT DISTINCT ON (alert) alert, what FROM smsd.note ORDER BY alert, id DESC), \
+         account AS (SELECT q.id, q.sent, coalesce(s.carriers, 0) AS carriers, coalesce(s.unmarked, 0) AS unmarked, \
+                coalesce(n.what = 'ignored', false) OR coalesce(s.counters, 0) > 0 AS reasoned, \
+                coalesce(q.timesent::timestamptz < m.installed_at, true) AS before \
+            FROM smsq q CROSS JOIN smsd.meta m LEFT JOIN sms s ON s.alert = q.id LEFT JOIN note n ON n.alert = q.id) "
+    };
+}
+
+const COUNTS: &str = concat!(
+    accounts!(),
+    "SELECT count(*), count(*) FILTER (WHERE sent = 'N'), \
+        count(*) FILTER (WHERE sent = 'Y' AND carriers > 0), count(*) FILTER (WHERE sent = 'I' AND reasoned), \
+        count(*) FILTER (WHERE before AND (sent = 'Y' AND carriers = 0 OR sent = 'I' AND NOT reasoned)), \
+        (SELECT count(*) FROM smsd.attempt WHERE state IN ('in_doubt', 'held')), \
+        (SELECT count(DISTINCT l.alert) FROM smsd.attempt a JOIN smsd.attempt_alert l ON l.attempt = a.id \
+            WHERE a.state = 'accepted' AND a.possible_duplicate AND l.carried) \
+     FROM account"
+);
+
+const OFFENDERS: &str = concat!(
+    accounts!(),
+    "SELECT id::bigint, NULL::uuid, 'waits, though an accepted attempt carries it' FROM account \
+        WHERE sent = 'N' AND carriers > 0 \
+     UNION ALL SELECT id, NULL, 'sent, but no accepted attempt carries it' FROM account \
+        WHERE sent = 'Y' AND carriers = 0 AND NOT before \
+     UNION ALL SELECT id, NULL, 'ignored without a reason' FROM account \
+        WHERE sent = 'I' AND NOT reasoned AND NOT before \
+     UNION ALL SELECT alert, NULL, 'accepted more than once, but not marked a possible duplicate' FROM sms \
+        WHERE unmarked > 1 \
+     UNION ALL SELECT NULL, a.id, a.state || ', but does not hold all its alerts' FROM smsd.attempt a \
+        WHERE a.state IN ('open', 'in_doubt', 'held') AND (cardinality(a.carried || a.counted) = 0 OR EXISTS \
+            (SELECT FROM unnest(a.carried || a.counted) AS x (alert) WHERE NOT EXISTS \
+                (SELECT FROM smsd.unresolved u WHERE u.alert = x.alert AND u.attempt = a.id))) \
+     UNION ALL SELECT NULL, a.id, 'open, but does not hold its recipient' FROM smsd.attempt a \
+        WHERE a.state = 'open' \
+            AND NOT EXISTS (SELECT FROM smsd.open o WHERE o.recipient = a.recipient AND o.attempt = a.id) \
+     UNION ALL SELECT u.alert, u.attempt, 'held by an attempt that is not unresolved' FROM smsd.unresolved u \
+        WHERE NOT EXISTS (SELECT FROM smsd.attempt a \
+            WHERE a.id = u.attempt AND a.state IN ('open', 'in_doubt', 'held')) \
+     UNION ALL SELECT NULL, o.attempt, 'holds its recipient, but is not open' FROM smsd.open o \
+        WHERE NOT EXISTS (SELECT FROM smsd.attempt a WHERE a.id = o.attempt AND a.state = 'open') \
+     LIMIT $1"
+);
+
+pub(super) async fn list(client: &Client, filter: &Filter) -> Verb<Vec<AlertRow>> {
+    let before = filter.before.map(|id| id.0);
+    let state = filter.state.map(AlertState::as_str);
+    let to = filter.to.as_ref().map(|phone| phone.as_str());
+    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    let parameters: [Parameter<'_>; 4] =
+        [(&before, Type::INT8), (&state, Type::TEXT), (&to, Type::TEXT), (&limit, Type::INT8)];
+    client.query_typed(LIST, &parameters).await?.iter().map(alert).collect()
+}
+
+pub(super) async fn show(client: &Client, id: AlertId) -> Verb<Option<Story>> {
+    let id: [Parameter<'_>; 1] = [(&id.0, Type::INT8)];
+    let answers = in_transaction(client, BEGIN_READING, &[(ONE, &id), (ATTEMPTS, &id), (NOTES, &id)]).await?;
+    let [one, attempts, notes] = answers.as_slice() else { return Ok(None) };
+    let Some(one) = one.first() else { return Ok(None) };
+    Ok(Some(Story {
+        alert: alert(one)?,
+        attempts: attempts.iter().map(attempt).collect::<Verb<_>>()?,
+        notes: notes.iter().map(note).collect::<Verb<_>>()?,
+    }))
+}
+
+pub(super) async fn stats(client: &Client) -> Verb<Stats> {
+    let row = client.query_typed_one(STATS, &[]).await?;
+    let age: Option<f64> = row.try_get(1)?;
+    Ok(Stats {
+        waiting: count(&row, 0)?,
+        oldest_waiting_seconds: age.map(|age| age.max(0.0) as u64),
+        sent: count(&row, 2)?,
+        ignored: count(&row, 3)?,
+        open: count(&row, 4)?,
+        in_doubt: count(&row, 5)?,
+        held: count(&row, 6)?,
+        sms: count(&row, 7)?,
+        possible_duplicates: count(&row, 8)?,
+    })
+}
+
+pub(super) async fn audit(client: &Client) -> Verb<Audit> {
+    let limit: [Parameter<'_>; 1] = [(&MAX_OFFENDERS, Type::INT8)];
+    let answers = in_transaction(client, BEGIN_READING, &[(COUNTS, &[]), (OFFENDERS, &limit)]).await?;
+    let mut audit = Audit::default();
+    let mut answers = answers.iter();
+    if let Some(row) = answers.next().and_then(|rows| rows.first()) {
+        audit = Audit {
+            alerts: count(row, 0)?,
+            waiting: count(row, 1)?,
+            sent: count(row, 2)?,
+            ignored: count(row, 3)?,
+            before_ledger: count(row, 4)?,
+            unresolved: count(row, 5)?,
+            possible_duplicates: count(row, 6)?,
+            offenders: Vec::new(),
+        };
+    }
+    for row in answers.flatten() {
+        let alert = row.try_get::<_, Option<i64>>(0)?.map(AlertId);
+        audit.offenders.push(Offender { alert, attempt: row.try_get(1)?, what: row.try_get(2)? });
+    }
+    Ok(audit)
+}
+
+fn count(row: &Row, column: usize) -> Verb<u64> {
+    Ok(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or_default())
+}
+
+fn alert(row: &Row) -> Verb<AlertRow> {
+    let word: &str = row.try_get(4)?;
+    let reason: Option<&str> = row.try_get(5)?;
+    Ok(AlertRow {
+        id: AlertId(row.try_get(0)?),
+        to: row.try_get::<_, Option<String>>(1)?.unwrap_or_default(),
+        text: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
+        severity: Severity(row.try_get(3)?),
+        state: AlertState::ALL.into_iter().find(|s| s.as_str() == word).unwrap_or(AlertState::Waiting),
+        reason: reason.and_then(Reason::from_word),
+        queued_at: row.try_get::<_, Option<f64>>(6)?.map(time),
+        ended_at: row.try_get::<_, Option<f64>>(7)?.map(time),
+    })
+}
+
+fn attempt(row: &Row) -> Verb<AttemptRow> {
+    // The words come from us, and the table checks them.
+    let state = AttemptState::from_word(row.try_get(5)?).unwrap_or(AttemptState::InDoubt);
+    Ok(AttemptRow {
+        id: row.try_get(0)?,
+        number: u32::try_from(row.try_get::<_, i32>(1)?).unwrap_or_default(),
+        recipient: row.try_get(2)?,
+        text: row.try_get(3)?,
+        dispatcher: row.try_get(4)?,
+        state,
+        begun_at: time(row.try_get(6)?),
+        ended_at: row.try_get::<_, Option<f64>>(7)?.map(time),
+        class: row.try_get(8)?,
+        code: row.try_get(9)?,
+        detail: row.try_get(10)?,
+        references: row.try_get(11)?,
+        possible_duplicate: row.try_get(12)?,
+        resend_of: row.try_get(13)?,
+        delivery: row.try_get(14)?,
+        instance: row.try_get(15)?,
+        carried: ids(row.try_get(16)?),
+        counted: ids(row.try_get(17)?),
+    })
+}
+
+fn note(row: &Row) -> Verb<Note> {
+    let reason: Option<&str> = row.try_get(2)?;
+    Ok(Note {
+        at: time(row.try_get(0)?),
+        what: row.try_get(1)?,
+        reason: reason.and_then(Reason::from_word),
+        detail: row.try_get(3)?,
+        by: row.try_get(4)?,
+    })
+}

@@ -1,0 +1,133 @@
+//! What an error of PostgreSQL's means to the caller, and what a person should do about it.
+
+use std::error::Error as _;
+
+use tokio_postgres::Error;
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::settings::Settings;
+use crate::queue::QueueError;
+
+/// What a failed verb means.
+pub(super) fn of_verb(settings: &Settings, error: &Error) -> QueueError {
+    let place = settings.location();
+    match error.as_db_error() {
+        Some(error) => of_answer(settings, error, &format!("database {place}")),
+        None => {
+            QueueError::Unavailable(format!("the connection to database {place} was lost: {}", chain(error)))
+        }
+    }
+}
+
+/// What a failed connection means.
+pub(super) fn of_connecting(settings: &Settings, host: &str, port: u16, error: &Error) -> QueueError {
+    let Settings { user, database, .. } = settings;
+    let place = format!("PostgreSQL at {host}:{port}, database {database}, user {user}");
+    match error.as_db_error() {
+        Some(error) => of_answer(settings, error, &place),
+        None if is_tls(error) => QueueError::Refused(format!("{place}: {}", chain(error))),
+        // The library has words of its own for what happens before and while logging in.
+        None if error.source().is_some_and(|s| s.is::<std::io::Error>()) || error.is_closed() => {
+            QueueError::Unavailable(format!("can not connect to {place}: {}", chain(error)))
+        }
+        None => QueueError::Refused(format!("can not log in to {place}: {}", chain(error))),
+    }
+}
+
+/// True if the same may succeed when it is done again right away.
+pub(super) fn is_collision(error: &Error) -> bool {
+    let code = error.code();
+    code == Some(&SqlState::T_R_SERIALIZATION_FAILURE) || code == Some(&SqlState::T_R_DEADLOCK_DETECTED)
+}
+
+/// True if the server ended the session with this answer, or there was no answer at all.
+pub(super) fn ends_session(error: &Error) -> bool {
+    error.as_db_error().is_none_or(|error| matches!(error.severity(), "FATAL" | "PANIC"))
+}
+
+/// True if TLS, and not the network or PostgreSQL, is what failed.
+pub(super) fn is_tls(error: &Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        source = cause.source();
+    }
+    // "server does not support TLS" has no type of its own.
+    error.code().is_none() && error.to_string().starts_with("error performing TLS handshake")
+}
+
+fn of_answer(settings: &Settings, error: &DbError, place: &str) -> QueueError {
+    let said = error.message();
+    let code = error.code();
+    let class = code.code().get(..2).unwrap_or_default();
+    if let "08" | "53" | "57" | "58" | "40" | "XX" = class {
+        return QueueError::Unavailable(format!("{place}: {said} ({})", code.code()));
+    }
+    match code {
+        &SqlState::READ_ONLY_SQL_TRANSACTION => {
+            QueueError::Unavailable(format!("{place} is read-only, as a standby is: {said}"))
+        }
+        &SqlState::LOCK_NOT_AVAILABLE => QueueError::Unavailable(format!("{place}: {said}")),
+        _ => match hint(settings, error) {
+            Some(hint) => QueueError::Refused(format!("{place}: {said}; {hint}")),
+            None => QueueError::Refused(format!("{place}: {said} ({})", code.code())),
+        },
+    }
+}
+
+/// What a person should do.
+fn hint(settings: &Settings, error: &DbError) -> Option<String> {
+    let Settings { user, database, .. } = settings;
+    let said = error.message();
+    Some(match error.code() {
+        &SqlState::INVALID_PASSWORD => {
+            format!("check the password of {user} (userpw_{user} in db.conf, url in [queue], or .pgpass)")
+        }
+        &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            format!("check that role {user} exists and that pg_hba.conf lets it in from here")
+        }
+        &SqlState::INVALID_CATALOG_NAME => {
+            "check the database's name (db_nav in db.conf, or url in [queue])".into()
+        }
+        &SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME
+            if said.contains("smsd.") || said.contains("\"smsd\"") =>
+        {
+            "run `smsd db init`".into()
+        }
+        &SqlState::UNDEFINED_TABLE if said.contains("smsq") => {
+            format!("is {database} NAV's database? Its table smsq must be in the search_path of {user}")
+        }
+        &SqlState::INSUFFICIENT_PRIVILEGE if said.contains("smsq") => format!(
+            "run as its owner: GRANT SELECT, INSERT, UPDATE ON smsq TO {user}; GRANT USAGE ON SEQUENCE smsq_id_seq TO {user};"
+        ),
+        &SqlState::INSUFFICIENT_PRIVILEGE if said.contains("for database") => format!(
+            "run GRANT CREATE ON DATABASE {database} TO {user}; or let a DBA run what `smsd db sql` prints"
+        ),
+        &SqlState::INSUFFICIENT_PRIVILEGE => format!(
+            "run as the owner of schema smsd: GRANT USAGE ON SCHEMA smsd TO {user}; \
+             GRANT ALL ON ALL TABLES IN SCHEMA smsd TO {user}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA smsd TO {user};"
+        ),
+        &SqlState::FOREIGN_KEY_VIOLATION => "there is no such account".into(),
+        &SqlState::STRING_DATA_RIGHT_TRUNCATION => {
+            "NAV's table holds numbers of up to 15 and texts of up to 145 characters".into()
+        }
+        _ => return None,
+    })
+}
+
+/// The error with its causes, which the library keeps apart.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
