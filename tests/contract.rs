@@ -11,4 +11,5 @@
 mod contract {
     mod memory;
     pub mod queue;
+    mod sqlite;
 }
