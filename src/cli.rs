@@ -6,7 +6,7 @@
 
 mod check;
 pub mod compose;
-pub mod daemon;
+mod daemon;
 mod db;
 mod dispatcher;
 mod manual;
@@ -117,7 +117,7 @@ impl Cli {
             Command::Dispatcher(c) => c.run(&globals),
             Command::Status(c) => c.run(&globals),
             Command::Db(c) => c.run(&globals),
-            Command::Demo => demo(),
+            Command::Demo => block_on(crate::demo::run()),
             Command::Completions(c) => c.run(),
             Command::Man(c) => c.run(),
         }
@@ -265,11 +265,6 @@ smsd.conf is looked for in: --config, $SMSD_CONFIG, then the folders $NAV_CONFIG
 leaves this machine.
 
 Try it: `smsd demo`. Check what you have: `smsd check --probe`.";
-
-/// The seam to the demonstration, which runs the real daemon.
-fn demo() -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this build has no demonstration")
-}
 
 /// Says why a command ended, and with which code.
 fn report(e: &anyhow::Error) -> ExitCode {

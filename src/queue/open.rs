@@ -1,10 +1,10 @@
 //! From the configuration to the queue that it names.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Queue, QueueError, Schema};
-use crate::config::{Config, Env, QueueKind};
+use super::sqlite::SqliteQueue;
+use super::{Queue, QueueError, Schema, navdb};
+use crate::config::{Config, Env, QueueConfig, QueueKind};
 
 /// An open queue.
 pub struct Opened {
@@ -22,12 +22,17 @@ pub struct Opened {
 /// # Errors
 /// [`QueueError::Refused`] if the configuration can not be used, or the embedded queue not be opened.
 pub async fn open(config: &Config, env: &Env) -> Result<Opened, QueueError> {
-    let _ = env;
-    match &config.queue.kind {
-        QueueKind::NavDb(_target) => Err(QueueError::Refused("NAVDBQueue is not in this build".into())),
+    let QueueConfig { kind, setup, poll_interval } = &config.queue;
+    Ok(match kind {
+        QueueKind::NavDb(target) => opened(navdb::open(target, *setup).await?, kind),
         QueueKind::Sqlite { path } => {
-            let _path: PathBuf = path.clone().unwrap_or_default();
-            Err(QueueError::Refused("SqliteQueue is not in this build".into()))
+            let path = path.clone().unwrap_or_else(|| config.state_dir(env).join("queue.db"));
+            opened(SqliteQueue::open(&path, *poll_interval, *setup).await?, kind)
         }
-    }
+    })
+}
+
+fn opened(queue: impl Queue + Schema + 'static, kind: &QueueKind) -> Opened {
+    let queue = Arc::new(queue);
+    Opened { queue: Arc::clone(&queue) as _, schema: queue, kind: kind.as_str() }
 }
