@@ -12,6 +12,7 @@ pub mod engine;
 pub mod daemon;
 pub mod config;
 pub mod telemetry;
+pub mod os;
 pub mod demo;
 pub mod cli;
 

@@ -1,3 +1,5 @@
 //! The `smsd` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    smsd::cli::main()
+}

@@ -14,6 +14,9 @@ pub mod memory;
 pub mod navdb;
 pub mod postgres;
 pub mod sqlite;
+mod open;
+
+pub use open::{Opened, open};
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
 //! The SMS itself: how the network carries a text, and how much of it fits.
 //!
-//! Pure and usable on its own: no I/O, no clock, no configuration. A text is [cleaned](clean), perhaps
+//! Pure and usable on its own: no I/O, no clock, no configuration. A text is [cleaned](clean()), perhaps
 //! [transliterated](transliterate), [measured](measure()) and cut into [parts]. Lengths are what the network
 //! counts: septets (GSM 03.38, an escaped character counts two) or 16-bit units (UCS-2), never `chars`.
 //!
@@ -107,7 +107,7 @@ pub fn measure_as(text: &str, encoding: Encoding) -> Option<Measure> {
 /// The parts of `text` as the network carries them: one, or several of at most [`Encoding::part`] units each.
 ///
 /// No part ends inside an escape pair or a surrogate pair, nor inside a grapheme cluster unless that alone is
-/// longer than a part (no [cleaned](clean) text has one). That is why parts may be shorter than they could be,
+/// longer than a part (no [cleaned](clean()) text has one). That is why parts may be shorter than they could be,
 /// and why segments are counted by cutting, not by dividing. What the encoding lacks counts as one unit.
 pub fn parts(text: &str, encoding: Encoding) -> Parts<'_> {
     let single = encoding.head(text, encoding.single()) == text.len();

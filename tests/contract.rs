@@ -15,4 +15,5 @@ mod contract {
     mod memory;
     mod navdb;
     pub mod queue;
+    mod sqlite;
 }

@@ -1,0 +1,124 @@
+//! `smsd check`: is the configuration sound, and with `--probe`, does what it names answer?
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::output::{self, count, json, print, shown};
+use super::{FAILED, Globals, Session, block_on, dispatcher, exit};
+use crate::config::{self, Config, Env, Faults};
+use crate::dispatch::DispatcherStatus;
+
+/// Arguments.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Connect to the queue and probe each dispatcher, too
+    #[arg(long)]
+    probe: bool,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Report {
+    sound: bool,
+    files: Vec<String>,
+    faults: Faults,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<QueueProbe>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dispatchers: Option<Vec<DispatcherStatus>>,
+}
+
+/// What the queue answered.
+#[derive(Debug, Serialize)]
+struct QueueProbe {
+    up: bool,
+    location: Option<String>,
+    reason: Option<String>,
+}
+
+impl Check {
+    pub(crate) fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        let env = Env::from_process();
+        let (config, faults) = match config::load(globals.config.as_deref(), &env) {
+            Ok(loaded) => (Some(loaded.config), Faults(loaded.warnings).strict()),
+            Err(faults) => (None, faults.strict()),
+        };
+        let mut report = Report {
+            sound: config.is_some() && !faults.is_fatal(),
+            files: config.as_ref().map(files).unwrap_or_default(),
+            faults,
+            queue: None,
+            dispatchers: None,
+        };
+        if let (true, Some(config)) = (self.probe, config) {
+            let session = Session { config, env, globals: globals.clone() };
+            report.probe(&session)?;
+        }
+        if self.json {
+            json(&report)?
+        } else {
+            report.show(globals)?
+        }
+        Ok(if report.sound { ExitCode::SUCCESS } else { exit(FAILED) })
+    }
+}
+
+impl Report {
+    fn probe(&mut self, session: &Session) -> anyhow::Result<()> {
+        let (queue, dispatchers) = block_on(async {
+            let queue = probe_queue(session).await;
+            Ok((queue, dispatcher::probe_all(&session.config).await))
+        })?;
+        self.sound &= queue.up && dispatchers.iter().all(|d| d.state == "up");
+        self.queue = Some(queue);
+        self.dispatchers = Some(dispatchers);
+        Ok(())
+    }
+
+    /// Faults go to stderr, like everything that is said to people; what answers, to stdout.
+    fn show(&self, globals: &Globals) -> anyhow::Result<()> {
+        if !self.faults.0.is_empty() {
+            super::eprintln_quietly(format_args!("{}\n", self.faults.render(output::colour_on_stderr())));
+        }
+        if let Some(queue) = &self.queue {
+            let place = queue.location.as_deref().unwrap_or("queue");
+            let answer = queue.reason.as_deref().unwrap_or("answers");
+            print(&format!("queue {place}: {}\n", shown(answer, 512)))?;
+        }
+        if let Some(dispatchers) = &self.dispatchers {
+            dispatcher::table(dispatchers).print()?;
+        }
+        if self.sound {
+            globals.say(format_args!("sound ({})", self.named()));
+        } else {
+            let faults = count(self.faults.0.len(), "fault");
+            let next = if self.faults.0.is_empty() { "see what does not answer" } else { "mend" };
+            globals.say(format_args!("not sound: {faults} ({}); {next} above and check again", self.named()));
+        }
+        Ok(())
+    }
+
+    fn named(&self) -> String {
+        if self.files.is_empty() { "no smsd.conf could be used".to_owned() } else { self.files.join(", ") }
+    }
+}
+
+/// The queue opens and tells its depth.
+async fn probe_queue(session: &Session) -> QueueProbe {
+    let opened = match session.open().await {
+        Ok(opened) => opened,
+        Err(e) => return QueueProbe { up: false, location: None, reason: Some(format!("{e:#}")) },
+    };
+    let location = opened.schema.status().await.ok().map(|s| s.location);
+    let reason = opened.queue.stats().await.err().map(|e| e.to_string());
+    QueueProbe { up: reason.is_none(), location, reason }
+}
+
+fn files(config: &Config) -> Vec<String> {
+    config.files.iter().map(|f| f.display().to_string()).collect()
+}

@@ -1,0 +1,251 @@
+//! `smsd queue …`: what waits, what was sent, what a person may do about it, and the proof that nothing is lost.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use comfy_table::Cell;
+
+use super::output::{Table, count, json, paint, print, shown, span, time_or_dash, tinted};
+use super::{FAILED, Globals, Session, block_on, eprintln_quietly, exit, login, story};
+use crate::alert::{AlertId, Phone};
+use crate::queue::{AlertRow, AlertState, Filter, Queue, Stats, Which};
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Alerts, newest first
+    List(List),
+    /// All that happened to one alert
+    Show(story::Show),
+    /// Mark waiting alerts ignored
+    Cancel(Ids),
+    /// Make sent or ignored alerts wait again
+    Requeue(Ids),
+    /// Prove that every alert is accounted for: exit 0 and the counts, 1 with the offenders
+    Audit(Json),
+    /// Depth, age and totals
+    Stats(Json),
+}
+
+impl Command {
+    pub(crate) fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        let session = match self {
+            Command::Show(show) => return show.run(globals),
+            _ => Session::load(globals)?,
+        };
+        block_on(async {
+            let queue = session.queue().await?;
+            match self {
+                Command::List(list) => list.run(&session, &*queue).await,
+                Command::Cancel(ids) => ids.cancel(&session, &*queue).await,
+                Command::Requeue(ids) => ids.requeue(&session, &*queue).await,
+                Command::Audit(form) => audit(&session, &*queue, form.json).await,
+                Command::Stats(form) => stats(&*queue, form.json).await,
+                Command::Show(_) => Ok(ExitCode::SUCCESS),
+            }
+        })
+    }
+}
+
+/// Which alerts to list.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// waiting, in-doubt, held, sent or ignored
+    #[arg(long, value_name = "STATE")]
+    state: Option<AlertState>,
+    /// To this number only
+    #[arg(long, value_name = "PHONE")]
+    to: Option<Phone>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    /// Older than this alert: the next page
+    #[arg(long, value_name = "ID")]
+    before: Option<i64>,
+    /// One JSON array on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Alerts by id.
+#[derive(Debug, Args)]
+pub(crate) struct Ids {
+    /// Ids of alerts
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<i64>,
+    /// JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Nothing but the form of the answer.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Json {
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    async fn run(self, session: &Session, queue: &dyn Queue) -> anyhow::Result<ExitCode> {
+        let before = self.before.map(AlertId);
+        let filter = Filter { state: self.state, to: self.to, limit: self.limit, before };
+        let rows = queue.list(&filter).await?;
+        if self.json {
+            json(&rows)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if rows.is_empty() {
+            session.say(format_args!("no such alerts"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut table = Table::new(&["id", "state", "sev", "to", "queued", "ended", "text"]);
+        for row in &rows {
+            table.row([
+                Cell::new(row.id),
+                tinted(&state_and_reason(row), row.state.into()),
+                Cell::new(row.severity.0.map_or_else(|| "-".to_owned(), |s| s.to_string())),
+                Cell::new(shown(&row.to, 32)),
+                Cell::new(time_or_dash(row.queued_at)),
+                Cell::new(time_or_dash(row.ended_at)),
+                Cell::new(shown(&row.text, 160)),
+            ]);
+        }
+        table.print()?;
+        if let (true, Some(last)) = (rows.len() == filter.limit, rows.last()) {
+            session.say(format_args!("there may be more: --before {}", last.id));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Ids {
+    async fn cancel(self, session: &Session, queue: &dyn Queue) -> anyhow::Result<ExitCode> {
+        let ids = self.alert_ids();
+        let done = queue.cancel(&Which::Ids(ids.clone()), &login()).await?;
+        if self.json {
+            json(&done)?;
+        } else {
+            print(&format!("{} cancelled\n", count(done.cancelled.len(), "alert")))?;
+        }
+        if !done.in_flight.is_empty() {
+            let left = list(&done.in_flight);
+            session.say(format_args!("being sent right now, so left alone: {left}; see `smsd why ID`"));
+        }
+        let others = |id: &&AlertId| !done.cancelled.contains(id) && !done.in_flight.contains(id);
+        let not_waiting: Vec<AlertId> = ids.iter().filter(others).copied().collect();
+        Ok(self.finish(session, &not_waiting, "not waiting, so nothing to cancel", done.in_flight.is_empty()))
+    }
+
+    async fn requeue(self, session: &Session, queue: &dyn Queue) -> anyhow::Result<ExitCode> {
+        let ids = self.alert_ids();
+        let done = queue.requeue(&ids, &login()).await?;
+        if self.json {
+            json(&serde_json::json!({ "requeued": done }))?;
+        } else {
+            print(&format!("{} made to wait again\n", count(done.len(), "alert")))?;
+        }
+        let left: Vec<AlertId> = ids.iter().filter(|id| !done.contains(id)).copied().collect();
+        Ok(self.finish(session, &left, "neither sent nor ignored, or unknown", true))
+    }
+
+    fn alert_ids(&self) -> Vec<AlertId> {
+        self.ids.iter().copied().map(AlertId).collect()
+    }
+
+    /// Names what was left; exit 1 if anything was.
+    fn finish(&self, session: &Session, left: &[AlertId], why: &str, otherwise_well: bool) -> ExitCode {
+        if !left.is_empty() {
+            session.say(format_args!("{why}: {}", list(left)));
+        }
+        if left.is_empty() && otherwise_well { ExitCode::SUCCESS } else { exit(FAILED) }
+    }
+}
+
+async fn audit(session: &Session, queue: &dyn Queue, as_json: bool) -> anyhow::Result<ExitCode> {
+    let audit = queue.audit().await?;
+    let sound = audit.offenders.is_empty();
+    let code = if sound { ExitCode::SUCCESS } else { exit(FAILED) };
+    if as_json {
+        json(&audit)?;
+        return Ok(code);
+    }
+    for (n, what) in [
+        (audit.alerts, "alerts in the queue"),
+        (audit.sent, "sent, each by an accepted attempt"),
+        (audit.ignored, "ignored, each with its reason"),
+        (audit.waiting, "waiting"),
+        (audit.before_ledger, "ended before the ledger was there"),
+        (audit.unresolved, "attempts in doubt or held"),
+        (audit.possible_duplicates, "alerts that may have reached a phone twice, all on record"),
+    ] {
+        print(&format!("{n:>10}  {what}\n"))?;
+    }
+    for o in &audit.offenders {
+        let who = match (o.alert, o.attempt) {
+            (Some(alert), _) => format!("alert {alert}"),
+            (None, Some(attempt)) => format!("attempt {attempt}"),
+            (None, None) => "the queue".to_owned(),
+        };
+        eprintln_quietly(format_args!("smsd: {who}: {}", shown(&o.what, 512)));
+    }
+    if sound {
+        session.say(format_args!("every alert is accounted for"));
+    } else {
+        let n = count(audit.offenders.len(), "offender");
+        eprintln_quietly(format_args!(
+            "smsd: {n}; look at each with `smsd why ID` before anything is sent again"
+        ));
+    }
+    Ok(code)
+}
+
+async fn stats(queue: &dyn Queue, as_json: bool) -> anyhow::Result<ExitCode> {
+    let stats = queue.stats().await?;
+    if as_json {
+        json(&stats)?
+    } else {
+        print(&account(&stats))?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Depth, age and totals, a line each.
+pub(crate) fn account(s: &Stats) -> String {
+    let age = s.oldest_waiting_seconds.map_or_else(String::new, |age| {
+        let millis = i64::try_from(age).unwrap_or(i64::MAX).saturating_mul(1000);
+        format!(", the oldest for {}", span(millis))
+    });
+    let mut lines = vec![
+        format!("{:>10}  waiting{age}", s.waiting),
+        format!("{:>10}  being sent now", s.open),
+        format!("{:>10}  sent, in {} SMS", s.sent, s.sms),
+        format!("{:>10}  ignored", s.ignored),
+    ];
+    let doubt = [
+        (s.in_doubt, "SMS in doubt: nobody knows whether they were taken"),
+        (s.held, "SMS held for a person: see `smsd queue list --state held`"),
+        (s.possible_duplicates, "SMS marked possible duplicates"),
+    ];
+    for (n, what) in doubt {
+        let line = format!("{n:>10}  {what}");
+        lines.push(if n > 0 { paint(&line, super::output::Tint::Bad) } else { line });
+    }
+    lines.join("\n") + "\n"
+}
+
+fn state_and_reason(row: &AlertRow) -> String {
+    match row.reason {
+        Some(reason) => format!("{} ({})", row.state, reason.as_str().replace('_', " ")),
+        None => row.state.to_string().replace('_', " "),
+    }
+}
+
+/// Ids as people read them, cut after 20.
+pub(crate) fn list(ids: &[AlertId]) -> String {
+    let mut text = ids.iter().take(20).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if ids.len() > 20 {
+        text += &format!(" and {} more", ids.len() - 20);
+    }
+    text
+}
