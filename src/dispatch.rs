@@ -5,9 +5,13 @@
 //! from the [`Class`] alone. Everything else in a [`SubmitError`] is for people.
 
 pub mod debug;
+pub mod http_client;
 pub mod http_get;
+pub mod quote;
 pub mod status;
+pub mod url_template;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +21,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::alert::Phone;
+use crate::config::{DispatcherConfig, DispatcherKind, Main};
 
 /// A way out.
 ///
@@ -106,6 +111,53 @@ impl SubmitError {
         self.code = Some(code.into());
         self
     }
+}
+
+/// Builds a configured way out. The one place that knows which type is which.
+///
+/// # Errors
+/// [`BuildError`] names the section, the key and what to do.
+pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatcher>, BuildError> {
+    let fault =
+        |key: &str, problem: String| BuildError { section: config.name.clone(), key: key.into(), problem };
+    let limits = Limits { max_segments: config.max_segments };
+    Ok(match &config.kind {
+        DispatcherKind::Debug(settings) => {
+            if let Some(code) = config.classes.keys().next() {
+                return Err(fault(
+                    &format!("class.{code}"),
+                    "DebugDispatcher has no codes; remove the key".into(),
+                ));
+            }
+            if !(0.0..=1.0).contains(&settings.fail_rate) {
+                return Err(fault("fail_rate", format!("{} found; expected 0 to 1", settings.fail_rate)));
+            }
+            let built = debug::DebugDispatcher::new(settings.clone(), limits);
+            Arc::new(built.map_err(|error| {
+                let path = settings.log.as_deref().unwrap_or(Path::new("")).display();
+                fault("log", format!("{path} can not be opened for appending: {error}"))
+            })?)
+        }
+        DispatcherKind::HttpGet(settings) => {
+            let statuses = status::HttpStatuses::new(&config.classes).map_err(|code| {
+                fault(&format!("class.{code}"), format!("{code:?} is no HTTP status; expected 100 to 999"))
+            })?;
+            let built = http_get::HttpGetDispatcher::new(settings.clone(), statuses, limits);
+            Arc::new(built.map_err(|error| fault("url", error.to_string()))?)
+        }
+    })
+}
+
+/// A dispatcher that can not be built from its configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("[{section}] {key}: {problem}")]
+pub struct BuildError {
+    /// The section: the dispatcher's name.
+    pub section: String,
+    /// The key that is at fault.
+    pub key: String,
+    /// What was found and what was expected, without secrets.
+    pub problem: String,
 }
 
 /// Whose fault a refusal is, and so what the engine does next.

@@ -9,3 +9,4 @@ pub mod sms;
 pub mod dispatch;
 pub mod config;
 pub mod telemetry;
+pub mod demo;

@@ -1,0 +1,3 @@
+//! What `smsd demo` and the tests need of the world outside.
+
+pub mod gateway;

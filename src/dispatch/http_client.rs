@@ -1,0 +1,409 @@
+//! One request to one host over HTTP/1.1, sent once, with an exact answer to "was anything written?".
+//!
+//! General clients can not say that: whether a refused connection, a broken handshake and a reset after the
+//! request are told apart decides here whether an SMS may go out twice. So the connection is ours and counts
+//! what the kernel took ([`Wire`]); HTTP itself is hyper's. Deliberately absent: redirects, retries (but for a
+//! kept connection that turned out dead before the first byte), decompression, proxies, cookies, HTTP/2.
+//!
+//! Connections are driven by the task that waits for the answer; nothing runs beside it but, while there
+//! are idle connections, the closing of them.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::http::{HeaderMap, StatusCode, Uri, response};
+use hyper::{Request, Response, body::Incoming};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tower_service::Service;
+
+use super::url_template::Origin;
+
+/// Name lookup, TCP and TLS together take at most this long.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Of an answer's body so much is looked at; an answer's head may be as long.
+pub const BODY_MAX: usize = 64 * 1024;
+
+/// An idle connection is kept this long: shorter than servers keep them (gunicorn 2 s, Apache and Node 5 s),
+/// so that a request seldom meets one that is being closed.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// A body that decides nothing is waited for this long.
+const BODY_PATIENCE: Duration = Duration::from_millis(500);
+
+/// A client of one host.
+pub struct Client {
+    origin: Origin,
+    connector: HttpConnector,
+    tls: OnceLock<Result<TlsConnector, String>>,
+    idle: Arc<Mutex<Idle>>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status, 100 to 999.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body, at most [`BODY_MAX`] bytes of it.
+    pub body: Bytes,
+    /// The body ended, or its first [`BODY_MAX`] bytes came; else it broke off.
+    pub readable: bool,
+}
+
+/// Why nothing came back. The words are for people and may be foreign: quote them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Not one byte of the request was written.
+    #[error("{0}")]
+    Unwritten(String),
+    /// Something was written, and then no answer came.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
+/// How much the body matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// It decides what the answer means: waited for until the deadline.
+    Decides,
+    /// It is for people: waited for a moment.
+    Quoted,
+}
+
+impl Client {
+    /// A client that trusts the certificates that the system trusts, read when first needed.
+    pub fn new(origin: Origin) -> Client {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        Client { origin, connector, tls: OnceLock::new(), idle: Arc::default() }
+    }
+
+    /// A client that trusts these certificates only.
+    pub fn with_roots(origin: Origin, roots: RootCertStore) -> Client {
+        let client = Client::new(origin);
+        client.tls.get_or_init(|| tls(roots));
+        client
+    }
+
+    /// Sends a request, once. `matters` says how long the body of an answer is waited for.
+    ///
+    /// # Errors
+    /// [`Failure`] says whether anything was written. It comes at the deadline at the latest.
+    pub async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+        matters: impl Fn(&response::Parts) -> Body,
+    ) -> Result<Answer, Failure> {
+        if let Some(mut link) = self.take() {
+            match link.ask(request.clone(), deadline).await {
+                // It was closed under us, and not one byte was written: as if it had never been kept.
+                Err(Failure::Unwritten(_)) if Instant::now() < deadline => {}
+                Err(failure) => return Err(failure),
+                Ok(response) => return Ok(self.read(link, response, deadline, matters).await),
+            }
+        }
+        let mut link = self.connect(deadline).await?;
+        let response = link.ask(request, deadline).await?;
+        Ok(self.read(link, response, deadline, matters).await)
+    }
+
+    /// Connects, with the TLS handshake if there is one, and lets go again.
+    ///
+    /// # Errors
+    /// [`Failure::Unwritten`] always.
+    pub async fn probe(&self, deadline: Instant) -> Result<(), Failure> {
+        self.connect(deadline).await.map(drop)
+    }
+
+    async fn connect(&self, deadline: Instant) -> Result<Link, Failure> {
+        let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
+        match timeout_at(deadline, self.dial()).await {
+            Ok(linked) => linked.map_err(Failure::Unwritten),
+            Err(_) => Err(Failure::Unwritten("connecting took too long".into())),
+        }
+    }
+
+    async fn dial(&self) -> Result<Link, String> {
+        let scheme = if self.origin.tls { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(self.origin.authority.clone()).path_and_query("/");
+        let uri = uri.build().map_err(|e| e.to_string())?;
+        let tcp = self.connector.clone().call(uri).await.map_err(|e| chain(&e))?;
+        let wire = Wire(Arc::new(Mutex::new(Socket { tcp: tcp.into_inner(), written: 0 })));
+        if !self.origin.tls {
+            return Link::over(wire.clone(), wire).await;
+        }
+        let name = ServerName::try_from(self.origin.host().to_string()).map_err(|e| e.to_string())?;
+        let connector = self.tls.get_or_init(|| tls(native_roots())).as_ref()?;
+        let stream =
+            connector.connect(name, wire.clone()).await.map_err(|e| format!("TLS: {}", chain(&e)))?;
+        Link::over(stream, wire).await
+    }
+
+    /// Reads the body and keeps the connection if it can be used again.
+    async fn read(
+        &self,
+        mut link: Link,
+        response: Response<Incoming>,
+        deadline: Instant,
+        matters: impl Fn(&response::Parts) -> Body,
+    ) -> Answer {
+        let (head, mut body) = response.into_parts();
+        let until = match matters(&head) {
+            Body::Decides => deadline,
+            Body::Quoted => deadline.min(Instant::now() + BODY_PATIENCE),
+        };
+        let mut kept = Vec::new();
+        let end = timeout_at(until, link.gather(&mut body, &mut kept)).await.unwrap_or(End::Broken);
+        if end == End::Whole && link.is_reusable() {
+            self.keep(link);
+        }
+        Answer { status: head.status, headers: head.headers, body: kept.into(), readable: end != End::Broken }
+    }
+
+    /// A kept connection on which nothing has come since, not even its end.
+    fn take(&self) -> Option<Link> {
+        let oldest = Instant::now().checked_sub(IDLE_MAX);
+        loop {
+            let (since, link) = lock(&self.idle).links.pop()?;
+            if oldest.is_none_or(|oldest| since > oldest) && link.wire.is_quiet() {
+                return Some(link);
+            }
+        }
+    }
+
+    fn keep(&self, link: Link) {
+        let mut idle = lock(&self.idle);
+        idle.links.push((Instant::now(), link));
+        if !std::mem::replace(&mut idle.swept, true) {
+            tokio::spawn(sweep(Arc::downgrade(&self.idle)));
+        }
+    }
+}
+
+/// Connections that wait for a request, the one used last at the end.
+#[derive(Default)]
+struct Idle {
+    links: Vec<(Instant, Link)>,
+    /// A [`sweep`] is under way.
+    swept: bool,
+}
+
+/// Closes what has been idle for too long; ends when nothing is left, or nobody.
+async fn sweep(idle: Weak<Mutex<Idle>>) {
+    loop {
+        tokio::time::sleep(IDLE_MAX).await;
+        let Some(idle) = idle.upgrade() else { return };
+        let mut idle = lock(&idle);
+        idle.links.retain(|(since, _)| since.elapsed() < IDLE_MAX);
+        if idle.links.is_empty() {
+            idle.swept = false;
+            return;
+        }
+    }
+}
+
+/// A connection that speaks HTTP.
+struct Link {
+    sender: SendRequest<Full<Bytes>>,
+    /// hyper's side of it; `None` once it has ended.
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    wire: Wire,
+}
+
+/// How a body ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    Cut,
+    Broken,
+}
+
+impl Link {
+    async fn over<S>(stream: S, wire: Wire) -> Result<Link, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(BODY_MAX);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| chain(&e))?;
+        Ok(Link { sender, connection: Some(Box::pin(connection)), wire })
+    }
+
+    async fn ask(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+    ) -> Result<Response<Incoming>, Failure> {
+        let before = self.wire.written();
+        let sent = self.sender.send_request(request);
+        let words = match timeout_at(deadline, drive(&mut self.connection, sent)).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(error)) => chain(&error),
+            Err(_) => "no answer in time".to_string(),
+        };
+        match self.wire.written() == before {
+            true => Err(Failure::Unwritten(words)),
+            false => Err(Failure::Unanswered(words)),
+        }
+    }
+
+    async fn gather(&mut self, body: &mut Incoming, kept: &mut Vec<u8>) -> End {
+        loop {
+            match drive(&mut self.connection, body.frame()).await {
+                None => return End::Whole,
+                Some(Err(_)) => return End::Broken,
+                Some(Ok(frame)) => {
+                    let data = frame.into_data().unwrap_or_default();
+                    let room = BODY_MAX - kept.len();
+                    kept.extend_from_slice(data.get(..room).unwrap_or(&data));
+                    if data.len() > room {
+                        return End::Cut;
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_reusable(&mut self) -> bool {
+        let ready = drive(&mut self.connection, self.sender.ready()).now_or_never();
+        matches!(ready, Some(Ok(()))) && self.connection.is_some()
+    }
+}
+
+/// Waits for `wanted` and moves the connection that it comes from.
+async fn drive<F: Future>(
+    connection: &mut Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    wanted: F,
+) -> F::Output {
+    let mut wanted = pin!(wanted);
+    poll_fn(|cx| {
+        // Asked first, since the connection reads no more of a body than was asked for.
+        if let Poll::Ready(output) = wanted.as_mut().poll(cx) {
+            return Poll::Ready(output);
+        }
+        if let Some(moved) = connection
+            && moved.as_mut().poll(cx).is_ready()
+        {
+            // How it ended is told to whoever waits for an answer on it.
+            *connection = None;
+        }
+        wanted.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// A TCP connection that counts what the kernel took, and can be looked at while hyper has it. The count
+/// stands below TLS: once the handshake is over, what is written is the request.
+#[derive(Clone)]
+struct Wire(Arc<Mutex<Socket>>);
+
+struct Socket {
+    tcp: TcpStream,
+    written: u64,
+}
+
+impl Wire {
+    fn written(&self) -> u64 {
+        lock(&self.0).written
+    }
+
+    /// Nothing waits to be read: no stray byte, no end. Asks the kernel, since the runtime may not have heard yet.
+    fn is_quiet(&self) -> bool {
+        let socket = lock(&self.0);
+        let peeked = socket2::SockRef::from(&socket.tcp).peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut lock(&self.0).tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let mut socket = lock(&self.0);
+        let n = ready!(Pin::new(&mut socket.tcp).poll_write(cx, buf))?;
+        socket.written += n as u64;
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut socket = lock(&self.0);
+        let n = ready!(Pin::new(&mut socket.tcp).poll_write_vectored(cx, bufs))?;
+        socket.written += n as u64;
+        Poll::Ready(Ok(n))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        lock(&self.0).tcp.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut lock(&self.0).tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut lock(&self.0).tcp).poll_shutdown(cx)
+    }
+}
+
+/// Nothing that is done under these locks can panic half way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn tls(roots: RootCertStore) -> Result<TlsConnector, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = config.map_err(|e| e.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config).into())
+}
+
+/// What the system trusts. What can not be read is left out: a handshake that needed it fails and says so.
+fn native_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !words.ends_with(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = error.source();
+    }
+    words
+}
