@@ -48,11 +48,13 @@ pub enum Answer {
         /// Its body.
         body: Vec<u8>,
     },
+    /// The request itself as the body of this status.
+    Echo(u16),
     /// These bytes, then the end of the connection.
     Raw(Vec<u8>),
     /// These bytes, a byte a second.
     Drip(Vec<u8>),
-    /// The first bytes once, the second for ever.
+    /// The first bytes once, the second for ever; if there are no second, silence.
     Endless(Vec<u8>, Vec<u8>),
     /// Nothing, for ever.
     Hang,
@@ -281,6 +283,10 @@ async fn talk(stream: impl Stream, state: &Mutex<State>) -> io::Result<()> {
                 stream.write_all(&proper(status, &headers, &body)).await?;
                 stream.flush().await?;
             }
+            Answer::Echo(status) => {
+                stream.write_all(&proper(status, &[], &head)).await?;
+                stream.flush().await?;
+            }
             Answer::Raw(bytes) => {
                 stream.write_all(&bytes).await?;
                 return stream.shutdown().await;
@@ -294,6 +300,10 @@ async fn talk(stream: impl Stream, state: &Mutex<State>) -> io::Result<()> {
             }
             Answer::Endless(first, then) => {
                 stream.write_all(&first).await?;
+                stream.flush().await?;
+                if then.is_empty() {
+                    std::future::pending::<()>().await;
+                }
                 loop {
                     stream.write_all(&then).await?;
                 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::http_client::{Answer, Body, CONNECT_TIMEOUT, Client, Failure};
 use super::quote::quote;
 use super::status::{HttpStatuses, Status};
-use super::url_template::{Origin, UrlError, UrlTemplate};
+use super::url_template::{Origin, UrlError, UrlTemplate, escape};
 use super::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
 use crate::config::Secret;
 
@@ -94,7 +94,7 @@ impl HttpGetDispatcher {
             },
         };
         let reason = answer.status.canonical_reason().unwrap_or("(no usual status)");
-        let body = quote(&answer.body, &self.url.secrets, text);
+        let body = quote(&answer.body, &self.url.secrets, &forms(text));
         let colon = if body.is_empty() { "" } else { ": " };
         let words = format!(
             "{}: gateway answered {} {reason}{why}{colon}{body}",
@@ -107,7 +107,7 @@ impl HttpGetDispatcher {
     /// Foreign words for the ledger: short, and no secret.
     fn reference(&self, found: Option<regex::Match<'_>>) -> Vec<String> {
         let Some(found) = found.filter(|found| !found.is_empty()) else { return Vec::new() };
-        let mut reference = quote(found.as_str().as_bytes(), &self.url.secrets, "");
+        let mut reference = quote(found.as_str().as_bytes(), &self.url.secrets, &[]);
         crate::telemetry::clip(&mut reference, REFERENCE_MAX);
         vec![reference]
     }
@@ -117,7 +117,7 @@ impl HttpGetDispatcher {
             Failure::Unwritten(_) => Class::Unavailable,
             Failure::Unanswered(_) => Class::Unknown,
         };
-        let words = quote(failure.to_string().as_bytes(), &self.url.secrets, text);
+        let words = quote(failure.to_string().as_bytes(), &self.url.secrets, &forms(text));
         SubmitError::new(class, format!("{}: {words}", self.url.shown))
     }
 }
@@ -155,4 +155,10 @@ impl Dispatcher for HttpGetDispatcher {
         let (origin, took) = (&self.url.origin, begun.elapsed().as_millis());
         Ok(Health(format!("connected to {}:{} in {took} ms", origin.authority.host(), origin.port())))
     }
+}
+
+/// A text in the forms in which a gateway may give it back.
+fn forms(text: &str) -> [String; 3] {
+    let escaped: String = escape(text).collect();
+    [text.to_string(), escaped.replace("%20", "+"), escaped]
 }

@@ -9,9 +9,9 @@ const PIECE_OF_TEXT: usize = 12;
 /// The same for a secret.
 const PIECE_OF_SECRET: usize = 8;
 
-/// The beginning of what a gateway wrote, without the secrets and without the SMS text, pieces of them
-/// included. Escaping is left to [`crate::dispatch::SubmitError::new`], which escapes everything.
-pub fn quote(foreign: &[u8], secrets: &[String], text: &str) -> String {
+/// The beginning of what a gateway wrote, without the secrets and without the SMS text (given in each form
+/// in which it may come back), pieces of them included. Escaping is left to [`crate::dispatch::SubmitError::new`], which escapes everything.
+pub fn quote(foreign: &[u8], secrets: &[String], texts: &[String]) -> String {
     let foreign = String::from_utf8_lossy(foreign);
     let mut quoted = String::new();
     let mut rest = foreign.trim();
@@ -21,8 +21,9 @@ pub fn quote(foreign: &[u8], secrets: &[String], text: &str) -> String {
             quoted.push('…');
             break;
         }
-        let secret = secrets.iter().map(|s| common(rest, s, PIECE_OF_SECRET, before)).max().unwrap_or(0);
-        let piece = common(rest, text, PIECE_OF_TEXT, before);
+        let longest =
+            |of: &[String], least| of.iter().map(|s| common(rest, s, least, before)).max().unwrap_or(0);
+        let (secret, piece) = (longest(secrets, PIECE_OF_SECRET), longest(texts, PIECE_OF_TEXT));
         let (skip, shown) = if secret > 0 && secret >= piece {
             (secret, "<secret>")
         } else if piece > 0 {
@@ -65,7 +66,11 @@ mod tests {
     use super::*;
 
     fn shown(foreign: &str, secrets: &[&str], text: &str) -> String {
-        quote(foreign.as_bytes(), &secrets.iter().map(|s| s.to_string()).collect::<Vec<_>>(), text)
+        quote(
+            foreign.as_bytes(),
+            &secrets.iter().map(|s| s.to_string()).collect::<Vec<_>>(),
+            &[text.to_string()],
+        )
     }
 
     #[test]
@@ -84,7 +89,7 @@ mod tests {
         ] {
             assert_eq!(shown(foreign, &secrets, "Router gw1 is down"), want);
         }
-        assert_eq!(quote(b"\xff\0ok", &[], ""), "\u{fffd}\0ok");
+        assert_eq!(quote(b"\xff\0ok", &[], &[]), "\u{fffd}\0ok");
     }
 
     #[test]

@@ -1,0 +1,95 @@
+//! TLS towards a gateway: only a certificate that is trusted, valid and of that name will do.
+
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
+use rustls::RootCertStore;
+use rustls_pki_types::PrivateKeyDer;
+use smsd::config::Secret;
+use smsd::demo::gateway::{Behaviour, Gateway};
+use smsd::dispatch::http_client::Client;
+use smsd::dispatch::http_get::{HttpGetDispatcher, Settings};
+use smsd::dispatch::status::HttpStatuses;
+use smsd::dispatch::{Class, Dispatcher, Limits};
+
+use crate::contract::{sms, submit};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn server(&self, name: &str, year_of_end: i32) -> Arc<rustls::ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_string()]).unwrap();
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(year_of_end, 1, 1);
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            );
+        Arc::new(config.unwrap())
+    }
+}
+
+async fn dispatcher(gateway: &Gateway, trusted: &Authority) -> HttpGetDispatcher {
+    let url = format!("https://localhost:{}/?to=%(phone)s&text=%(sms)s", gateway.addr.port());
+    let settings = Settings { url: Secret::new(url), success: None };
+    let built = HttpGetDispatcher::new(settings, HttpStatuses::default(), Limits { max_segments: None });
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.0.der().clone()).unwrap();
+    built.unwrap().through(|origin| Client::with_roots(origin, roots))
+}
+
+#[tokio::test]
+async fn a_sound_certificate_is_taken_and_the_connection_kept() {
+    let authority = Authority::new();
+    let gateway = Gateway::start_tls(Behaviour::ok(), authority.server("localhost", 2999)).await.unwrap();
+    let dispatcher = dispatcher(&gateway, &authority).await;
+    assert!(dispatcher.probe().await.is_ok());
+    for _ in 0..5 {
+        submit(&dispatcher, &sms("112", "hei")).await.unwrap();
+    }
+    assert_eq!(gateway.accepted_count(), 5);
+    assert_eq!(gateway.connections(), 2, "one for the probe, one for all submits");
+
+    gateway.set(Behaviour::answering(smsd::demo::gateway::Answer::Reset));
+    assert_eq!(submit(&dispatcher, &sms("112", "hei")).await.unwrap_err().class, Class::Unknown);
+}
+
+#[tokio::test]
+async fn any_other_is_refused_before_a_byte_of_the_request() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    for (what, server) in [
+        ("expired", authority.server("localhost", 2001)),
+        ("wrong name", authority.server("other.example", 2999)),
+        ("unknown authority", stranger.server("localhost", 2999)),
+    ] {
+        let gateway = Gateway::start_tls(Behaviour::ok(), server).await.unwrap();
+        let dispatcher = dispatcher(&gateway, &authority).await;
+        let error = submit(&dispatcher, &sms("112", "hei")).await.unwrap_err();
+        assert_eq!(error.class, Class::Unavailable, "{what}: {error}");
+        assert!(error.detail.contains("certificate"), "{what}: {error}");
+        assert_eq!(dispatcher.probe().await.unwrap_err().class, Class::Unavailable, "{what}");
+        assert!(gateway.heads().is_empty(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_plain_server_is_no_tls_server() {
+    let gateway = Gateway::start(Behaviour::ok()).await.unwrap();
+    let dispatcher = dispatcher(&gateway, &Authority::new()).await;
+    let error = submit(&dispatcher, &sms("112", "hei")).await.unwrap_err();
+    assert_eq!(error.class, Class::Unavailable, "{error}");
+    assert_eq!(gateway.accepted_count(), 0);
+}
