@@ -52,8 +52,15 @@ pub enum Answer {
     Echo(u16),
     /// These bytes, then the end of the connection.
     Raw(Vec<u8>),
-    /// These bytes, a byte a second.
-    Drip(Vec<u8>),
+    /// The first bytes at once, the others one by one.
+    Drip {
+        /// What comes at once.
+        first: Vec<u8>,
+        /// What drips.
+        then: Vec<u8>,
+        /// Time before each byte.
+        every: Duration,
+    },
     /// The first bytes once, the second for ever; if there are no second, silence.
     Endless(Vec<u8>, Vec<u8>),
     /// Nothing, for ever.
@@ -291,11 +298,13 @@ async fn talk(stream: impl Stream, state: &Mutex<State>) -> io::Result<()> {
                 stream.write_all(&bytes).await?;
                 return stream.shutdown().await;
             }
-            Answer::Drip(bytes) => {
-                for byte in bytes {
+            Answer::Drip { first, then, every } => {
+                stream.write_all(&first).await?;
+                stream.flush().await?;
+                for byte in then {
+                    tokio::time::sleep(every).await;
                     stream.write_all(&[byte]).await?;
                     stream.flush().await?;
-                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
             Answer::Endless(first, then) => {

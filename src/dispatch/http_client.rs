@@ -2,7 +2,7 @@
 //!
 //! General clients can not say that: whether a refused connection, a broken handshake and a reset after the
 //! request are told apart decides here whether an SMS may go out twice. So the connection is ours and counts
-//! what the kernel took ([`Wire`]); HTTP itself is hyper's. Deliberately absent: redirects, retries (but for a
+//! what the kernel took; HTTP itself is hyper's. Deliberately absent: redirects, retries (but for a
 //! kept connection that turned out dead before the first byte), decompression, proxies, cookies, HTTP/2.
 //!
 //! Connections are driven by the task that waits for the answer; nothing runs beside it but, while there

@@ -362,6 +362,12 @@ mod tests {
             Some(Meaning::Report(Report::Undelivered(Class::Rejected)))
         });
         assert_eq!(of_code(Protocol::Gammu, 82), None);
+        for (words, class) in [
+            ("dns|connect|tls|proxy-connect failure", Class::Unavailable),
+            ("write error, reset, EOF, timeout after the first byte", Class::Unknown),
+        ] {
+            assert_eq!(of_situation(Protocol::Http, words), Some(Meaning::Answer(refused(class))));
+        }
     }
 
     #[test]

@@ -93,6 +93,10 @@ impl Queue for SqliteQueue {
         self.writer.write(move |conn| verbs::leave(conn, instance, Now::read())).await
     }
 
+    async fn newest(&self) -> Result<AlertId, QueueError> {
+        self.writer.read(claim::newest).await
+    }
+
     async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
         self.writer.read(move |conn| claim::claim(conn, look, limit)).await
     }

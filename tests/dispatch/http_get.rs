@@ -41,6 +41,10 @@ fn raw(bytes: impl Into<Vec<u8>>) -> Behaviour {
     Behaviour::answering(Answer::Raw(bytes.into()))
 }
 
+fn drip(first: &str, then: &str, every: Duration) -> Behaviour {
+    Behaviour::answering(Answer::Drip { first: first.into(), then: then.into(), every })
+}
+
 async fn class_of(dispatcher: &Arc<dyn Dispatcher>) -> Option<Class> {
     submit(&**dispatcher, &sms("+4799999999", "hei")).await.err().map(|error| error.class)
 }
@@ -99,7 +103,7 @@ impl Fixture for HttpGet {
             ),
             ("no length", raw("HTTP/1.1 200 \r\n\r\nOK"), None),
             ("slow", Behaviour::ok().delay(TIMEOUT / 3), None),
-            ("a byte a second", Behaviour::answering(Answer::Drip(head.into())), Some(Class::Unknown)),
+            ("a byte a second", drip("", head, Duration::from_secs(1)), Some(Class::Unknown)),
             (
                 "endless body",
                 Behaviour::answering(Answer::Endless(chunked.into(), b"5\r\nhello\r\n".to_vec())),
@@ -260,11 +264,35 @@ async fn success_decides_what_a_200_is() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_waited_for_only_if_it_decides() {
-    let head = b"HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\nOK".to_vec();
-    let gateway = gateway(Behaviour::answering(Answer::Endless(head, Vec::new()))).await;
-    assert_eq!(class_of(&to(&gateway, None, &[])).await, None);
-    assert_eq!(class_of(&to(&gateway, Some("OK"), &[])).await, Some(Class::Unknown));
+async fn a_slow_body_is_waited_for_only_if_it_decides() {
+    let head = "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n";
+    let gateway = gateway(drip(head, "OK", Duration::from_millis(350))).await;
+    let patient = Sms { timeout: Duration::from_secs(5), ..sms("112", "hei") };
+    assert!(submit(&*to(&gateway, Some("^OK$"), &[]), &patient).await.is_ok());
+
+    gateway.set(drip(head, "OK", Duration::from_secs(60)));
+    assert_eq!(class_of(&to(&gateway, Some("^OK$"), &[])).await, Some(Class::Unknown));
+    let begun = Instant::now();
+    assert!(submit(&*to(&gateway, None, &[]), &patient).await.is_ok());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+/// The runtime learns late that a server has closed a connection, if it was busy in between; the kernel knows.
+#[test]
+fn a_connection_that_was_closed_unnoticed_is_not_used() {
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let closing = raw("HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n").taking();
+    let gateway = threads.block_on(gateway(closing));
+    let own = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    own.block_on(async {
+        let dispatcher = to(&gateway, None, &[]);
+        for _ in 0..50 {
+            assert_eq!(class_of(&dispatcher).await, None);
+            // Not tokio's: this thread is to be too busy to hear of anything.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    assert_eq!(gateway.accepted_count(), 50);
 }
 
 #[tokio::test]
