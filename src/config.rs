@@ -114,6 +114,18 @@ impl Config {
         self.main.username.as_deref().or(self.nav.nav_user.as_deref()).unwrap_or("navcron")
     }
 
+    /// What is mailed to the admin, and how: `[main]`, else `nav.conf`, else NAV's defaults.
+    pub fn mail(&self) -> MailConfig {
+        let (mail, nav) = (&self.main.mail, &self.nav);
+        let or = |own: &Option<String>, navs: &Option<String>| own.clone().or_else(|| navs.clone());
+        MailConfig {
+            level: mail.level.clone().or_else(|| Some("ERROR".to_owned())),
+            server: or(&mail.server, &nav.email_host).or_else(|| Some("localhost".to_owned())),
+            to: or(&mail.to, &nav.admin_mail),
+            from: or(&mail.from, &nav.default_from_email),
+        }
+    }
+
     /// Where the pid file goes: `PID_DIR` of nav.conf, else `$RUNTIME_DIRECTORY`, else `/run/smsd` for root, else
     /// the state directory.
     pub fn pid_file(&self, env: &Env) -> PathBuf {
@@ -331,7 +343,7 @@ pub struct HttpConfig {
     pub tls_key: Option<PathBuf>,
 }
 
-/// What is mailed to the admin, and how.
+/// What is mailed to the admin, and how. [`Config::mail`] fills in what is not set.
 #[derive(Clone, Debug, Default)]
 pub struct MailConfig {
     /// `mailwarnlevel`: what is at least this grave is mailed; NAV's names (`ERROR`, `CRITICAL`, …).

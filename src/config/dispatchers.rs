@@ -103,22 +103,20 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
         Type::HttpGet => http_get(&mut s).map(DispatcherKind::HttpGet),
         Type::Debug => Some(DispatcherKind::Debug(debug(&mut s))),
     };
-    let config = DispatcherConfig {
-        name: name.to_owned(),
-        concurrency: s.get("concurrency", value::integer(1..=4096)),
-        rate: s.get("rate", value::rate),
-        timeout: s.get("timeout", value::duration(100 * MS..=HOUR)),
-        grace: s.get("grace", value::duration(Duration::ZERO..=24 * HOUR)),
-        max_segments: s.get("max_segments", value::integer(1..=255)),
-        probe_interval: s.get("probe_interval", probe_interval).flatten(),
-        classes: classes(&mut s, kind),
-        kind: match settings {
-            Some(settings) => settings,
-            None => return WayOut::Faulty,
-        },
-    };
+    let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(debug::Settings::default()));
+    config.concurrency = s.get("concurrency", value::integer(1..=4096));
+    config.rate = s.get("rate", value::rate);
+    config.timeout = s.get("timeout", value::duration(100 * MS..=HOUR));
+    config.grace = s.get("grace", value::duration(Duration::ZERO..=24 * HOUR));
+    config.max_segments = s.get("max_segments", value::integer(1..=255));
+    config.probe_interval = s.get("probe_interval", probe_interval).flatten();
+    config.classes = classes(&mut s, kind);
     s.close();
-    if enabled { WayOut::Enabled(Box::new(config)) } else { WayOut::Disabled }
+    match settings {
+        _ if !enabled => WayOut::Disabled,
+        Some(settings) => WayOut::Enabled(Box::new(DispatcherConfig { kind: settings, ..config })),
+        None => WayOut::Faulty,
+    }
 }
 
 /// The type of a way out: its `type`, else its name. `None` if this version has none of that type, which is
@@ -220,7 +218,7 @@ fn nothing_could_be_sent(reader: &mut Reader<'_>, why: &str, hint: &str) {
 /// A URL for GET. It is secret: what is expected is said without a piece of it.
 fn gateway_url(text: &str) -> Parsed<String> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return wrong("a URL without spaces");
+        return wrong("a URL on one line and without spaces");
     }
     if let Some(lost) = ["%(phone)s", "%(sms)s"].into_iter().find(|p| !text.contains(p)) {
         return wrong(format!("{lost} in the URL"));

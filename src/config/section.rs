@@ -134,7 +134,11 @@ impl<'a> Section<'_, 'a> {
             [] => return None,
             [one] => one,
             [(_, first), (_, second), ..] => {
-                self.fault_at(second, format!("{key} is set twice: {} stands too", first.key), None);
+                self.fault_at(
+                    second,
+                    format!("{} and {} are both set, expected one", first.key, second.key),
+                    None,
+                );
                 return None;
             }
         };
@@ -266,6 +270,7 @@ impl<'a> Section<'_, 'a> {
     fn wrong_value(&mut self, entry: &Entry, wrong: Wrong, good: impl Fn(&str) -> bool) {
         let text = entry.value.text.as_str();
         let lead = text.len() - text.trim_start().len();
+        let whole = wrong.part.is_none();
         let part = wrong.part.map_or(lead..text.len(), |p| lead + p.start..lead + p.end);
         let found = clipped(text.get(part.clone()).unwrap_or(text));
         let found = if found.is_empty() { "nothing".to_owned() } else { format!("\"{found}\"") };
@@ -276,7 +281,7 @@ impl<'a> Section<'_, 'a> {
         };
         let hint = if cut([" #", " ;"]).is_some() {
             Some("a comment must stand on a line of its own".to_owned())
-        } else if text.lines().next().is_some_and(&good) {
+        } else if whole && text.lines().next().is_some_and(&good) {
             let next = entry.value.locate(text.find('\n').map_or(0, |i| i + 1)..text.len());
             let line = self.reader.source.line(next.start);
             Some(format!("line {line} is indented, and so continues this value"))

@@ -116,7 +116,7 @@ fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
 fn is_odd(c: char) -> bool {
     let mut s = c.to_string();
     clip(&mut s, 16);
-    s.chars().next() != Some(c) || s.chars().count() != 1
+    s.len() != c.len_utf8()
 }
 
 /// Bytes of a file at most; a configuration has a few thousand.

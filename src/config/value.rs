@@ -161,7 +161,7 @@ pub(super) fn rate(text: &str) -> Parsed<f64> {
     });
     match per_second {
         Some(r) if r > 0.0 && r <= 1e6 => Ok(r),
-        _ => wrong("a number per second, minute or hour, such as 5/s, 30/m or 100/h"),
+        _ => wrong("more than 0 per second, minute or hour, such as 5/s, 30/m or 100/h"),
     }
 }
 
@@ -223,6 +223,7 @@ pub(super) fn show(d: Duration) -> String {
     }
 }
 
+const CLOCK: &str = "hh:mm";
 const DAY: f64 = 86_400.0;
 const MONTH: f64 = 30.0 * DAY;
 /// Twelve months are a year of 365.25 days, as PostgreSQL's `extract(epoch …)` has it.
@@ -240,15 +241,15 @@ fn number(text: &str) -> Option<f64> {
 fn interval(text: &str) -> Option<f64> {
     let mut months = 0.0;
     let mut seconds = 0.0;
-    let mut timed = false;
     let mut used = Vec::new();
     let mut words = text.split_whitespace().flat_map(split_unit).peekable();
     words.peek()?;
     while let Some(word) = words.next() {
         if word.contains(':') {
-            if std::mem::replace(&mut timed, true) {
+            if used.iter().any(|u| matches!(*u, "h" | "m" | "s")) {
                 return None;
             }
+            used.extend(["h", "m", "s", CLOCK]);
             seconds += clock(word)?;
             continue;
         }
@@ -269,11 +270,14 @@ fn interval(text: &str) -> Option<f64> {
             Some("y" | "yr" | "yrs" | "year" | "years") => "y",
             Some(_) => return None,
         };
-        // PostgreSQL refuses a unit that stands twice.
-        if used.contains(&unit) {
+        // PostgreSQL refuses a unit that stands twice. It loses the rest of a broken week, and that of a
+        // broken day behind a time of day.
+        let class = if matches!(unit, "us" | "ms") { "s" } else { unit };
+        let broken = count.fract() != 0.0 && matches!(unit, "w" | "d" | "mon" | "y");
+        if used.contains(&class) || (broken && (unit == "w" || used.contains(&CLOCK))) {
             return None;
         }
-        used.push(unit);
+        used.push(class);
         if lower.as_deref().is_some_and(|next| !next.contains(':')) {
             words.next();
         }
@@ -329,4 +333,135 @@ fn split_unit(word: &str) -> impl Iterator<Item = &str> {
         word.find(|c: char| c.is_ascii_alphabetic()).filter(|_| !word.contains(':')).unwrap_or(word.len());
     let (count, unit) = word.split_at(at);
     [count, unit].into_iter().filter(|s| !s.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let parse = duration(Duration::ZERO..=Duration::from_secs(86_400));
+        for (text, seconds) in [
+            ("0", 0.0),
+            ("30", 30.0),
+            ("1.5", 1.5),
+            ("250ms", 0.25),
+            ("30s", 30.0),
+            ("30 s", 30.0),
+            ("5m", 300.0),
+            ("1.5h", 5400.0),
+            ("1d", 86_400.0),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for text in
+            ["", "s", "-1", "+1", "1e3", "inf", "nan", ".5", "1..2", "1_0", "5 minutes", "1h30m", "2d", "٣"]
+        {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ages_are_postgresqls() {
+        const HOUR: f64 = 3600.0;
+        for (text, seconds) in [
+            ("1 day 12 hours", 36.0 * HOUR),
+            ("12 HOURS 1 Day", 36.0 * HOUR),
+            ("1d 12h", 36.0 * HOUR),
+            ("00:30:00", 0.5 * HOUR),
+            ("1:30", 1.5 * HOUR),
+            ("100:00:00.5", 100.0 * HOUR + 0.5),
+            ("1 12:00:00", 36.0 * HOUR),
+            ("2 days 01:00", 49.0 * HOUR),
+            ("1 week", 7.0 * 24.0 * HOUR),
+            ("90", 90.0),
+            ("1.5 hours", 1.5 * HOUR),
+            ("1 mon", 30.0 * 24.0 * HOUR),
+            ("1.5 months", 45.0 * 24.0 * HOUR),
+            ("1 year", 365.25 * 24.0 * HOUR),
+            ("14 months", (365.25 + 60.0) * 24.0 * HOUR),
+            ("10 minutes 5.02 secs", 605.02),
+            ("P1DT12H", 36.0 * HOUR),
+            ("PT30M", 0.5 * HOUR),
+        ] {
+            let age = age(text).unwrap().unwrap();
+            assert_eq!((age.text.as_str(), age.duration.as_secs_f64()), (text, seconds), "{text}");
+        }
+        for text in ["0", "0 days", "00:00", "PT0S"] {
+            assert_eq!(age(text), Ok(None), "{text}");
+        }
+        for text in [
+            "1 s 20 ms",
+            "1 hour 00:30",
+            "1.5 weeks",
+            "1:30 1.5 days",
+            "1d12h",
+            "",
+            "day",
+            "1 dya",
+            "two days",
+            "-1 day",
+            "1 day ago",
+            "1-2",
+            "1 day 1 day",
+            "1:60",
+            "1:2:3:4",
+            ":30",
+            "1 2 days",
+            "01:00 02:00",
+            "1e3 days",
+            "P",
+            "PT",
+            "p1d",
+            "2000 years",
+            "1 day, 2 hours",
+            "1 day\0",
+        ] {
+            assert!(age(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_per_second() {
+        for (text, per_second) in [("5/s", 5.0), ("30/m", 0.5), ("36 / h", 0.01), ("0.5/s", 0.5)] {
+            assert_eq!(rate(text), Ok(per_second), "{text}");
+        }
+        for text in ["5", "0/s", "-1/s", "5/d", "/s", "5/", "1e9/s"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn booleans_are_pythons() {
+        for (text, want) in
+            [("yes", true), ("On", true), ("1", true), ("TRUE", true), ("off", false), ("0", false)]
+        {
+            assert_eq!(boolean(text), Ok(want));
+        }
+        assert!(boolean("y").is_err() && boolean("").is_err());
+    }
+
+    #[test]
+    fn the_nearest_name_is_near() {
+        let known = ["delay", "delayfactor", "maxdelay", "deny"];
+        for (name, want) in [
+            ("dealy", Some("delay")),
+            ("Delay", Some("delay")),
+            ("delay_factor", Some("delayfactor")),
+            ("dely", Some("delay")),
+            ("password", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(name, known), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn lists_say_which_item_is_wrong() {
+        assert_eq!(list(prefix)(" +47, ,(08)\n 1-2,"), Ok(vec!["+47".into(), "08".into(), "12".into()]));
+        let text = "+47,\n  +4x , 1";
+        let part = list(prefix)(text).unwrap_err().part.unwrap();
+        assert_eq!(&text[part], "+4x");
+    }
 }
