@@ -654,6 +654,11 @@ token: MARKER
 pasword: MARKER
 [main]
 delay: soon
+  password: MARKER
+retrylimit: 3
+  password: MARKER
+allow: +47
+  password: MARKER
 password MARKER
 MARKER&recv=%(phone)s
 mailserver: a b
@@ -669,6 +674,9 @@ dispatcher1: gw
 dispatcher2: boost
 dispatcher3: other
 dispatcher4: third
+dispatcher5: fourth
+  password: MARKER
+dispatcher6: fourth
 [gw]
 type: HttpGetDispatcher
 url: https://u:MARKER@gw/?pass=MARKER&to=%(phone)s
@@ -681,7 +689,16 @@ url: https://u:MARKER@gw/?pass=MARKER&to=%(phone)s&text=%(sms)s&x=%%
   rate: 3
 [third]
 type: HttpGetDispatcher
+success: (
+  password: MARKER
+rate: x
+  password: MARKER
+class.500: x
+  MARKER
 url_env: GATEWAY
+[fourth]
+type: HtpGetDispatcher
+  password: MARKER
 [boost]
 type: BoostDispatcher
 username: MARKER

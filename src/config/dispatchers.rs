@@ -100,7 +100,7 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
         return if enabled { WayOut::Faulty } else { WayOut::Disabled };
     };
     let settings = match kind {
-        Type::HttpGet => http_get(&mut s).map(DispatcherKind::HttpGet),
+        Type::HttpGet => http_get(&mut s, entry).map(DispatcherKind::HttpGet),
         Type::Debug => Some(DispatcherKind::Debug(debug(&mut s))),
     };
     let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(debug::Settings::default()));
@@ -145,7 +145,7 @@ fn kind(s: &mut Section<'_, '_>, name: &str, named_by: &Entry, enabled: bool) ->
         }
         None if section_exists => {
             let near = value::nearest(name, types()).map(suggest);
-            s.fault_section(format!("[{}] has no type, expected {have}", clipped(name)), near);
+            s.fault_section(named_by, format!("[{}] has no type, expected {have}", clipped(name)), near);
         }
         None => {
             let sections = s.reader.ini.sections.iter().map(|section| section.name.as_str());
@@ -176,12 +176,12 @@ fn debug(s: &mut Section<'_, '_>) -> debug::Settings {
     settings
 }
 
-fn http_get(s: &mut Section<'_, '_>) -> Option<http_get::Settings> {
+fn http_get(s: &mut Section<'_, '_>, named_by: &Entry) -> Option<http_get::Settings> {
     let success = s.get("success", regex);
     let url = s.secret("url", gateway_url);
     if !s.has_secret("url") {
-        let hint = "url: https://gateway.example/send?to=%(phone)s&text=%(sms)s".to_owned();
-        s.fault_section(format!("[{}] has no url", s.name), hint);
+        let hint = "such as url: https://gateway.example/send?to=%(phone)s&text=%(sms)s".to_owned();
+        s.fault_section(named_by, format!("[{}] has no url", clipped(&s.name)), hint);
     }
     let url = url?;
     if url.reveal().contains("%%")
@@ -239,8 +239,8 @@ fn gateway_url(text: &str) -> Parsed<String> {
 }
 
 fn regex(text: &str) -> Parsed<Regex> {
-    if text.is_empty() {
-        return wrong("a regular expression");
+    if text.is_empty() || text.contains('\n') {
+        return wrong("a regular expression on one line");
     }
     RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|e| Wrong {
         expected: "a regular expression".to_owned(),

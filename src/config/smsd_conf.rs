@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use super::age::age;
 use super::dispatchers;
 use super::fault::{Collector, Severity};
 use super::ini;
@@ -53,7 +54,7 @@ fn main(mut s: Section<'_, '_>) -> Main {
         value::one_of(&[("ignore", LimitAction::Ignore), ("shutdown", LimitAction::Shutdown)]),
     );
     s.set("exit_on_permanent_error", &mut main.exit_on_permanent_error, value::boolean);
-    s.set("autocancel", &mut main.autocancel, value::age);
+    s.set("autocancel", &mut main.autocancel, age);
 
     let levels = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"].map(|level| (level, level));
     main.mail.level = s.get("mailwarnlevel", value::one_of(&levels)).map(str::to_owned);

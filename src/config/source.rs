@@ -38,7 +38,9 @@ impl Source {
             }
             Err(why) => {
                 faults.push(Severity::Fault, |s| {
-                    Fault::new(s, format!("can not read the file: {why}")).file(path)
+                    let denied = why.kind() == io::ErrorKind::PermissionDenied;
+                    let hint = denied.then(|| "run this as root, or as a user who may read it".to_owned());
+                    Fault::new(s, format!("can not read the file: {why}")).file(path).hint(hint)
                 });
                 None
             }
