@@ -49,7 +49,9 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     folder.give_away()?;
     let mut daemon = start_daemon(&folder.path)?;
 
-    say(&format!("{ALERTS} alerts to {PHONES} numbers; gateway `first` fails on the way, `second` takes over.\n"));
+    say(&format!(
+        "{ALERTS} alerts to {PHONES} numbers; gateway `first` fails on the way, `second` takes over.\n"
+    ));
     let started = Instant::now();
     let show = Show::new();
     let mut queued: HashMap<String, Timestamp> = HashMap::new();
@@ -83,8 +85,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let mut taken = first.accepted();
     let by_second = second.accepted_count();
     taken.extend(second.accepted());
-    let alerts =
-        queue.list(&Filter { state: None, to: None, limit: ALERTS + 1, before: None }).await?;
+    let alerts = queue.list(&Filter { state: None, to: None, limit: ALERTS + 1, before: None }).await?;
     let audit = queue.audit().await?;
     let account = Account::draw(&alerts, &taken, &queued, by_second, started.elapsed());
     say(&account.to_string());
@@ -126,12 +127,11 @@ impl Account {
         let unsent = alerts.iter().filter(|row| row.state == AlertState::Sent && !reached(row)).count();
         let unexplained =
             alerts.iter().filter(|row| row.state == AlertState::Ignored && row.reason.is_none()).count();
-        let first: HashMap<&str, Timestamp> =
-            taken.iter().rev().fold(HashMap::new(), |mut first, sms| {
-                let at = first.entry(sms.phone.as_str()).or_insert(sms.at);
-                *at = (*at).min(sms.at);
-                first
-            });
+        let first: HashMap<&str, Timestamp> = taken.iter().rev().fold(HashMap::new(), |mut first, sms| {
+            let at = first.entry(sms.phone.as_str()).or_insert(sms.at);
+            *at = (*at).min(sms.at);
+            first
+        });
         let slowest_first = queued
             .iter()
             .filter_map(|(phone, at)| first.get(phone.as_str())?.duration_since(*at).try_into().ok())
@@ -156,7 +156,11 @@ impl std::fmt::Display for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "\nalerts in             {:>6}", self.alerts)?;
         writeln!(f, "SMS out               {:>6}", self.sms)?;
-        writeln!(f, "  by `second`         {:>6}  (failover while `first` was out of order)", self.by_second)?;
+        writeln!(
+            f,
+            "  by `second`         {:>6}  (failover while `first` was out of order)",
+            self.by_second
+        )?;
         writeln!(f, "alerts told in full   {:>6}", self.carried)?;
         writeln!(f, "squeezed              {:>6}  (counted as `+N see web.`, as NAV does)", self.squeezed)?;
         writeln!(f, "waiting               {:>6}", self.waiting)?;
@@ -185,7 +189,9 @@ impl Show {
     fn new() -> Show {
         let bar = std::io::stdout().is_terminal().then(|| {
             let bar = ProgressBar::new(ALERTS as u64);
-            if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} [{bar:40}] {pos}/{len} settled  {msg}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{elapsed:>4} [{bar:40}] {pos}/{len} settled  {msg}")
+            {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar
@@ -307,8 +313,12 @@ fn answering() -> Behaviour {
 
 /// Alert `n` of the storm: a network that goes down bit by bit.
 fn alert(n: usize) -> Result<NewAlert, crate::alert::PhoneError> {
-    const WHAT: [&str; 4] =
-        ["boxDown: oslo-gw1 does not answer", "linkDown: Gi1/0/24 to trd-sw3", "psuNotOK: PSU 2 on bgo-core", "tempHigh: 61C in rack 7"];
+    const WHAT: [&str; 4] = [
+        "boxDown: oslo-gw1 does not answer",
+        "linkDown: Gi1/0/24 to trd-sw3",
+        "psuNotOK: PSU 2 on bgo-core",
+        "tempHigh: 61C in rack 7",
+    ];
     let text = format!("#{n} {}", WHAT.get(n % WHAT.len()).copied().unwrap_or_default());
     Ok(NewAlert {
         to: Phone::parse(&format!("+479990{:04}", n % PHONES))?,
@@ -350,7 +360,12 @@ mod tests {
     }
 
     fn sms(text: &str) -> Accepted {
-        Accepted { phone: "+4799900000".into(), text: text.into(), target: String::new(), at: Timestamp::now() }
+        Accepted {
+            phone: "+4799900000".into(),
+            text: text.into(),
+            target: String::new(),
+            at: Timestamp::now(),
+        }
     }
 
     #[test]
