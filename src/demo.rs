@@ -64,7 +64,9 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         if due > sent_in {
             let alerts: Vec<NewAlert> = (sent_in..due).map(alert).collect::<Result<_, _>>()?;
             let now = Timestamp::now();
-            alerts.iter().for_each(|a| drop(queued.entry(a.to.to_string()).or_insert(now)));
+            for alert in &alerts {
+                queued.entry(alert.to.to_string()).or_insert(now);
+            }
             queue.submit(&alerts).await?;
             sent_in = due;
         }

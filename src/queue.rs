@@ -78,8 +78,8 @@ pub trait Queue: Send + Sync {
     /// Closes attempts and sets their alerts; see the contract, 2 and 3.
     async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError>;
 
-    /// Brings open attempts of dead instances into doubt, makes every attempt in doubt whose instance is gone `owner`'s,
-    /// and returns those that are `owner`'s now: it is to resolve them.
+    /// Brings open attempts of dead instances into doubt, then returns every attempt in doubt that `owner` is to
+    /// resolve: its own, and those of instances that are gone.
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError>;
 
     /// Ignores, with reason `expired`, what waits longer than `age` (a PostgreSQL interval) and stands in no

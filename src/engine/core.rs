@@ -179,7 +179,7 @@ enum Next {
 #[derive(Debug)]
 struct Doubted {
     doubt: Doubt,
-    /// Not by this one, if another works.
+    /// Not by the dispatcher that fell silent, if another works.
     avoid: Option<WayId>,
     /// When it is resent at the latest.
     grace_over: Instant,
@@ -987,9 +987,8 @@ impl Core {
         let grace = way.map_or(Duration::from_secs(30), |w| self.failover.config(w).grace);
         let at_once = self.policy.on_unknown == OnUnknown::Failover || self.policy.is_urgent(doubt.severity);
         let grace_over = now + grace.saturating_sub(doubt.age);
-        let avoid = way.filter(|_| at_once);
         let timer = if at_once && way.is_some() { now } else { grace_over };
-        self.doubts.insert(id, Doubted { doubt, avoid, grace_over, timer: Some(timer) });
+        self.doubts.insert(id, Doubted { doubt, avoid: way, grace_over, timer: Some(timer) });
         self.doubt_timers.insert((timer, id));
     }
 

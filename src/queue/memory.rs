@@ -134,6 +134,10 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
+    async fn newest(&self) -> Result<AlertId, QueueError> {
+        Ok(self.lock().alerts.last_key_value().map_or(AlertId(0), |(id, _)| *id))
+    }
+
     async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
         let t = self.lock();
         let free = |place: &&Place| !t.held.contains_key(&place.id);

@@ -101,6 +101,10 @@ impl Queue for NavDbQueue {
         self.look.run(&self.server, |client| async move { lease::leave(&client, instance).await }).await
     }
 
+    async fn newest(&self) -> Result<AlertId, QueueError> {
+        self.look.run(&self.server, |client| async move { claim::newest(&client).await }).await
+    }
+
     async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
         self.look.run(&self.server, |client| async move { claim::claim(&client, look, limit).await }).await
     }

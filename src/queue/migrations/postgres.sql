@@ -6,7 +6,7 @@ CREATE SCHEMA IF NOT EXISTS smsd;
 
 -- One row: what version this schema has, and when the ledger began.
 CREATE TABLE IF NOT EXISTS smsd.meta (
-    only         boolean PRIMARY KEY DEFAULT true CHECK (only),
+    one          boolean PRIMARY KEY DEFAULT true CHECK (one),
     version      integer NOT NULL,
     installed_at timestamptz NOT NULL DEFAULT now()
 );

@@ -67,7 +67,8 @@ const WRITE: &str = "WITH given AS MATERIALIZED (SELECT t.*, t.carried::bigint[]
      closed AS (DELETE FROM smsd.open o USING bad \
         WHERE o.recipient = bad.recipient AND o.attempt = bad.id AND bad.state IS DISTINCT FROM 'open'), \
      given_up AS (DELETE FROM smsd.unresolved u USING bad, unnest(bad.alerts) AS x (alert) \
-        WHERE u.alert = x.alert AND u.attempt = bad.id AND bad.state IS NULL AND bad.resend_of IS NULL), \
+        WHERE u.alert = x.alert AND u.attempt = bad.id AND bad.resend_of IS NULL \
+            AND coalesce(bad.state, '') NOT IN ('open', 'in_doubt', 'held')), \
      given_back AS (UPDATE smsd.unresolved u SET attempt = bad.resend_of \
         FROM bad JOIN smsd.attempt a ON a.id = bad.resend_of, unnest(a.carried || a.counted) AS x (alert) \
         WHERE u.alert = x.alert AND u.attempt = bad.id AND bad.state IS NULL) \

@@ -50,6 +50,12 @@ const FULL: &str = concat!(
     " FROM page q ORDER BY q.severity NULLS LAST, q.id"
 );
 
+/// The highest key, by its index.
+pub(super) async fn newest(client: &Client) -> Verb<AlertId> {
+    let rows = client.query_typed("SELECT coalesce(max(id), 0)::bigint FROM smsq", &[]).await?;
+    Ok(AlertId(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0)))
+}
+
 /// Alerts that wait and stand in no unresolved attempt, in the order of their places.
 pub(super) async fn claim(client: &Client, look: Look, limit: usize) -> Verb<Vec<Alert>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);

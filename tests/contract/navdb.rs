@@ -1,0 +1,63 @@
+//! NAV's queue, in a real PostgreSQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smsd::alert::{AlertId, Severity};
+use smsd::queue::navdb::{self, NavDbQueue};
+use smsd::queue::{Queue, Schema};
+use uuid::Uuid;
+
+use super::queue::{Fixture, Meddling, queue_contract};
+use crate::postgres::{Database, Server};
+
+struct Nav {
+    queue: Arc<NavDbQueue>,
+    database: Database,
+}
+
+impl Fixture for Nav {
+    async fn fresh() -> Self {
+        let database = Server::shared().database();
+        let queue = navdb::open(&database.target(), true).await.unwrap();
+        queue.init(false).await.unwrap();
+        Nav { queue: Arc::new(queue), database }
+    }
+
+    fn queue(&self) -> Arc<dyn Queue> {
+        self.queue.clone()
+    }
+
+    async fn second(&self) -> Arc<dyn Queue> {
+        Arc::new(navdb::open(&self.database.target(), false).await.unwrap())
+    }
+
+    async fn insert(&self, phone: &str, text: &str, severity: Severity, age: Duration) -> AlertId {
+        let severity = severity.0.map_or("NULL".into(), |s| s.to_string());
+        let (text, age) = (text.replace('\'', "''"), age.as_secs());
+        let id = self.database.sql(&format!(
+            "INSERT INTO smsq (accountid, time, phone, msg, severity) \
+             VALUES (1, now() - interval '{age} s', '{phone}', '{text}', {severity}) RETURNING id"
+        ));
+        AlertId(id.parse().unwrap())
+    }
+
+    async fn meddle(&self, id: AlertId, what: Meddling) {
+        self.database.sql(&match what {
+            Meddling::Delete => format!("DELETE FROM smsq WHERE id = {id}"),
+            Meddling::Sent => format!("UPDATE smsq SET sent = 'Y', timesent = now() WHERE id = {id}"),
+            Meddling::Ignored => format!("UPDATE smsq SET sent = 'I', timesent = now() WHERE id = {id}"),
+            Meddling::Waiting => format!("UPDATE smsq SET sent = 'N' WHERE id = {id}"),
+        });
+    }
+
+    async fn orphan(&self, attempt: Uuid) {
+        self.database.sql(&format!("DELETE FROM smsd.unresolved WHERE attempt = '{attempt}'"));
+    }
+
+    fn account(&self) -> Option<i32> {
+        Some(1)
+    }
+}
+
+queue_contract!(Nav, tokio::test(flavor = "multi_thread"));

@@ -1,0 +1,14 @@
+//! The real engine under paused time: one file per thing that goes wrong, told as an operator would.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "scenarios/bench.rs"]
+mod bench;
+
+#[path = "scenarios/crash.rs"]
+mod crash;
+#[path = "scenarios/gateways.rs"]
+mod gateways;
+#[path = "scenarios/limits.rs"]
+mod limits;
+#[path = "scenarios/timing.rs"]
+mod timing;

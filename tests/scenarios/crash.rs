@@ -1,0 +1,84 @@
+use smsd::alert::AlertId;
+use smsd::queue::{AlertState, Queue};
+
+use super::bench::*;
+
+#[tokio::test(start_paused = true)]
+async fn kill_9_loses_nothing_and_every_possible_duplicate_is_on_record() {
+    let gateway = Gateway::good();
+    let queue: std::sync::Arc<smsd::queue::memory::MemoryQueue> = Default::default();
+    for n in 0..2000 {
+        queue.insert(&phone(n), "down", Default::default(), queue.now());
+    }
+    let mut queue = queue;
+    for kill in 0..20 {
+        let bench = Bench::start_with(queue, &[&gateway], |o| o.grace = secs(5));
+        pass(millis(3 + kill * 7 % 40)).await;
+        queue = bench.kill().await;
+    }
+    let bench = Bench::start_with(queue, &[&gateway], |o| o.grace = secs(5));
+    pass(secs(60)).await;
+    assert_eq!(bench.states().await[&AlertState::Sent], 2000);
+    let mut copies = std::collections::HashMap::<String, usize>::new();
+    for (_, to, _) in gateway.taken() {
+        *copies.entry(to).or_default() += 1;
+    }
+    assert_eq!(copies.len(), 2000, "nothing is lost");
+    assert!(copies.values().all(|n| *n <= 2));
+    for (n, copies) in (0..2000).map(|n| (n, copies[&phone(n)])) {
+        let story = bench.queue.show(AlertId(n as i64 + 1)).await.unwrap().unwrap();
+        let marked = story.attempts.iter().any(|a| a.possible_duplicate);
+        assert!(copies == 1 || marked, "{n} went out twice unknown: {story:#?}");
+    }
+    bench.audit().await;
+    bench.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_engines_on_one_queue_send_each_alert_once() {
+    let gateway = Gateway::good();
+    let queue: std::sync::Arc<smsd::queue::memory::MemoryQueue> = Default::default();
+    for n in 0..1000 {
+        queue.insert(&phone(n), "down", Default::default(), queue.now());
+    }
+    let one = Bench::start_with(queue.clone(), &[&gateway], |o| o.lock = "one".into());
+    let two = Bench::start_with(queue.clone(), &[&gateway], |o| o.lock = "two".into());
+    pass(secs(60)).await;
+    assert_eq!(gateway.taken().len(), 1000);
+    assert_eq!(one.states().await[&AlertState::Sent], 1000);
+    one.audit().await;
+    one.stop().await.unwrap();
+    two.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_work_of_a_dead_engine_is_taken_over_when_its_lease_has_run_out() {
+    let gateway = Gateway::new(|_| Answer::TakeAndHang);
+    let queue: std::sync::Arc<smsd::queue::memory::MemoryQueue> = Default::default();
+    let one = Bench::start_with(queue.clone(), &[&gateway], |o| o.lock = "one".into());
+    let id = one.alert(&phone(1), "down", 1);
+    pass(secs(1)).await;
+    one.kill().await;
+    gateway.now(|_| Answer::Take);
+    let two = Bench::start_with(queue, &[&gateway], |o| o.lock = "two".into());
+    pass(secs(10)).await;
+    assert_eq!(two.state(id).await, AlertState::Waiting, "its lease may still be good");
+    pass(secs(90)).await;
+    assert_eq!(two.state(id).await, AlertState::Sent);
+    assert_eq!(gateway.taken().len(), 2);
+    two.audit().await;
+    two.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_deleted_under_us_are_an_event_and_no_fault() {
+    let gateway = Gateway::good();
+    let bench = Bench::start(&[&gateway]);
+    let gone = bench.alert(&phone(1), "first", 1);
+    pass(millis(252)).await;
+    bench.queue.delete(gone);
+    let kept = bench.alert(&phone(2), "second", 1);
+    pass(secs(2)).await;
+    assert_eq!(bench.state(kept).await, AlertState::Sent);
+    bench.stop().await.unwrap();
+}
