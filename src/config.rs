@@ -6,6 +6,7 @@
 //! [`load`] is the way in. It only reads: it makes no directory, opens no connection and looks up no user, so
 //! that `smsd check` can run anywhere.
 
+mod load;
 pub mod secret;
 pub mod env;
 pub mod fault;
@@ -15,57 +16,21 @@ mod dispatchers;
 mod nav;
 mod section;
 mod value;
+mod age;
 mod source;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use env::Env;
 pub use fault::{Fault, Faults, Severity};
+pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
 use crate::dispatch::{debug, http_get};
 use crate::queue::Age;
-use fault::Collector;
-use source::Source;
-
-/// Reads the configuration: `explicit` (`--config`), else what the environment names, else the first smsd.conf
-/// in NAV's directories and `/etc/smsd`; with none, [`Config::embedded`].
-///
-/// # Errors
-/// All that is wrong with it, warnings among them, if any of it stops the start.
-pub fn load(explicit: Option<&Path>, env: &Env) -> Result<Loaded, Faults> {
-    let mut faults = Collector::default();
-    let config = match explicit.map(Path::to_owned).or_else(|| env.find()) {
-        // Absolute, since a daemon that rereads it has changed its directory.
-        Some(path) => read(&std::path::absolute(&path).unwrap_or(path), env, &mut faults),
-        None => {
-            faults.push(Severity::Warning, |s| {
-                Fault::new(s, "no smsd.conf found: nothing leaves this machine").hint(
-                    "the DebugDispatcher takes every SMS; see --help for where smsd.conf is looked for"
-                        .to_owned(),
-                )
-            });
-            Some(Config::embedded())
-        }
-    };
-    let fatal = faults.is_fatal();
-    match (config, faults.finish()) {
-        (Some(config), warnings) if !fatal => Ok(Loaded { config, warnings }),
-        (_, faults) => Err(Faults(faults)),
-    }
-}
-
-/// A configuration that can be used.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// What it says.
-    pub config: Config,
-    /// What a person should know all the same; none of it is a [`Severity::Fault`].
-    pub warnings: Vec<Fault>,
-}
 
 /// All that the configuration says.
 #[derive(Clone, Debug)]
@@ -112,6 +77,18 @@ impl Config {
     /// The user to become when started as root: `username`, else `NAV_USER`, else `navcron`.
     pub fn username(&self) -> &str {
         self.main.username.as_deref().or(self.nav.nav_user.as_deref()).unwrap_or("navcron")
+    }
+
+    /// What is mailed to the admin, and how: `[main]`, else `nav.conf`, else NAV's defaults.
+    pub fn mail(&self) -> MailConfig {
+        let (mail, nav) = (&self.main.mail, &self.nav);
+        let or = |own: &Option<String>, navs: &Option<String>| own.clone().or_else(|| navs.clone());
+        MailConfig {
+            level: mail.level.clone().or_else(|| Some("ERROR".to_owned())),
+            server: or(&mail.server, &nav.email_host).or_else(|| Some("localhost".to_owned())),
+            to: or(&mail.to, &nav.admin_mail),
+            from: or(&mail.from, &nav.default_from_email),
+        }
     }
 
     /// Where the pid file goes: `PID_DIR` of nav.conf, else `$RUNTIME_DIRECTORY`, else `/run/smsd` for root, else
@@ -331,7 +308,7 @@ pub struct HttpConfig {
     pub tls_key: Option<PathBuf>,
 }
 
-/// What is mailed to the admin, and how.
+/// What is mailed to the admin, and how. [`Config::mail`] fills in what is not set.
 #[derive(Clone, Debug, Default)]
 pub struct MailConfig {
     /// `mailwarnlevel`: what is at least this grave is mailed; NAV's names (`ERROR`, `CRITICAL`, …).
@@ -486,54 +463,6 @@ impl DispatcherKind {
             DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
         }
     }
-}
-
-/// Reads smsd.conf and NAV's files beside it. `None` if it can not be read at all.
-fn read(path: &Path, env: &Env, faults: &mut Collector) -> Option<Config> {
-    let source = Source::open(path, faults)?;
-    let dir = path.parent().unwrap_or(Path::new(""));
-    let db_conf = dir.join("db.conf");
-    let mut config = smsd_conf::read(&source, env, db_conf.exists(), faults);
-    config.files.push(path.to_owned());
-
-    if let QueueKind::NavDb(target) = &mut config.queue.kind
-        && target.url.is_none()
-    {
-        // Someone who says NAVDBQueue means NAV's database, wherever NAV's own programs find it.
-        let elsewhere = || env.nav_dirs().into_iter().map(|d| d.join("db.conf")).find(|f| f.exists());
-        match Some(db_conf).filter(|f| f.exists()).or_else(elsewhere) {
-            Some(file) => {
-                if let Some(source) = companion(&file, faults) {
-                    *target = nav::db_conf(&source, faults);
-                    config.files.push(file);
-                }
-            }
-            None => faults.push(Severity::Warning, |s| {
-                Fault::new(
-                    s,
-                    "NAVDBQueue has no db.conf and no url: the PG* variables say where NAV's database is",
-                )
-                .file(path)
-            }),
-        }
-    }
-    let nav_conf = dir.join("nav.conf");
-    if nav_conf.exists()
-        && let Some(source) = companion(&nav_conf, faults)
-    {
-        config.nav = nav::nav_conf(&source, faults);
-        config.files.push(nav_conf);
-    }
-    Some(config)
-}
-
-/// Opens one of NAV's flat files, and looks whether it shows its secrets.
-fn companion(path: &Path, faults: &mut Collector) -> Option<Source> {
-    let source = Source::open(path, faults)?;
-    if let Some(span) = nav::secret_line(&source) {
-        source.check_mode(span, faults);
-    }
-    Some(source)
 }
 
 /// systemd puts a colon between several directories.

@@ -1,5 +1,7 @@
 //! The configuration as operators meet it: Python's dialect, NAV's files, every fault in its place.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test fails by panicking.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
@@ -297,3 +299,518 @@ fn show(faults: &Faults) -> String {
 
 const HTTP: &str = "[dispatcher]\ndispatcher1: HttpGetDispatcher\n[HttpGetDispatcher]\n\
                     url: https://gw.example/send?to=%(phone)s&text=%(sms)s&pass=%20x\n";
+
+// -- what is said -------------------------------------------------------------------------------
+
+#[test]
+fn every_key_of_main() {
+    let config = Site::new(&format!(
+        "{HTTP}[main]\nusername: nav\ndelay: 1.5\ndelayfactor: 2\nmaxdelay: 1h\nretrylimit: 0\n\
+         retrylimitaction: Shutdown\nexit_on_permanent_error: off\nautocancel: 1 day 12 hours\n\
+         mailwarnlevel: critical\nmailserver: mx\nmailaddr: a@b\nfromaddr: c@d\ngroup_interval: 2m\n\
+         group_wait: 250ms\nurgent_severity: 2\nmax_segments: 3\noverflow: next\nencoding: gsm7\n\
+         transliterate: none\nprefix: \"NAV: \"\non_unknown: hold\nconcurrency: 4\nsubmit_timeout: 5\n\
+         allow: +47, 0046 (0)\n  +45\ndeny: 829\nlog_level: debug\nlog_format: json\nlog_file: x.log\n\
+         state_dir: /s\nshutdown_timeout: 0\n"
+    ))
+    .clean();
+    let main = &config.main;
+    let seconds = Duration::from_secs_f64;
+    assert_eq!(main.username.as_deref(), Some("nav"));
+    assert_eq!((main.delay, main.maxdelay, main.delayfactor), (seconds(1.5), seconds(3600.0), 2.0));
+    assert_eq!((main.retrylimit, main.retrylimitaction), (0, config::LimitAction::Shutdown));
+    assert!(!main.exit_on_permanent_error);
+    let age = main.autocancel.as_ref().unwrap();
+    assert_eq!((age.text.as_str(), age.duration), ("1 day 12 hours", seconds(36.0 * 3600.0)));
+    let mail = [&main.mail.level, &main.mail.server, &main.mail.to, &main.mail.from];
+    assert_eq!(mail.map(|m| m.as_deref().unwrap()), ["CRITICAL", "mx", "a@b", "c@d"]);
+    assert_eq!((main.group_interval(), main.group_wait), (seconds(120.0), seconds(0.25)));
+    assert_eq!((main.urgent_severity, main.max_segments, main.concurrency), (2, 3, 4));
+    assert_eq!(main.overflow, config::Overflow::Next);
+    assert_eq!(main.encoding, config::EncodingChoice::Gsm7);
+    assert_eq!(main.transliterate, config::Transliterate::None);
+    assert_eq!(main.prefix, "NAV: ");
+    assert_eq!(main.on_unknown, config::OnUnknown::Hold);
+    assert_eq!((main.submit_timeout, main.shutdown_timeout), (seconds(5.0), Duration::ZERO));
+    assert_eq!(main.allow, ["+47", "00460", "+45"]);
+    assert_eq!(main.deny, ["829"]);
+    assert_eq!((main.log_level, main.log_format), (LogLevel::Debug, config::LogFormat::Json));
+    let file = config.files[0].with_file_name("x.log");
+    assert_eq!(config.log_file(), Some(file), "a relative path starts at the file's directory");
+    assert_eq!(main.state_dir, Some("/s".into()));
+}
+
+#[test]
+fn dispatchers_come_by_number_with_gaps_and_under_their_own_names() {
+    let config = Site::new(
+        "[DEFAULT]\ntimeout: 7\n[dispatcher]\ndispatcher10: DebugDispatcher\ndispatcher2: gw\ndispatcher5: off\n\
+         [gw]\ntype: HttpGetDispatcher\nurl: http://h/%(phone)s?%(sms)s\nsuccess: ^(OK|ID)\nconcurrency: 2\n\
+         rate: 30/m\ngrace: 0\nmax_segments: 4\nprobe_interval: 1m\nclass.500: rtmp\nclass.418: OK\n\
+         [off]\ntype: GammuDispatcher\nenabled: no\n\
+         [DebugDispatcher]\nresult: permanent\nlatency: 5ms\nfail_rate: 0.5\nreject: +47 900 00 001, 112\nlog: l\n",
+    )
+    .clean();
+    let [gw, debug] = &config.dispatchers[..] else { panic!("{:?}", config.dispatchers) };
+    assert_eq!((gw.name.as_str(), gw.kind.as_str()), ("gw", "HttpGetDispatcher"));
+    assert_eq!((gw.concurrency, gw.rate, gw.max_segments), (Some(2), Some(0.5), Some(4)));
+    assert_eq!((gw.grace, gw.timeout), (Some(Duration::ZERO), Some(Duration::from_secs(7))));
+    assert_eq!(gw.probe_interval, Some(Duration::from_secs(60)));
+    assert_eq!(gw.classes["500"], Status::Refused(Class::Deferred));
+    assert_eq!(gw.classes["418"], Status::Accepted);
+    let DispatcherKind::HttpGet(http) = &gw.kind else { panic!() };
+    assert_eq!(http.url.reveal(), "http://h/%(phone)s?%(sms)s");
+    assert!(http.success.as_ref().unwrap().is_match("OK 1"));
+
+    assert_eq!(debug.name, "DebugDispatcher");
+    let DispatcherKind::Debug(settings) = &debug.kind else { panic!() };
+    assert_eq!(settings.result, smsd::dispatch::debug::Outcome::Permanent);
+    assert_eq!((settings.latency, settings.fail_rate), (Duration::from_millis(5), 0.5));
+    assert_eq!(settings.reject.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["+4790000001", "112"]);
+    assert_eq!(settings.log, Some(config.files[0].with_file_name("l")));
+}
+
+#[test]
+fn groups_are_lists_of_numbers() {
+    let config =
+        Site::new(&format!("[DEFAULT]\ndelay: 5\n{HTTP}[groups]\nNOC: +47 900, 112,\n  +47900\n")).clean();
+    let noc: Vec<&str> = config.groups["noc"].iter().map(|p| p.as_str()).collect();
+    assert_eq!(noc, ["+47900", "112"]);
+    assert_eq!(config.groups.len(), 1, "what [DEFAULT] says is no group");
+    assert_eq!(config.main.delay, Duration::from_secs(5));
+}
+
+#[test]
+fn navs_own_files_are_read_as_nav_reads_them() {
+    let site = Site::new(include_str!("vectors/config/nav/smsd.conf"));
+    site.write("etc/nav/db.conf", include_str!("vectors/config/nav/db.conf"));
+    site.write("etc/nav/nav.conf", include_str!("vectors/config/nav/nav.conf"));
+    let config = site.clean();
+    let QueueKind::NavDb(db) = &config.queue.kind else { panic!("{:?}", config.queue) };
+    assert_eq!((db.host.as_deref(), db.port), (Some("db.example.org"), Some(5433)));
+    assert_eq!((db.database.as_deref(), db.user.as_deref()), (Some("profiles"), Some("sms")));
+    assert_eq!(db.password.as_ref().unwrap().reveal(), "pa=ss word", "a # ends the line, an = does not");
+    let nav = &config.nav;
+    assert_eq!(nav.pid_dir, Some("/run/nav".into()));
+    assert_eq!(nav.email_host_password.as_ref().unwrap().reveal(), "relay");
+    assert_eq!((nav.email_port, nav.email_use_tls), (Some(587), true));
+    assert_eq!(config.username(), "nav");
+    assert_eq!(config.pid_file(&site.env), Path::new("/run/nav/smsd.pid"));
+    assert_eq!(config.log_file(), Some("/var/log/nav/smsd.log".into()));
+    let mail = config.mail();
+    assert_eq!(mail.level.as_deref(), Some("ERROR"));
+    assert_eq!(mail.server.as_deref(), Some("mx.example.org"));
+    assert_eq!(mail.to.as_deref(), Some("admin@example.org"));
+    assert_eq!(mail.from.as_deref(), Some("nav@example.org"));
+    assert_eq!(config.files.len(), 3);
+}
+
+#[test]
+fn db_conf_needs_a_database_and_a_user_and_a_port_that_is_one() {
+    let site = Site::new(HTTP);
+    site.write("etc/nav/db.conf", "dbhost=localhost\nthis line is none\ndbport=x\nscript_smsd=\n");
+    let expected = [
+        "0: no db_nav, which says how to reach NAV's database",
+        "0: no script_default, which says how to reach NAV's database",
+        "2: found no \"=\", expected key = value; NAV skips this line",
+        "3: dbport: found \"x\", expected a whole number from 1 to 65535",
+    ];
+    assert_eq!(site.complaints(), expected);
+}
+
+#[test]
+fn the_queue_is_navs_where_its_db_conf_stands_and_embedded_elsewhere() {
+    let site = Site::new(HTTP);
+    assert!(matches!(site.clean().queue.kind, QueueKind::Sqlite { path: None }));
+    assert_eq!(site.clean().queue.poll_interval, Duration::from_millis(250));
+
+    site.write("etc/nav/db.conf", "db_nav=nav\nscript_default=nav\n");
+    assert!(matches!(site.clean().queue.kind, QueueKind::NavDb(_)));
+
+    site.write("etc/nav/smsd.conf", &format!("{HTTP}[queue]\ntype: SqliteQueue\npath: q.db\nsetup: off\n"));
+    let queue = site.clean().queue;
+    let path = site.dir.path().join("etc/nav/q.db");
+    assert!(matches!(queue.kind, QueueKind::Sqlite { path: Some(p) } if p == path) && !queue.setup);
+
+    site.write("etc/nav/smsd.conf", &format!("{HTTP}[queue]\nurl: postgresql://u:p@h/d\n"));
+    let QueueKind::NavDb(db) = site.clean().queue.kind else { panic!() };
+    assert_eq!(db.url.unwrap().reveal(), "postgresql://u:p@h/d");
+    assert_eq!(db.database, None, "url wins, and db.conf is not read");
+}
+
+#[test]
+fn navs_queue_by_name_finds_navs_db_conf_and_says_when_there_is_none() {
+    let mut site = Site::empty();
+    site.write("own/smsd.conf", &format!("{HTTP}[queue]\ntype: NAVDBQueue\n"));
+    site.set("NAV_CONFIG_DIR", site.dir.path().join("own").to_str().unwrap().to_owned().as_str());
+    let why = "0: NAVDBQueue has no db.conf and no url: the PG* variables say where NAV's database is";
+    assert_eq!(site.complaints(), [why]);
+    site.write("etc/nav/db.conf", "db_nav=nav\nscript_default=u\n");
+    let QueueKind::NavDb(db) = site.clean().queue.kind else { panic!() };
+    assert_eq!(db.user.as_deref(), Some("u"));
+}
+
+// -- where it is found --------------------------------------------------------------------------
+
+#[test]
+fn the_first_file_in_the_order_of_the_reference_counts() {
+    let mut site = Site::empty();
+    let home = site.dir.path().join("home");
+    site.env.home = Some(home.clone());
+    let nav_config_dir = site.dir.path().join("navdir");
+    let by_variable = site.write("variable.conf", HTTP);
+    let explicit = site.write("explicit.conf", HTTP);
+    let first = |site: &Site| site.clean().files[0].clone();
+
+    // From the last place to the first: each new file goes before those that are there.
+    site.set("NAV_CONFIG_DIR", nav_config_dir.to_str().unwrap());
+    let places =
+        ["etc/smsd", "etc/nav", "home/.config/nav", "home/.local/etc", "home/.local/etc/nav", "navdir"];
+    for place in places {
+        let file = site.write(&format!("{place}/smsd.conf"), HTTP);
+        assert_eq!(first(&site), file);
+    }
+    site.set("SMSD_CONFIG", by_variable.to_str().unwrap());
+    assert_eq!(first(&site), by_variable);
+    let loaded = config::load(Some(&explicit), &site.env).unwrap();
+    assert_eq!(loaded.config.files, [explicit]);
+}
+
+#[test]
+fn without_any_file_nothing_leaves_this_machine() {
+    let loaded = Site::empty().load().unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+    assert_eq!(loaded.warnings[0].severity, Severity::Warning);
+    assert!(loaded.warnings[0].message.contains("nothing leaves this machine"));
+    assert!(matches!(loaded.config.queue.kind, QueueKind::Sqlite { path: None }));
+    assert_eq!(loaded.config.dispatchers.len(), 1);
+    assert_eq!(loaded.config.dispatchers[0].kind.as_str(), "DebugDispatcher");
+    assert!(loaded.config.files.is_empty());
+}
+
+#[test]
+fn a_file_that_can_not_be_read_is_said_with_its_reason() {
+    let site = Site::empty();
+    let load = |path: &Path| config::load(Some(path), &site.env).unwrap_err().to_string();
+    let missing = site.dir.path().join("none.conf");
+    assert!(load(&missing).contains("none.conf: can not read the file: No such file"), "{}", load(&missing));
+    assert!(load(site.dir.path()).contains("Is a directory"));
+    let big = site.write("big.conf", &"#".repeat((1 << 20) + 1));
+    assert!(load(&big).contains("more than 1 MiB"));
+    assert!(load(Path::new("/dev/zero")).contains("more than 1 MiB"));
+}
+
+#[test]
+fn pid_file_log_and_state_have_their_places() {
+    let mut site = Site::new(HTTP);
+    let config = site.clean();
+    let root = site.dir.path().to_owned();
+    assert_eq!(config.log_file(), None);
+
+    site.env.home = Some(root.join("home"));
+    assert_eq!(config.state_dir(&site.env), root.join("home/.local/state/smsd"));
+    assert_eq!(config.pid_file(&site.env), root.join("home/.local/state/smsd/smsd.pid"));
+    site.env.root = true;
+    assert_eq!(config.state_dir(&site.env), root.join("var/lib/smsd"));
+    assert_eq!(config.pid_file(&site.env), root.join("run/smsd/smsd.pid"));
+    site.env.root = false;
+    fs::create_dir_all(root.join("var/lib/smsd")).unwrap();
+    assert_eq!(config.state_dir(&site.env), root.join("var/lib/smsd"), "we may write there");
+    site.set("STATE_DIRECTORY", "/a:/b");
+    site.set("RUNTIME_DIRECTORY", "/run/x");
+    assert_eq!(config.state_dir(&site.env), Path::new("/a"));
+    assert_eq!(config.pid_file(&site.env), Path::new("/run/x/smsd.pid"));
+    site.set("SMSD_STATE_DIR", "/c");
+    assert_eq!(config.state_dir(&site.env), Path::new("/c"));
+}
+
+// -- the example file ---------------------------------------------------------------------------
+
+const EXAMPLE: &str = include_str!("../dist/smsd.conf");
+
+/// The example without the `#` of the lines that show a default, and, if asked, of those that show an example.
+fn uncommented(examples_too: bool) -> String {
+    let mut is_example = false;
+    let mut text = String::new();
+    for line in EXAMPLE.lines() {
+        let key = line.strip_prefix('#').filter(|l| l.starts_with(|c: char| c.is_ascii_lowercase()));
+        match key {
+            Some(key) if examples_too || !is_example => text.push_str(key),
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+        if key.is_none() {
+            let is_comment = line.starts_with("# ");
+            is_example = is_comment && (is_example || line.contains("(example)"));
+        }
+    }
+    text
+}
+
+#[test]
+fn the_example_is_sound_and_shows_the_defaults() {
+    /// What depends on other keys is compared as it works out.
+    fn worked_out(mut config: Config) -> String {
+        config.main.username = Some(config.username().to_owned());
+        config.main.mail = config.mail();
+        config.main.group_interval = Some(config.main.group_interval());
+        for d in &mut config.dispatchers {
+            d.grace = d.grace.or(Some(Duration::from_secs(30)));
+        }
+        config.files.clear();
+        format!("{config:#?}")
+    }
+    let as_it_stands = Site::new(EXAMPLE).clean();
+    let with_defaults = Site::new(&uncommented(false)).clean();
+    assert_eq!(worked_out(with_defaults), worked_out(as_it_stands.clone()));
+    assert_eq!(format!("{:?}", as_it_stands.main), format!("{:?}", config::Main::default()));
+}
+
+#[test]
+fn the_example_shows_every_key_once_and_its_examples_are_sound() {
+    let text = format!("{}[backup-gw]\ntype: DebugDispatcher\n", uncommented(true));
+    let config = Site::new(&text).clean();
+    assert_eq!((config.dispatchers.len(), config.groups.len()), (2, 1));
+    let debug = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: DebugDispatcher");
+    assert!(matches!(Site::new(&debug).clean().dispatchers[0].kind, DispatcherKind::Debug(_)));
+
+    // Every field of the typed configuration is a key of the example; the other way round, a key that nobody
+    // reads would have been a warning above.
+    let section = |from: &str, to: &str| -> BTreeSet<String> {
+        let text = text.split(from).nth(1).unwrap().split(to).next().unwrap();
+        let keys = text.lines().filter(|l| l.starts_with(|c: char| c.is_ascii_lowercase()));
+        keys.filter_map(|l| l.split_once(':')).map(|(key, _)| key.to_owned()).collect()
+    };
+    let mut main = fields(&config::Main::default());
+    main.remove("mail");
+    main.extend(["mailwarnlevel", "mailserver", "mailaddr", "fromaddr"].map(str::to_owned));
+    assert_eq!(section("\n[main]", "\n[queue]"), main);
+
+    let mut way_out = fields(&config.dispatchers[0]);
+    for inner in ["name", "kind", "classes"] {
+        way_out.remove(inner);
+    }
+    way_out.extend(["url", "success", "class.400", "enabled"].map(str::to_owned));
+    assert_eq!(section("\n[HttpGetDispatcher]", "\n[DebugDispatcher]"), way_out);
+    let debug = fields(&smsd::dispatch::debug::Settings::default());
+    assert_eq!(section("\n[DebugDispatcher]", "\n[main]"), debug);
+}
+
+/// The names of a struct's fields.
+fn fields(value: &impl std::fmt::Debug) -> BTreeSet<String> {
+    let text = format!("{value:#?}");
+    let names = text.lines().filter_map(|l| l.strip_prefix("    ")?.split_once(':'));
+    names.map(|(name, _)| name.to_owned()).filter(|n| !n.starts_with(' ')).collect()
+}
+
+// -- what is wrong ------------------------------------------------------------------------------
+
+/// Each file of the folder is named after its fault; beside it stands what is said of it.
+#[test]
+fn every_bad_file_is_told_as_written_beside_it() {
+    let files = files_in("bad", "conf");
+    assert!(files.len() >= 60, "{}", files.len());
+    let mut wrong = Vec::new();
+    for file in files {
+        let site = Site::empty();
+        let copy = site.write("etc/nav/smsd.conf", "");
+        fs::write(copy, fs::read(&file).unwrap()).unwrap();
+        let (loaded, faults) = match site.load() {
+            Ok(loaded) => (true, Faults(loaded.warnings)),
+            Err(faults) => (false, faults),
+        };
+        let said: String = faults.0.iter().map(said).collect();
+        assert_eq!(loaded, !faults.is_fatal(), "{file:?}");
+        assert!(!faults.0.is_empty(), "{file:?} has no fault");
+        assert!(!show(&faults).contains("hunter2"), "{file:?} shows its secret:\n{}", show(&faults));
+        if fs::read_to_string(file.with_extension("txt")).ok().as_ref() != Some(&said) {
+            wrong.push(format!("== {}\n{said}", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "not as written:\n\n{}", wrong.join("\n"));
+}
+
+/// `fault 3:8: message (hint)`, without the directory that the test happens to run in.
+fn said(fault: &config::Fault) -> String {
+    let word = match fault.severity {
+        Severity::Fault => "fault",
+        Severity::Flaw => "flaw",
+        Severity::Warning => "warning",
+    };
+    let line = fault.to_string();
+    let place = line.find("smsd.conf:").map_or(0, |at| at + "smsd.conf:".len());
+    let line = line.split_at(place).1.trim_start();
+    let line = match line.find("/tmp/").zip(line.find("/etc/nav")) {
+        Some((from, to)) => line.replace(&line[from..to], ""),
+        None => line.to_owned(),
+    };
+    format!("{word} {line}\n")
+}
+
+/// A file in which everything is wrong, with a secret wherever people put one.
+const LEAKY: &str = "\
+MARKER outside of any section
+[DEFAULT]
+token: MARKER
+pasword: MARKER
+[main]
+delay: soon
+  password: MARKER
+retrylimit: 3
+  password: MARKER
+allow: +47
+  password: MARKER
+password MARKER
+MARKER&recv=%(phone)s
+mailserver: a b
+passwd = MARKER
+api_key: MARKER
+  MARKER
+[queue]
+type: NAVDBQueue
+url: postgresql://nav:MARKER@db/nav?x
+url_env: MARKER-IS-NO-NAME
+[dispatcher]
+dispatcher1: gw
+dispatcher2: boost
+dispatcher3: other
+dispatcher4: third
+dispatcher5: fourth
+  password: MARKER
+dispatcher6: fourth
+[gw]
+type: HttpGetDispatcher
+url: https://u:MARKER@gw/?pass=MARKER&to=%(phone)s
+  MARKER
+url: MARKER
+secret: MARKER
+[other]
+type: HttpGetDispatcher
+url: https://u:MARKER@gw/?pass=MARKER&to=%(phone)s&text=%(sms)s&x=%%
+  rate: 3
+[third]
+type: HttpGetDispatcher
+success: (
+  password: MARKER
+rate: x
+  password: MARKER
+class.500: x
+  MARKER
+url_env: GATEWAY
+[fourth]
+type: HtpGetDispatcher
+  password: MARKER
+[boost]
+type: BoostDispatcher
+username: MARKER
+password: MARKER
+: MARKER
+[http]
+listen: x
+token: MARKER MARKER
+[unknown]
+password: MARKER
+[unknown]
+MARKER
+";
+
+#[test]
+fn a_secret_never_shows() {
+    let mut site = Site::new(LEAKY);
+    site.write("etc/nav/db.conf", "db_nav=nav\nscript_default=nav\nuserpw_nav=MARKER\nMARKER\ndbport=x\n");
+    site.write("etc/nav/nav.conf", "EMAIL_HOST_PASSWORD=MARKER\nMARKER\nEMAIL_PORT=x\n SECRET_KEY MARKER\n");
+    site.set("GATEWAY", "https://gw/?pass=MARKER&to=%(phone)s");
+    for mode in [0o640, 0o644] {
+        for file in ["smsd.conf", "db.conf", "nav.conf"] {
+            site.chmod(&format!("etc/nav/{file}"), mode);
+        }
+        let faults = site.load().unwrap_err();
+        assert!(faults.0.len() > 20, "{}", faults.render(false));
+        let shown = format!("{}\n{:?}", show(&faults.strict()), site.env);
+        assert!(!shown.to_lowercase().contains("marker"), "{shown}");
+    }
+}
+
+#[test]
+fn a_secret_in_a_sound_configuration_shows_nowhere_either() {
+    let mut site = Site::new(
+        "[dispatcher]\ndispatcher1: gw\n[gw]\ntype: HttpGetDispatcher\nurl_env: GATEWAY\n\
+         [queue]\ntype: NAVDBQueue\nurl_file: url\n[http]\ntoken: MARKER\n",
+    );
+    site.write("etc/nav/url", "postgresql://nav:MARKER@db/nav\n");
+    site.write("etc/nav/nav.conf", "EMAIL_HOST_PASSWORD=MARKER\n");
+    site.set("GATEWAY", "https://gw/?pass=MARKER&to=%(phone)s&text=%(sms)s");
+    let config = site.clean();
+    assert!(!format!("{config:?} {config:#?} {:?}", site.env).contains("MARKER"));
+    let QueueKind::NavDb(db) = config.queue.kind else { panic!() };
+    assert_eq!(db.url.unwrap().reveal(), "postgresql://nav:MARKER@db/nav", "without the line end");
+    let DispatcherKind::HttpGet(http) = &config.dispatchers[0].kind else { panic!() };
+    assert!(http.url.reveal().contains("MARKER"));
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_a_flaw() {
+    let site = Site::new(HTTP);
+    site.write("etc/nav/db.conf", "db_nav=nav\nscript_default=nav\nuserpw_nav=x\n");
+    site.chmod("etc/nav/smsd.conf", 0o644);
+    site.chmod("etc/nav/db.conf", 0o604);
+    let warnings = Faults(site.load().unwrap().warnings);
+    let told: Vec<String> = warnings.0.iter().map(said).collect();
+    let [conf, db] = &told[..] else { panic!("{told:?}") };
+    assert!(
+        conf.starts_with("flaw 4:1: everybody on this machine can read this secret (mode 0644)"),
+        "{conf}"
+    );
+    assert!(db.contains("db.conf:3:1: everybody on this machine can read this secret (mode 0604)"), "{db}");
+    assert!(!warnings.is_fatal() && warnings.strict().is_fatal());
+
+    // No secret, nothing to hide.
+    let site = Site::new("[dispatcher]\ndispatcher1: DebugDispatcher\n");
+    site.chmod("etc/nav/smsd.conf", 0o644);
+    site.clean();
+}
+
+#[test]
+fn a_fault_is_shown_with_its_line_and_a_mark() {
+    let site = Site::new("[dispatcher]\ndispatcher1: DebugDispatcher\n[main]\n\tlog_level: wårn\n");
+    let faults = site.load().unwrap_err();
+    let file = site.dir.path().join("etc/nav/smsd.conf");
+    let expected = format!(
+        "\
+fault: log_level: found \"wårn\", expected error, warn, info, debug or trace
+ --> {}:4:13
+  |
+4 |  log_level: wårn
+  |             ^^^^
+  |
+  = hint: did you mean \"warn\"?",
+        file.display()
+    );
+    assert_eq!(faults.render(false), expected);
+    assert!(!faults.render(false).contains('\x1b') && faults.render(true).contains('\x1b'));
+    let json = serde_json::to_value(&faults).unwrap();
+    let expected = serde_json::json!([{
+        "file": file, "line": 4, "column": 13, "severity": "fault",
+        "message": "log_level: found \"wårn\", expected error, warn, info, debug or trace",
+        "hint": "did you mean \"warn\"?",
+    }]);
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn a_file_full_of_faults_is_told_up_to_a_bound_and_still_refused() {
+    let unknown: String = (0..100_000).map(|n| format!("k{n}:\n")).collect();
+    let site = Site::new(&format!("[dispatcher]\ndispatcher1: DebugDispatcher\n[main]\n{unknown}delay: x\n"));
+    let faults = site.load().unwrap_err();
+    assert_eq!(faults.0.len(), 102);
+    assert_eq!(faults.0.last().unwrap().message, "and 99900 more");
+}
+
+#[test]
+fn what_is_in_a_file_can_not_steer_a_terminal() {
+    let site = Site::new(
+        "[dispatcher]\ndispatcher1: \x1b[2J\u{202e}gw\n[\x1b]0;x\u{9b}]\n[main]\ndelay: \x1b]0;x\x07\n",
+    );
+    let faults = site.load().unwrap_err();
+    let shown = format!("{faults}{}{}", faults.render(false), serde_json::to_string(&faults).unwrap());
+    assert!(!shown.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{shown:?}");
+}

@@ -100,25 +100,23 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
         return if enabled { WayOut::Faulty } else { WayOut::Disabled };
     };
     let settings = match kind {
-        Type::HttpGet => http_get(&mut s).map(DispatcherKind::HttpGet),
+        Type::HttpGet => http_get(&mut s, entry).map(DispatcherKind::HttpGet),
         Type::Debug => Some(DispatcherKind::Debug(debug(&mut s))),
     };
-    let config = DispatcherConfig {
-        name: name.to_owned(),
-        concurrency: s.get("concurrency", value::integer(1..=4096)),
-        rate: s.get("rate", value::rate),
-        timeout: s.get("timeout", value::duration(100 * MS..=HOUR)),
-        grace: s.get("grace", value::duration(Duration::ZERO..=24 * HOUR)),
-        max_segments: s.get("max_segments", value::integer(1..=255)),
-        probe_interval: s.get("probe_interval", probe_interval).flatten(),
-        classes: classes(&mut s, kind),
-        kind: match settings {
-            Some(settings) => settings,
-            None => return WayOut::Faulty,
-        },
-    };
+    let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(debug::Settings::default()));
+    config.concurrency = s.get("concurrency", value::integer(1..=4096));
+    config.rate = s.get("rate", value::rate);
+    config.timeout = s.get("timeout", value::duration(100 * MS..=HOUR));
+    config.grace = s.get("grace", value::duration(Duration::ZERO..=24 * HOUR));
+    config.max_segments = s.get("max_segments", value::integer(1..=255));
+    config.probe_interval = s.get("probe_interval", probe_interval).flatten();
+    config.classes = classes(&mut s, kind);
     s.close();
-    if enabled { WayOut::Enabled(Box::new(config)) } else { WayOut::Disabled }
+    match settings {
+        _ if !enabled => WayOut::Disabled,
+        Some(settings) => WayOut::Enabled(Box::new(DispatcherConfig { kind: settings, ..config })),
+        None => WayOut::Faulty,
+    }
 }
 
 /// The type of a way out: its `type`, else its name. `None` if this version has none of that type, which is
@@ -147,7 +145,7 @@ fn kind(s: &mut Section<'_, '_>, name: &str, named_by: &Entry, enabled: bool) ->
         }
         None if section_exists => {
             let near = value::nearest(name, types()).map(suggest);
-            s.fault_section(format!("[{}] has no type, expected {have}", clipped(name)), near);
+            s.fault_section(named_by, format!("[{}] has no type, expected {have}", clipped(name)), near);
         }
         None => {
             let sections = s.reader.ini.sections.iter().map(|section| section.name.as_str());
@@ -178,12 +176,12 @@ fn debug(s: &mut Section<'_, '_>) -> debug::Settings {
     settings
 }
 
-fn http_get(s: &mut Section<'_, '_>) -> Option<http_get::Settings> {
+fn http_get(s: &mut Section<'_, '_>, named_by: &Entry) -> Option<http_get::Settings> {
     let success = s.get("success", regex);
     let url = s.secret("url", gateway_url);
     if !s.has_secret("url") {
-        let hint = "url: https://gateway.example/send?to=%(phone)s&text=%(sms)s".to_owned();
-        s.fault_section(format!("[{}] has no url", s.name), hint);
+        let hint = "such as url: https://gateway.example/send?to=%(phone)s&text=%(sms)s".to_owned();
+        s.fault_section(named_by, format!("[{}] has no url", clipped(&s.name)), hint);
     }
     let url = url?;
     if url.reveal().contains("%%")
@@ -220,7 +218,7 @@ fn nothing_could_be_sent(reader: &mut Reader<'_>, why: &str, hint: &str) {
 /// A URL for GET. It is secret: what is expected is said without a piece of it.
 fn gateway_url(text: &str) -> Parsed<String> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return wrong("a URL without spaces");
+        return wrong("a URL on one line and without spaces");
     }
     if let Some(lost) = ["%(phone)s", "%(sms)s"].into_iter().find(|p| !text.contains(p)) {
         return wrong(format!("{lost} in the URL"));
@@ -241,8 +239,8 @@ fn gateway_url(text: &str) -> Parsed<String> {
 }
 
 fn regex(text: &str) -> Parsed<Regex> {
-    if text.is_empty() {
-        return wrong("a regular expression");
+    if text.is_empty() || text.contains('\n') {
+        return wrong("a regular expression on one line");
     }
     RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|e| Wrong {
         expected: "a regular expression".to_owned(),

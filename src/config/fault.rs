@@ -191,6 +191,11 @@ impl Collector {
             }
         }
         self.found.sort_by_key(|f| (files.iter().position(|x| *x == f.file), f.line, f.column));
+        // What [DEFAULT] says is judged by every section that inherits it.
+        self.found.dedup_by(|b, a| {
+            a.line.is_some()
+                && (&a.file, a.line, a.column, &a.message) == (&b.file, b.line, b.column, &b.message)
+        });
         for (count, severity) in [(self.fatal, Severity::Fault), (self.others, Severity::Flaw)] {
             if count > FAULTS_MAX {
                 self.found.push(Fault::new(severity, format!("and {} more", count - FAULTS_MAX)));

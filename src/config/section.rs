@@ -134,7 +134,11 @@ impl<'a> Section<'_, 'a> {
             [] => return None,
             [one] => one,
             [(_, first), (_, second), ..] => {
-                self.fault_at(second, format!("{key} is set twice: {} stands too", first.key), None);
+                self.fault_at(
+                    second,
+                    format!("{} and {} are both set, expected one", first.key, second.key),
+                    None,
+                );
                 return None;
             }
         };
@@ -200,7 +204,8 @@ impl<'a> Section<'_, 'a> {
         message: impl Into<String>,
         hint: impl Into<Option<String>>,
     ) {
-        self.fault_in(entry.value.span(), usize::MAX, message, hint);
+        let span = entry.value.span();
+        self.fault_in(span.clone(), span.end, message, hint);
     }
 
     /// A fault of a key: its value is not shown.
@@ -213,15 +218,17 @@ impl<'a> Section<'_, 'a> {
         self.fault_in(entry.span.clone(), entry.span.end, message, hint);
     }
 
-    /// A fault of the section as a whole.
-    pub(super) fn fault_section(&mut self, message: impl Into<String>, hint: impl Into<Option<String>>) {
-        match self.reader.ini.sections.iter().find(|s| s.name == self.name) {
-            Some(section) => self.fault_in(section.span.clone(), section.span.end, message, hint),
-            None => {
-                let path = &self.reader.source.path;
-                self.reader.faults.push(Severity::Fault, |s| Fault::new(s, message).file(path).hint(hint));
-            }
-        }
+    /// A fault of the section as a whole, told where it begins; if it does not stand in the file, at the value
+    /// that names it.
+    pub(super) fn fault_section(
+        &mut self,
+        named_by: &Entry,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        let header = self.reader.ini.sections.iter().find(|s| s.name == self.name);
+        let span = header.map_or_else(|| named_by.value.span(), |s| s.span.clone());
+        self.fault_in(span.clone(), span.end, message, hint);
     }
 
     /// A warning about a key: its value is not shown.
@@ -266,8 +273,15 @@ impl<'a> Section<'_, 'a> {
     fn wrong_value(&mut self, entry: &Entry, wrong: Wrong, good: impl Fn(&str) -> bool) {
         let text = entry.value.text.as_str();
         let lead = text.len() - text.trim_start().len();
-        let part = wrong.part.map_or(lead..text.len(), |p| lead + p.start..lead + p.end);
-        let found = clipped(text.get(part.clone()).unwrap_or(text));
+        let whole = wrong.part.is_none();
+        let mut part = wrong.part.map_or(lead..text.len(), |p| lead + p.start..lead + p.end);
+        // An item that looks like a key was swallowed by the indentation: what is behind it may be a secret.
+        if let Some(delimiter) = text.get(part.clone()).and_then(|t| t.find([':', '=']))
+            && !whole
+        {
+            part.end = part.start + delimiter;
+        }
+        let found = clipped(text.get(part.clone()).unwrap_or_default());
         let found = if found.is_empty() { "nothing".to_owned() } else { format!("\"{found}\"") };
 
         let cut = |marks: [&str; 2]| {
@@ -276,7 +290,7 @@ impl<'a> Section<'_, 'a> {
         };
         let hint = if cut([" #", " ;"]).is_some() {
             Some("a comment must stand on a line of its own".to_owned())
-        } else if text.lines().next().is_some_and(&good) {
+        } else if whole && text.lines().next().is_some_and(&good) {
             let next = entry.value.locate(text.find('\n').map_or(0, |i| i + 1)..text.len());
             let line = self.reader.source.line(next.start);
             Some(format!("line {line} is indented, and so continues this value"))
@@ -285,8 +299,8 @@ impl<'a> Section<'_, 'a> {
         };
         let span = if part.is_empty() { entry.span.clone() } else { entry.value.locate(part) };
         self.fault_in(
-            span,
-            usize::MAX,
+            span.clone(),
+            span.end,
             format!("{}: found {found}, expected {}", entry.key, wrong.expected),
             hint,
         );

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use super::age::age;
 use super::dispatchers;
 use super::fault::{Collector, Severity};
 use super::ini;
@@ -42,8 +43,7 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 fn main(mut s: Section<'_, '_>) -> Main {
-    let mut main = Main::default();
-    main.username = s.get("username", value::word);
+    let mut main = Main { username: s.get("username", value::word), ..Main::default() };
     s.set("delay", &mut main.delay, value::duration(10 * MS..=YEAR));
     s.set("delayfactor", &mut main.delayfactor, value::decimal(1.0..=1000.0));
     s.set("maxdelay", &mut main.maxdelay, value::duration(10 * MS..=YEAR));
@@ -54,7 +54,7 @@ fn main(mut s: Section<'_, '_>) -> Main {
         value::one_of(&[("ignore", LimitAction::Ignore), ("shutdown", LimitAction::Shutdown)]),
     );
     s.set("exit_on_permanent_error", &mut main.exit_on_permanent_error, value::boolean);
-    s.set("autocancel", &mut main.autocancel, value::age);
+    s.set("autocancel", &mut main.autocancel, age);
 
     let levels = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"].map(|level| (level, level));
     main.mail.level = s.get("mailwarnlevel", value::one_of(&levels)).map(str::to_owned);
@@ -128,31 +128,19 @@ fn main(mut s: Section<'_, '_>) -> Main {
 }
 
 fn queue(mut s: Section<'_, '_>, db_conf: bool) -> QueueConfig {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Type {
-        NavDb,
-        Sqlite,
-        Later,
-    }
-    let types = [("NAVDBQueue", Type::NavDb), ("SqliteQueue", Type::Sqlite), ("PostgresQueue", Type::Later)];
-    let kind =
-        s.get("type", value::one_of(&types)).unwrap_or(if db_conf { Type::NavDb } else { Type::Sqlite });
-    if kind == Type::Later
-        && let Some(entry) = s.entry("type")
-    {
+    let mut queue = QueueConfig::default();
+    let named = s.entry("type").filter(|entry| entry.value.text.trim() == "PostgresQueue");
+    if let Some(entry) = named {
         let hint = "it has NAVDBQueue and SqliteQueue".to_owned();
         s.fault(entry, "this version has no PostgresQueue", hint);
+        s.secret("url", value::line);
+    } else if s.get("type", value::one_of(&[("NAVDBQueue", true), ("SqliteQueue", false)])).unwrap_or(db_conf)
+    {
+        let url = s.secret("url", value::line);
+        queue.kind = QueueKind::NavDb(PostgresTarget { url, ..PostgresTarget::default() });
+    } else {
+        queue.kind = QueueKind::Sqlite { path: s.path("path") };
     }
-    let mut queue = QueueConfig {
-        kind: match kind {
-            Type::Sqlite => QueueKind::Sqlite { path: s.path("path") },
-            Type::NavDb | Type::Later => QueueKind::NavDb(PostgresTarget {
-                url: s.secret("url", value::line),
-                ..PostgresTarget::default()
-            }),
-        },
-        ..QueueConfig::default()
-    };
     s.set("setup", &mut queue.setup, value::one_of(&[("auto", true), ("off", false)]));
     s.set("poll_interval", &mut queue.poll_interval, value::duration(10 * MS..=HOUR));
     s.close();

@@ -38,7 +38,9 @@ impl Source {
             }
             Err(why) => {
                 faults.push(Severity::Fault, |s| {
-                    Fault::new(s, format!("can not read the file: {why}")).file(path)
+                    let denied = why.kind() == io::ErrorKind::PermissionDenied;
+                    let hint = denied.then(|| "run this as root, or as a user who may read it".to_owned());
+                    Fault::new(s, format!("can not read the file: {why}")).file(path).hint(hint)
                 });
                 None
             }
@@ -116,7 +118,7 @@ fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
 fn is_odd(c: char) -> bool {
     let mut s = c.to_string();
     clip(&mut s, 16);
-    s.chars().next() != Some(c) || s.chars().count() != 1
+    s.len() != c.len_utf8()
 }
 
 /// Bytes of a file at most; a configuration has a few thousand.

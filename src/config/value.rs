@@ -6,7 +6,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::alert::Phone;
-use crate::queue::Age;
 
 /// What a parser says of a text that it can not use.
 #[derive(Debug, Default, PartialEq)]
@@ -40,9 +39,11 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, k)| k)
 }
 
-/// A piece of the file as a message may hold it: at most 60 bytes, nothing that a terminal would obey.
+/// A piece of the file as a message may hold it: one line, for what an indented line brings into a value may be
+/// a secret; at most 60 bytes; nothing that a terminal would obey.
 pub(super) fn clipped(text: &str) -> String {
-    let mut text = text.to_owned();
+    let (line, more) = text.split_once('\n').map_or((text, ""), |(line, _)| (line, "…"));
+    let mut text = format!("{line}{more}");
     crate::telemetry::clip(&mut text, 60);
     text
 }
@@ -136,7 +137,7 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Pars
             "" | "s" => 1.0,
             "m" => 60.0,
             "h" => 3600.0,
-            "d" => DAY,
+            "d" => 86_400.0,
             _ => f64::NAN,
         };
         let seconds = number(count.trim_end()).unwrap_or(f64::NAN) * unit;
@@ -161,7 +162,7 @@ pub(super) fn rate(text: &str) -> Parsed<f64> {
     });
     match per_second {
         Some(r) if r > 0.0 && r <= 1e6 => Ok(r),
-        _ => wrong("a number per second, minute or hour, such as 5/s, 30/m or 100/h"),
+        _ => wrong("more than 0 per second, minute or hour, such as 5/s, 30/m or 100/h"),
     }
 }
 
@@ -198,18 +199,6 @@ pub(super) fn prefix(text: &str) -> Parsed<String> {
     Ok(cleaned)
 }
 
-/// A PostgreSQL interval as people write it: quantities with units, `HH:MM[:SS]`, or ISO 8601 (`P1DT12H`);
-/// `0` is none. What is accepted means the same to PostgreSQL (its manual, §8.5.4); its rarer forms
-/// (`1-2`, `ago`, negative parts) are refused.
-pub(super) fn age(text: &str) -> Parsed<Option<Age>> {
-    let seconds = if text.starts_with('P') { iso_8601(text) } else { interval(text) };
-    match seconds.map(Duration::try_from_secs_f64) {
-        Some(Ok(Duration::ZERO)) => Ok(None),
-        Some(Ok(duration)) if duration <= AGE_MAX => Ok(Some(Age { text: text.to_owned(), duration })),
-        _ => wrong("a PostgreSQL interval such as 1 day 12 hours or 00:30:00, or 0 for none"),
-    }
-}
-
 /// For people: `30 s`, `1.5 s`, `250 ms`, `2 h`.
 pub(super) fn show(d: Duration) -> String {
     let s = d.as_secs_f64();
@@ -223,110 +212,80 @@ pub(super) fn show(d: Duration) -> String {
     }
 }
 
-const DAY: f64 = 86_400.0;
-const MONTH: f64 = 30.0 * DAY;
-/// Twelve months are a year of 365.25 days, as PostgreSQL's `extract(epoch …)` has it.
-const YEAR: f64 = 365.25 * DAY;
-/// What is older than this was not meant.
-const AGE_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
-
 /// Decimal digits with at most one point: what Rust and Python, which know `1e3`, `inf` and `1_0`, agree on.
-fn number(text: &str) -> Option<f64> {
+pub(super) fn number(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
         && text.starts_with(|c: char| c.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
 }
 
-fn interval(text: &str) -> Option<f64> {
-    let mut months = 0.0;
-    let mut seconds = 0.0;
-    let mut timed = false;
-    let mut used = Vec::new();
-    let mut words = text.split_whitespace().flat_map(split_unit).peekable();
-    words.peek()?;
-    while let Some(word) = words.next() {
-        if word.contains(':') {
-            if std::mem::replace(&mut timed, true) {
-                return None;
-            }
-            seconds += clock(word)?;
-            continue;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let parse = duration(Duration::ZERO..=Duration::from_secs(86_400));
+        for (text, seconds) in [
+            ("0", 0.0),
+            ("30", 30.0),
+            ("1.5", 1.5),
+            ("250ms", 0.25),
+            ("30s", 30.0),
+            ("30 s", 30.0),
+            ("5m", 300.0),
+            ("1.5h", 5400.0),
+            ("1d", 86_400.0),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
         }
-        let count = number(word)?;
-        let lower = words.peek().map(|w| w.to_ascii_lowercase());
-        let unit = match lower.as_deref() {
-            // A bare number is seconds, and days if a time of day follows (`1 12:00:00`).
-            None => "s",
-            Some(next) if next.contains(':') => "d",
-            Some("us" | "usec" | "usecs" | "microsecond" | "microseconds") => "us",
-            Some("ms" | "msec" | "msecs" | "millisecond" | "milliseconds") => "ms",
-            Some("s" | "sec" | "secs" | "second" | "seconds") => "s",
-            Some("m" | "min" | "mins" | "minute" | "minutes") => "m",
-            Some("h" | "hr" | "hrs" | "hour" | "hours") => "h",
-            Some("d" | "day" | "days") => "d",
-            Some("w" | "week" | "weeks") => "w",
-            Some("mon" | "mons" | "month" | "months") => "mon",
-            Some("y" | "yr" | "yrs" | "year" | "years") => "y",
-            Some(_) => return None,
-        };
-        // PostgreSQL refuses a unit that stands twice.
-        if used.contains(&unit) {
-            return None;
-        }
-        used.push(unit);
-        if lower.as_deref().is_some_and(|next| !next.contains(':')) {
-            words.next();
-        }
-        match unit {
-            "us" => seconds += count / 1e6,
-            "ms" => seconds += count / 1e3,
-            "s" => seconds += count,
-            "m" => seconds += count * 60.0,
-            "h" => seconds += count * 3600.0,
-            "d" => seconds += count * DAY,
-            "w" => seconds += count * 7.0 * DAY,
-            "mon" => months += count,
-            _ => months += (count * 12.0).round(),
+        for text in
+            ["", "s", "-1", "+1", "1e3", "inf", "nan", ".5", "1..2", "1_0", "5 minutes", "1h30m", "2d", "٣"]
+        {
+            assert!(parse(text).is_err(), "{text}");
         }
     }
-    Some(seconds + calendar(months))
-}
 
-/// `P1DT12H`.
-fn iso_8601(text: &str) -> Option<f64> {
-    let span: jiff::Span = text.parse().ok().filter(|_| !text.contains(char::is_lowercase))?;
-    let months = f64::from(span.get_years()) * 12.0 + f64::from(span.get_months());
-    let days = f64::from(span.get_weeks()) * 7.0 + f64::from(span.get_days());
-    let seconds = f64::from(span.get_hours()) * 3600.0
-        + span.get_minutes() as f64 * 60.0
-        + span.get_seconds() as f64
-        + span.get_milliseconds() as f64 / 1e3
-        + span.get_microseconds() as f64 / 1e6;
-    Some(days * DAY + seconds + calendar(months))
-}
+    #[test]
+    fn rates_are_per_second() {
+        for (text, per_second) in [("5/s", 5.0), ("30/m", 0.5), ("36 / h", 0.01), ("0.5/s", 0.5)] {
+            assert_eq!(rate(text), Ok(per_second), "{text}");
+        }
+        for text in ["5", "0/s", "-1/s", "5/d", "/s", "5/", "1e9/s"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
 
-/// Months, and what is less than one as days.
-fn calendar(months: f64) -> f64 {
-    let whole = months.trunc();
-    (whole / 12.0).trunc() * YEAR + (whole % 12.0) * MONTH + (months - whole) * MONTH
-}
+    #[test]
+    fn booleans_are_pythons() {
+        for (text, want) in
+            [("yes", true), ("On", true), ("1", true), ("TRUE", true), ("off", false), ("0", false)]
+        {
+            assert_eq!(boolean(text), Ok(want));
+        }
+        assert!(boolean("y").is_err() && boolean("").is_err());
+    }
 
-/// `12:30`, `12:30:15.5`.
-fn clock(word: &str) -> Option<f64> {
-    let parts: Vec<&str> = word.split(':').collect();
-    let whole = |s: &str| (!s.is_empty() && s.bytes().all(|b| b.is_ascii_digit())).then(|| number(s))?;
-    let (hours, minutes, seconds) = match parts[..] {
-        [h, m] => (whole(h)?, whole(m)?, 0.0),
-        [h, m, s] => (whole(h)?, whole(m)?, number(s)?),
-        _ => return None,
-    };
-    (minutes < 60.0 && seconds < 60.0).then_some(hours * 3600.0 + minutes * 60.0 + seconds)
-}
+    #[test]
+    fn the_nearest_name_is_near() {
+        let known = ["delay", "delayfactor", "maxdelay", "deny"];
+        for (name, want) in [
+            ("dealy", Some("delay")),
+            ("Delay", Some("delay")),
+            ("delay_factor", Some("delayfactor")),
+            ("dely", Some("delay")),
+            ("password", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(name, known), want, "{name}");
+        }
+    }
 
-/// `12h` is `12` and `h`.
-fn split_unit(word: &str) -> impl Iterator<Item = &str> {
-    let at =
-        word.find(|c: char| c.is_ascii_alphabetic()).filter(|_| !word.contains(':')).unwrap_or(word.len());
-    let (count, unit) = word.split_at(at);
-    [count, unit].into_iter().filter(|s| !s.is_empty())
+    #[test]
+    fn lists_say_which_item_is_wrong() {
+        assert_eq!(list(prefix)(" +47, ,(08)\n 1-2,"), Ok(vec!["+47".into(), "08".into(), "12".into()]));
+        let text = "+47,\n  +4x , 1";
+        let part = list(prefix)(text).unwrap_err().part.unwrap();
+        assert_eq!(&text[part], "+4x");
+    }
 }
