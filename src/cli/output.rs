@@ -57,6 +57,11 @@ pub(crate) fn time(t: Timestamp) -> String {
     t.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// The same to the millisecond.
+pub(crate) fn moment(t: Timestamp) -> String {
+    t.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
 /// A time that may be none.
 pub(crate) fn time_or_dash(t: Option<Timestamp>) -> String {
     t.map_or_else(|| "-".to_owned(), time)

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::output::{between, json, paint, print, shown, time};
+use super::output::{between, json, moment, paint, print, shown, time};
 use super::queue::list;
 use super::{FAILED, Globals, Session, block_on, eprintln_quietly, exit};
 use crate::alert::{AlertId, Reason};
@@ -67,7 +67,7 @@ fn tell(story: &Story) -> String {
     events.sort_by_key(|(at, _)| *at);
     if !events.is_empty() {
         lines.push(String::new());
-        lines.extend(events.into_iter().map(|(at, event)| format!("  {}  {event}", time(at))));
+        lines.extend(events.into_iter().map(|(at, event)| format!("  {}  {event}", moment(at))));
     }
     lines.join("\n") + "\n"
 }
@@ -173,7 +173,7 @@ fn attempt(a: &AttemptRow, alert: AlertId) -> String {
     let took = a.ended_at.map_or_else(String::new, |end| format!(" after {}", between(a.begun_at, end)));
     let mut text = format!("attempt {} by {}: {}{took}", a.number, shown(&a.dispatcher, 64), outcome(a));
     let mut line = |words: String| {
-        text += "\n                         ";
+        text += "\n                           ";
         text += &words;
     };
     if !a.references.is_empty() {
