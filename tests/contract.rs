@@ -10,6 +10,7 @@
 
 mod contract {
     mod memory;
+    mod model;
     pub mod queue;
     mod sqlite;
 }
