@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use smsd::alert::{Phone, Severity};
+use smsd::alert::{AlertId, Phone, Severity};
 use smsd::queue::sqlite::SqliteQueue;
 use smsd::queue::{AttemptState, Instance, Look, NewAlert, NewAttempt, Queue, QueueError, Schema};
 use tempfile::TempDir;
@@ -42,6 +42,21 @@ fn alert(text: &str) -> NewAlert {
         text: text.into(),
         severity: Severity(Some(3)),
         account: None,
+    }
+}
+
+fn attempt(alerts: &[AlertId]) -> NewAttempt {
+    NewAttempt {
+        id: Uuid::now_v7(),
+        recipient: Phone::parse("+4799999999").unwrap(),
+        text: "1: first; 2: second".into(),
+        dispatcher: "gateway".into(),
+        number: 1,
+        deadline: Duration::from_secs(30),
+        carried: alerts.to_vec(),
+        counted: Vec::new(),
+        possible_duplicate: false,
+        resend_of: None,
     }
 }
 
@@ -199,18 +214,7 @@ async fn everything_is_there_after_a_restart() {
     let ids = queue.submit(&[alert("first"), alert("second")]).await.unwrap();
     let instance = |n: u128| Instance { id: Uuid::from_u128(n), name: "host 1".into(), lock: "lock".into() };
     queue.join(&instance(1), LONG).await.unwrap();
-    let attempt = NewAttempt {
-        id: Uuid::now_v7(),
-        recipient: Phone::parse("+4799999999").unwrap(),
-        text: "1: first; 2: second".into(),
-        dispatcher: "gateway".into(),
-        number: 1,
-        deadline: Duration::from_secs(30),
-        carried: ids.clone(),
-        counted: Vec::new(),
-        possible_duplicate: false,
-        resend_of: None,
-    };
+    let attempt = attempt(&ids);
     queue.begin(Uuid::from_u128(1), std::slice::from_ref(&attempt)).await.unwrap();
     drop(queue);
 
@@ -221,6 +225,24 @@ async fn everything_is_there_after_a_restart() {
     let story = queue.show(ids[0]).await.unwrap().unwrap();
     assert_eq!(story.attempts[0].state, AttemptState::InDoubt);
     assert_eq!(story.alert.text, "first");
+}
+
+/// Rows that hold an alert for ever, since no open attempt will ever let it go.
+#[tokio::test]
+async fn the_audit_names_alerts_that_nothing_will_let_go() {
+    for tampering in ["UPDATE attempt SET state = 'failed'", "PRAGMA foreign_keys = OFF; DELETE FROM attempt"]
+    {
+        let (_dir, path) = place();
+        let queue = create(&path).await;
+        let ids = queue.submit(&[alert("first")]).await.unwrap();
+        let me = Instance { id: Uuid::now_v7(), name: "host 1".into(), lock: "lock".into() };
+        queue.join(&me, LONG).await.unwrap();
+        assert_eq!(queue.begin(me.id, &[attempt(&ids)]).await.unwrap().len(), 1);
+        assert_eq!(queue.audit().await.unwrap().offenders, []);
+        Connection::open(&path).unwrap().execute_batch(tampering).unwrap();
+        let offenders = queue.audit().await.unwrap().offenders;
+        assert_eq!(offenders.iter().map(|o| o.alert).collect::<Vec<_>>(), [Some(ids[0])], "{offenders:?}");
+    }
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ use smsd::alert::{AlertId, Reason, Severity, Verdict};
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::sqlite::SqliteQueue;
 use smsd::queue::{
-    Age, AttemptState, Audit, Filter, Instance, Look, NewAlert, NewAttempt, Queue, Settlement, Stats, Story,
-    Which,
+    Age, AttemptState, Audit, Filter, Instance, Look, NewAlert, NewAttempt, Place, Queue, Settlement, Stats,
+    Story, Which,
 };
 use uuid::Uuid;
 
@@ -264,7 +264,9 @@ impl World {
             level(&mut sqlite.ended_at, memory.ended_at);
             assert_eq!(*memory, sqlite);
         }
-        for look in [Look::Full { after: None }, Look::New { after: AlertId(3) }] {
+        let first = self.memory.claim(Look::Full { after: None }, 2).await.unwrap();
+        let after = first.last().map(|a| Place { severity: a.severity, id: a.id });
+        for look in [Look::Full { after: None }, Look::Full { after }, Look::New { after: AlertId(3) }] {
             let (memory, mut sqlite) =
                 (self.memory.claim(look, 10).await.unwrap(), self.sqlite.claim(look, 10).await.unwrap());
             for (sqlite, memory) in sqlite.iter_mut().zip(&memory) {
