@@ -8,12 +8,9 @@
     reason = "test helpers fail by panicking"
 )]
 
-#[path = "support/postgres.rs"]
-mod postgres;
-
 mod contract {
     mod memory;
-    mod navdb;
+    mod model;
     pub mod queue;
     mod sqlite;
 }
