@@ -542,3 +542,34 @@ fn what_keeps_it_from_running_is_said_before_it_leaves_the_terminal() {
     assert!(said.err.contains("/nonexistent/smsd.log") && said.err.contains("`log_file`"), "{}", said.err);
     assert!(!site.path("smsd.pid").exists());
 }
+
+#[test]
+fn a_reload_keeps_what_works_and_opens_the_log_anew() {
+    let site = Site::new(TWO_WAYS);
+    let log = site.path("smsd.log");
+    let read = || fs::read_to_string(&log).unwrap_or_default();
+    let daemon = site.daemon();
+    until("it has started", || read().contains("started").then_some(()));
+    let good = fs::read_to_string(site.path("smsd.conf")).unwrap();
+
+    site.write("smsd.conf", &good.replace("[main]", "[main]\ndelay: soon"));
+    kill(daemon.pid, Signal::SIGHUP).unwrap();
+    until("the fault is said", || read().contains("smsd.conf:2").then_some(()));
+
+    fs::rename(&log, site.path("smsd.log.1")).unwrap();
+    site.write(
+        "smsd.conf",
+        &good.replace("dispatcher2: works", "dispatcher2: other").replace("[works]", "[other]"),
+    );
+    kill(daemon.pid, Signal::SIGHUP).unwrap();
+    until("there is a new log", || log.exists().then_some(()));
+    site.run(&["send", "--to", "112", "after the reload"]);
+    until("the new dispatcher takes it", || {
+        site.json(&["why", "1"])["attempts"]
+            .as_array()?
+            .iter()
+            .any(|a| a["dispatcher"] == "other")
+            .then_some(())
+    });
+    daemon.stop();
+}
