@@ -1,6 +1,8 @@
 //! The real program, as people and other programs meet it: exit codes, what goes to stdout and what to stderr, the
 //! way of an alert through the embedded queue, the way into the background.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers fail by panicking")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
