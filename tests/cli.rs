@@ -84,7 +84,19 @@ impl Site {
     }
 }
 
-/// A daemon in the background, which ends with the test.
+/// Whatever daemon a test leaves behind, because it failed or because it should never have been started.
+impl Drop for Site {
+    fn drop(&mut self) {
+        let pid = fs::read_to_string(self.path("smsd.pid")).unwrap_or_default();
+        let Ok(pid) = pid.trim().parse::<i32>() else { return };
+        let cmdline = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&cmdline).contains(&*self.dir.path().to_string_lossy()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+/// A daemon in the background, which ends with its site.
 struct Daemon {
     pid: Pid,
     pidfile: PathBuf,
@@ -94,14 +106,6 @@ impl Daemon {
     fn stop(&self) {
         kill(self.pid, Signal::SIGTERM).unwrap();
         until("the pid file is gone", || (!self.pidfile.exists()).then_some(()));
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if self.pidfile.exists() {
-            let _ = kill(self.pid, Signal::SIGKILL);
-        }
     }
 }
 
