@@ -1,1 +1,194 @@
-//! x
+//! The embedded queue: one SQLite file, for a site that has no database server and wants none.
+//!
+//! Every commit is on stable storage (`journal_mode = WAL`, `synchronous = FULL`), and commits of concurrent
+//! callers are shared. Writing is one thread's business and reporting another's, so that an audit of a million
+//! alerts delays no SMS. Several processes on this machine may open the file, which `sqlite3` can too; every
+//! write transaction begins `IMMEDIATE`, so what it reads is what it changes, and keys become visible in order.
+//!
+//! Deliberately absent: files on network file systems (SQLite's locks do not hold there), and foreign
+//! notifications (the file's change counter is looked at instead, which costs microseconds).
+
+mod claim;
+mod clock;
+mod failure;
+mod file;
+mod people;
+mod reports;
+mod verbs;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::alert::{Alert, AlertId};
+use crate::queue::{
+    Age, AlertRow, Audit, Cancelled, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
+    Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+};
+use clock::Now;
+use worker::Worker;
+
+/// See the module.
+pub struct SqliteQueue {
+    path: PathBuf,
+    poll_interval: Duration,
+    writer: Worker,
+    reader: Worker,
+    news: Notify,
+    /// The file's change counter at the last look; it counts what other connections commit.
+    seen: AtomicI64,
+}
+
+impl SqliteQueue {
+    /// Opens the queue in the file at `path`; with `create`, makes the file (readable by its owner only) and the
+    /// schema if they are missing. [`Queue::wait`] looks for what other processes queued every `poll_interval`.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] says what to do: there is no such directory, the file is not there and not to be
+    /// created, may not be written, is damaged, is another program's, or is of a newer smsd.
+    /// [`QueueError::Unavailable`] if it is locked or can not be read right now.
+    pub async fn open(path: &Path, poll_interval: Duration, create: bool) -> Result<SqliteQueue, QueueError> {
+        let at = path.to_owned();
+        let writer = Worker::start(path.into(), "queue", move || file::open(&at, create)).await?;
+        let at = path.to_owned();
+        let reader = Worker::start(path.into(), "queue-reports", move || file::open_reader(&at)).await?;
+        let seen = writer.read(file::change_counter).await?;
+        Ok(SqliteQueue {
+            path: path.into(),
+            poll_interval,
+            writer,
+            reader,
+            news: Notify::new(),
+            seen: AtomicI64::new(seen),
+        })
+    }
+
+    /// True if another connection has changed the file since the last look.
+    async fn changed(&self) -> bool {
+        match self.writer.read(file::change_counter).await {
+            Ok(now) => self.seen.swap(now, Ordering::Relaxed) != now,
+            // The engine's next look meets the error itself, and tells it.
+            Err(_) => false,
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for SqliteQueue {
+    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError> {
+        let instance = instance.clone();
+        self.writer.write(move |conn| verbs::join(conn, &instance, ttl, Now::read())).await
+    }
+
+    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
+        self.writer.write(move |conn| verbs::renew(conn, instance, ttl, Now::read())).await
+    }
+
+    async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
+        self.writer.write(move |conn| verbs::leave(conn, instance, Now::read())).await
+    }
+
+    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
+        self.writer.read(move |conn| claim::claim(conn, look, limit)).await
+    }
+
+    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError> {
+        let attempts = attempts.to_vec();
+        self.writer.write(move |conn| verbs::begin(conn, owner, &attempts, Now::read())).await
+    }
+
+    async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
+        let settlements = settlements.to_vec();
+        self.writer.write(move |conn| verbs::settle(conn, owner, &settlements, Now::read())).await
+    }
+
+    async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
+        self.writer.write(move |conn| claim::doubts(conn, owner, Now::read())).await
+    }
+
+    async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
+        let age = age.clone();
+        self.writer.write(move |conn| people::expire(conn, &age, Now::read())).await
+    }
+
+    async fn wait(&self) {
+        loop {
+            tokio::select! {
+                () = self.news.notified() => return,
+                () = tokio::time::sleep(self.poll_interval) => {}
+            }
+            if self.changed().await {
+                return;
+            }
+        }
+    }
+
+    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
+        if alerts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let alerts = alerts.to_vec();
+        let ids = self.writer.write(move |conn| people::submit(conn, &alerts, Now::read())).await?;
+        self.news.notify_one();
+        Ok(ids)
+    }
+
+    async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
+        let (which, by) = (which.clone(), by.to_owned());
+        self.writer.write(move |conn| people::cancel(conn, &which, &by, Now::read())).await
+    }
+
+    async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
+        let (ids, by) = (ids.to_vec(), by.to_owned());
+        let changed = self.writer.write(move |conn| people::requeue(conn, &ids, &by, Now::read())).await?;
+        if !changed.is_empty() {
+            self.news.notify_one();
+        }
+        Ok(changed)
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<AlertRow>, QueueError> {
+        let filter = filter.clone();
+        self.reader.read(move |conn| reports::list(conn, &filter)).await
+    }
+
+    async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
+        self.reader.read(move |conn| reports::show(conn, id)).await
+    }
+
+    async fn stats(&self) -> Result<Stats, QueueError> {
+        self.reader.read(|conn| reports::stats(conn, Now::read())).await
+    }
+
+    async fn audit(&self) -> Result<Audit, QueueError> {
+        self.reader.read(reports::audit).await
+    }
+}
+
+#[async_trait]
+impl Schema for SqliteQueue {
+    /// `notify` asks for nothing more: waiting processes look at the file's change counter.
+    async fn init(&self, _notify: bool) -> Result<(), QueueError> {
+        self.writer.write(file::create_schema).await
+    }
+
+    async fn status(&self) -> Result<SchemaStatus, QueueError> {
+        let version = self.writer.read(file::version).await?;
+        let location = self.path.display().to_string();
+        Ok(SchemaStatus { location, version, wanted: file::WANTED, notify: true })
+    }
+
+    fn sql(&self, _notify: bool) -> String {
+        file::SCHEMA.to_owned()
+    }
+
+    /// Drops the tables, alerts included; the empty file stays.
+    async fn remove(&self) -> Result<(), QueueError> {
+        self.writer.write(file::drop_schema).await
+    }
+}

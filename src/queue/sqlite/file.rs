@@ -1,0 +1,187 @@
+//! The file: how it is created and opened, whose it is, and which schema it holds.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::failure::Failure;
+
+/// The version of the schema that this program wants.
+pub(super) const WANTED: i32 = 1;
+/// The schema of that version.
+pub(super) const SCHEMA: &str = include_str!("../migrations/sqlite.sql");
+/// `smsd` in ASCII; stands in the header of the file.
+const APPLICATION_ID: i32 = 0x736d_7364;
+/// How long a writer waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const DROP: &str = "
+    DROP TABLE IF EXISTS note;
+    DROP TABLE IF EXISTS attempt_alert;
+    DROP TABLE IF EXISTS attempt;
+    DROP TABLE IF EXISTS instance;
+    DROP TABLE IF EXISTS alert;
+    PRAGMA application_id = 0;
+    PRAGMA user_version = 0;
+";
+
+/// Opens the connection that writes.
+pub(super) fn open(path: &Path, create: bool) -> Result<Connection, Failure> {
+    prepare(path, create)?;
+    let conn = connect(path)?;
+    let what = path.display();
+    if conn.is_readonly(rusqlite::MAIN_DB)? {
+        return Err(Failure::Refused(format!(
+            "{what}: the file may not be written; the user that runs smsd needs to read and write it and its directory"
+        )));
+    }
+    match version(&conn)? {
+        Some(WANTED) => {}
+        None if create => {}
+        None => {
+            return Err(Failure::Refused(format!(
+                "{what}: the file holds no queue yet; create it with `smsd db init`"
+            )));
+        }
+        Some(other) => {
+            return Err(Failure::Refused(format!(
+                "{what}: the queue has schema version {other}, and this smsd knows {WANTED}; \
+                 run the smsd that made it, or a newer one"
+            )));
+        }
+    }
+    write_ahead(&conn)?;
+    if create {
+        conn.execute_batch("BEGIN IMMEDIATE")?;
+        // Dropping the connection rolls back.
+        create_schema(&conn)?;
+        conn.execute_batch("COMMIT")?;
+    }
+    Ok(conn)
+}
+
+/// Opens a connection that only reports. The file and its schema are there.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, Failure> {
+    let conn = connect(path)?;
+    conn.pragma_update(None, "query_only", true)?;
+    Ok(conn)
+}
+
+/// Creates the schema if there is none, in the caller's transaction.
+pub(super) fn create_schema(conn: &Connection) -> Result<(), Failure> {
+    match version(conn)? {
+        Some(_) => Ok(()),
+        None => Ok(conn.execute_batch(SCHEMA)?),
+    }
+}
+
+/// Drops all that [`create_schema`] created.
+pub(super) fn drop_schema(conn: &Connection) -> Result<(), Failure> {
+    Ok(conn.execute_batch(DROP)?)
+}
+
+/// The version of the schema; `None` if the database is empty.
+pub(super) fn version(conn: &Connection) -> Result<Option<i32>, Failure> {
+    let application: i32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if application == APPLICATION_ID {
+        return Ok(Some(conn.pragma_query_value(None, "user_version", |row| row.get(0))?));
+    }
+    // `sqlite_sequence` stays when tables are dropped.
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+    match conn.query_row(sql, [], |row| row.get::<_, i64>(0))? {
+        0 => Ok(None),
+        _ => Err(Failure::Refused(format!(
+            "{}: the database is another program's; set another `path` in [queue]",
+            conn.path().unwrap_or_default()
+        ))),
+    }
+}
+
+/// A number that changes when another connection commits.
+pub(super) fn change_counter(conn: &Connection) -> Result<i64, Failure> {
+    Ok(conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)
+}
+
+/// Sees to it that there is a file, and says in people's words why not.
+fn prepare(path: &Path, create: bool) -> Result<(), Failure> {
+    let what = path.display();
+    if create {
+        let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+        match made {
+            Ok(_) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(refused(path, &e)),
+        }
+    }
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(()),
+        Ok(_) => Err(Failure::Refused(format!("{what}: expected a file; set another `path` in [queue]"))),
+        Err(e) => Err(refused(path, &e)),
+    }
+}
+
+fn refused(path: &Path, error: &io::Error) -> Failure {
+    let what = path.display();
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match error.kind() {
+        io::ErrorKind::NotFound if !directory.exists() => Failure::Refused(format!(
+            "{what}: the directory {} does not exist; create it for the user that runs smsd",
+            directory.display()
+        )),
+        io::ErrorKind::NotFound => {
+            Failure::Refused(format!("{what}: there is no such file; create it with `smsd db init`"))
+        }
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::ReadOnlyFilesystem => Failure::Refused(format!(
+            "{what}: {error}; the user that runs smsd needs to read and write the file and its directory"
+        )),
+        _ => Failure::Unavailable(format!("{what}: {error}")),
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    conn.execute_batch(
+        "PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA trusted_schema = OFF;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA journal_size_limit = 67108864;",
+    )?;
+    Ok(conn)
+}
+
+/// Switches the file to a write-ahead log, which stays. SQLite does not wait by itself for others who have the
+/// file open at that moment.
+fn write_ahead(conn: &Connection) -> Result<(), Failure> {
+    let patience = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        let switched =
+            conn.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0));
+        match switched {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(mode) => {
+                return Err(Failure::Refused(format!(
+                    "{}: the file system allows no write-ahead log (journal mode is {mode}); \
+                     put the queue on a local file system",
+                    conn.path().unwrap_or_default()
+                )));
+            }
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}

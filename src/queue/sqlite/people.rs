@@ -1,0 +1,112 @@
+//! What people and intakes ask for: submit, cancel, requeue; and what grows too old.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::clock::{Now, micros};
+use super::failure::Failure;
+use super::verbs::{note, release};
+use crate::alert::{AlertId, Reason};
+use crate::queue::{Age, Cancelled, NewAlert, Which};
+
+pub(super) fn submit(conn: &Connection, alerts: &[NewAlert], now: Now) -> Result<Vec<AlertId>, Failure> {
+    const SUBMIT: &str =
+        "INSERT INTO alert (account, phone, text, severity, queued_at) VALUES (?, ?, ?, ?, ?)";
+    let mut submit = conn.prepare_cached(SUBMIT)?;
+    let mut ids = Vec::with_capacity(alerts.len());
+    for new in alerts {
+        submit.execute(params![new.account, new.to.as_str(), new.text, new.severity.0, now.wall])?;
+        ids.push(AlertId(conn.last_insert_rowid()));
+    }
+    Ok(ids)
+}
+
+pub(super) fn cancel(conn: &Connection, which: &Which, by: &str, now: Now) -> Result<Cancelled, Failure> {
+    const ALL: &str = "SELECT id FROM alert WHERE state = 'waiting' ORDER BY id";
+    const HOLDER: &str = "
+        SELECT t.seq, t.state FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
+        WHERE s.alert = ? AND s.unresolved = 1";
+    const END: &str = "UPDATE attempt SET state = 'cancelled', ended_at = ? WHERE seq = ?";
+    let ids: BTreeSet<i64> = match which {
+        Which::Ids(ids) => ids.iter().map(|id| id.0).collect(),
+        Which::All => conn.prepare_cached(ALL)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?,
+    };
+    let mut done = Cancelled::default();
+    for id in ids.into_iter().map(AlertId) {
+        if !waits(conn, id)? {
+            continue;
+        }
+        let holder = conn
+            .prepare_cached(HOLDER)?
+            .query_row([id.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+            .optional()?;
+        match holder {
+            Some((_, state)) if state == "open" => {
+                done.in_flight.push(id);
+                continue;
+            }
+            Some((attempt, _)) => {
+                conn.prepare_cached(END)?.execute(params![now.wall, attempt])?;
+                release(conn, attempt)?;
+            }
+            None => {}
+        }
+        ignore(conn, id, Reason::Cancelled, now)?;
+        note(conn, id, "ignored", Some(Reason::Cancelled), "", by, now)?;
+        done.cancelled.push(id);
+    }
+    Ok(done)
+}
+
+pub(super) fn requeue(
+    conn: &Connection,
+    ids: &[AlertId],
+    by: &str,
+    now: Now,
+) -> Result<Vec<AlertId>, Failure> {
+    const REQUEUE: &str = "
+        UPDATE alert SET state = 'waiting', reason = NULL, ended_at = NULL, requeued_at = ?
+        WHERE id = ? AND state <> 'waiting'";
+    const PAST: &str = "UPDATE attempt_alert SET requeued = 1 WHERE alert = ? AND unresolved = 0";
+    let mut changed = Vec::new();
+    for id in ids {
+        if conn.prepare_cached(REQUEUE)?.execute(params![now.wall, id.0])? == 1 {
+            conn.prepare_cached(PAST)?.execute([id.0])?;
+            note(conn, *id, "requeued", None, "", by, now)?;
+            changed.push(*id);
+        }
+    }
+    Ok(changed)
+}
+
+/// Ignores what waits since before, by the wall clock: queued or made to wait again.
+pub(super) fn expire(conn: &Connection, age: &Age, now: Now) -> Result<Vec<AlertId>, Failure> {
+    const OLD: &str = "
+        SELECT id FROM alert a
+        WHERE state = 'waiting' AND coalesce(requeued_at, queued_at) < ?
+            AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)
+        ORDER BY id";
+    let before = now.wall.saturating_sub(micros(age.duration));
+    let old: Vec<i64> =
+        conn.prepare_cached(OLD)?.query_map([before], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let ids: Vec<AlertId> = old.into_iter().map(AlertId).collect();
+    let why = format!("waited longer than {}", age.text);
+    for id in &ids {
+        ignore(conn, *id, Reason::Expired, now)?;
+        note(conn, *id, "ignored", Some(Reason::Expired), &why, "smsd", now)?;
+    }
+    Ok(ids)
+}
+
+fn waits(conn: &Connection, id: AlertId) -> Result<bool, Failure> {
+    const WAITS: &str = "SELECT EXISTS (SELECT 1 FROM alert WHERE id = ? AND state = 'waiting')";
+    Ok(conn.prepare_cached(WAITS)?.query_row([id.0], |row| row.get(0))?)
+}
+
+fn ignore(conn: &Connection, id: AlertId, reason: Reason, now: Now) -> Result<(), Failure> {
+    const IGNORE: &str = "
+        UPDATE alert SET state = 'ignored', reason = ?, ended_at = ? WHERE id = ? AND state = 'waiting'";
+    conn.prepare_cached(IGNORE)?.execute(params![reason.as_str(), now.wall, id.0])?;
+    Ok(())
+}
