@@ -24,8 +24,8 @@ use smsd::alert::{AlertId, Phone, Reason, Severity, Verdict};
 use smsd::config::{PostgresTarget, Secret};
 use smsd::queue::navdb::{self, NavDbQueue};
 use smsd::queue::{
-    AttemptState, Closing, Instance, Look, NewAlert, NewAttempt, Queue, QueueError, Schema, Settled,
-    Settlement,
+    AttemptState, Cancelled, Closing, Instance, Look, NewAlert, NewAttempt, Queue, QueueError, Schema,
+    Settled, Settlement, Which,
 };
 use uuid::Uuid;
 
@@ -437,36 +437,63 @@ async fn two_queues_race_for_the_same_1000_alerts() {
     );
 }
 
-/// A cancel that meets a begin half-way waits for it, and the other way round: no alert is both.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_alert_is_begun_or_cancelled_and_never_both() {
+/// A cancel that meets a begin half-way waits for it, and then leaves what is being sent.
+#[tokio::test]
+async fn a_cancel_waits_for_a_begin_that_is_half_way() {
     let database = Server::shared().database();
     let queue = Arc::new(ready(&database).await);
     let me = instance();
     queue.join(&me, LONG).await.unwrap();
-    let ids = queue.submit(&alerts(600)).await.unwrap();
-    let beginning = tokio::spawn({
-        let (queue, ids) = (queue.clone(), ids.clone());
-        async move {
-            let mut owned = Vec::new();
-            for (i, id) in ids.iter().enumerate() {
-                owned.extend(queue.begin(me.id, &[attempt(i, *id)]).await.unwrap());
-            }
-            owned.len()
-        }
+    let ids = queue.submit(&alerts(2)).await.unwrap();
+    let address =
+        format!("host=127.0.0.1 port={} dbname={} user=postgres", database.server.port, database.name);
+    let (half_way, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let (id, alert) = (Uuid::now_v7(), ids[0]);
+    half_way
+        .batch_execute(&format!(
+            "BEGIN; INSERT INTO smsd.unresolved VALUES ({alert}, '{id}'); INSERT INTO smsd.open VALUES ('+47', '{id}'); \
+             INSERT INTO smsd.attempt (id, instance, deadline, number, possible_duplicate, state, recipient, text, \
+                dispatcher, carried, counted) \
+             VALUES ('{id}', '{}', now(), 1, false, 'open', '+47', '', '', '{{{alert}}}', '{{}}')",
+            me.id
+        ))
+        .await
+        .unwrap();
+    let cancelling = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.cancel(&Which::All, "ann").await.unwrap() }
     });
-    let mut cancelled = Vec::new();
-    for page in ids.rchunks(40) {
-        let done = queue.cancel(&smsd::queue::Which::Ids(page.to_vec()), "ann").await.unwrap();
-        cancelled.extend(done.cancelled);
+    let waits = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+        WHERE NOT granted AND d.datname = current_database()";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while database.sql(waits) != "1" {
+        assert!(!cancelling.is_finished() && Instant::now() < deadline, "the cancel did not wait");
     }
-    let begun = beginning.await.unwrap();
-    assert_eq!(begun + cancelled.len(), 600);
-    assert_eq!(
-        database
-            .sql("SELECT count(*) FROM smsd.unresolved u JOIN smsq q ON q.id = u.alert WHERE q.sent <> 'N'"),
-        "0"
-    );
+    half_way.batch_execute("COMMIT").await.unwrap();
+    let done = cancelling.await.unwrap();
+    assert_eq!(done, Cancelled { cancelled: vec![ids[1]], in_flight: vec![ids[0]] });
+    driver.abort();
+}
+
+/// The owner whose lease ran out may still say what it knows, but no longer what it decides.
+#[tokio::test]
+async fn refusal_needs_a_good_lease() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let me = instance();
+    queue.join(&me, LONG).await.unwrap();
+    let ids = queue.submit(&alerts(1)).await.unwrap();
+    let sms = attempt(0, ids[0]);
+    queue.begin(me.id, std::slice::from_ref(&sms)).await.unwrap();
+    database.sql("UPDATE smsd.instance SET lease_until = now()");
+    let acceptance = accepted(&sms, "1");
+    let closing = acceptance.closing.clone().map(|c| Closing { state: AttemptState::Failed, ..c });
+    let failure = Settlement { closing, verdicts: Vec::new(), detail: String::new() };
+    let refused = queue.settle(me.id, &[failure]).await.unwrap();
+    assert_eq!(refused, Settled { superseded: vec![sms.id], vanished: vec![] });
+    assert_eq!(queue.settle(me.id, &[acceptance]).await.unwrap(), Settled::default());
+    assert_eq!(database.sql("SELECT sent FROM smsq"), "Y");
 }
 
 #[tokio::test]
