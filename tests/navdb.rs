@@ -438,7 +438,7 @@ async fn two_queues_race_for_the_same_1000_alerts() {
 }
 
 /// A cancel that meets a begin half-way waits for it, and then leaves what is being sent.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_waits_for_a_begin_that_is_half_way() {
     let database = Server::shared().database();
     let queue = Arc::new(ready(&database).await);
