@@ -8,8 +8,12 @@
     reason = "test helpers fail by panicking"
 )]
 
+#[path = "support/postgres.rs"]
+mod postgres;
+
 mod contract {
     mod memory;
+    mod navdb;
     mod model;
     pub mod queue;
     mod sqlite;
