@@ -3,7 +3,14 @@
 //! The real daemon drains NAV's table in a PostgreSQL of its own, everything on this one machine. The limits are
 //! the ledger's writes in plain SQL in batches (S), and `wrk` on the same nginx (W). `SMSD_BENCH_ROWS` sets the
 //! number of rows.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    reason = "test helpers fail by panicking, and are nobody's interface"
+)]
 
 #[path = "../tests/support/postgres.rs"]
 mod postgres;

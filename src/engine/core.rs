@@ -152,6 +152,8 @@ struct Job {
     severity: Severity,
     possible_duplicate: bool,
     resend_of: Option<Uuid>,
+    /// See [`Doubted::refusals`].
+    resend_refusals: u32,
     number: u32,
     owner: Uuid,
     way: WayId,
@@ -184,7 +186,14 @@ struct Doubted {
     /// When it is resent at the latest.
     grace_over: Instant,
     timer: Option<Instant>,
+    /// How often the queue did not let it be resent.
+    refusals: u32,
 }
+
+/// How often, and how far apart, a resend is tried that the queue does not allow: the recipient may have an open
+/// attempt of another instance. After that the doubt waits for a person, since its alerts have been changed.
+const RESEND_TRIES: u32 = 12;
+const RESEND_PAUSE: Duration = Duration::from_secs(5);
 
 impl Core {
     /// A core that knows of nothing yet. `ids` makes attempt ids; `seed` the jitter.
@@ -370,10 +379,14 @@ impl Core {
                     self.abandon(*id);
                 }
             } else if let Some(job) = self.end(*id) {
-                // Another instance has them, or they were changed under us: the next look tells.
                 self.failover.released(job.way);
-                self.out.look_soon = true;
-                self.free(&job.recipient, now);
+                let recipient = job.recipient.clone();
+                match job.resend_of {
+                    Some(old) => self.doubt_again(old, job, now),
+                    // Another instance has them, or they were changed under us: the next look tells.
+                    None => self.out.look_soon = true,
+                }
+                self.free(&recipient, now);
             }
         }
     }
@@ -536,6 +549,7 @@ impl Core {
             severity,
             possible_duplicate: waiting.iter().any(|w| w.alert.maybe_sent),
             resend_of: None,
+            resend_refusals: 0,
             number: 1 + waiting.iter().map(|w| w.attempts).max().unwrap_or(0),
             owner: self.owner,
             carried: composed.sent,
@@ -554,7 +568,7 @@ impl Core {
             recipient.ready = None;
             recipient.resends.retain(|r| *r != id);
         }
-        let Some(Doubted { doubt, .. }) = self.doubts.remove(&id) else {
+        let Some(Doubted { doubt, refusals, .. }) = self.doubts.remove(&id) else {
             return self.refresh(phone, now);
         };
         let job = Job {
@@ -566,6 +580,7 @@ impl Core {
             severity: doubt.severity,
             possible_duplicate: true,
             resend_of: Some(id),
+            resend_refusals: refusals,
             number: doubt.number + 1,
             owner: self.owner,
             way,
@@ -988,14 +1003,32 @@ impl Core {
         let at_once = self.policy.on_unknown == OnUnknown::Failover || self.policy.is_urgent(doubt.severity);
         let grace_over = now + grace.saturating_sub(doubt.age);
         let timer = if at_once && way.is_some() { now } else { grace_over };
-        self.doubts.insert(id, Doubted { doubt, avoid: way, grace_over, timer: Some(timer) });
+        self.doubts.insert(id, Doubted { doubt, avoid: way, grace_over, timer: Some(timer), refusals: 0 });
         self.doubt_timers.insert((timer, id));
+    }
+
+    /// The queue did not let it be resent.
+    fn doubt_again(&mut self, id: Uuid, job: Job, now: Instant) {
+        let refusals = job.resend_refusals + 1;
+        if refusals >= RESEND_TRIES {
+            return self.hold(id, job.recipient);
+        }
+        let at = now + RESEND_PAUSE;
+        let avoid = None;
+        let mut doubt = doubt_of(id, job, &self.failover);
+        doubt.possible_duplicate = false;
+        doubt.number -= 1;
+        self.doubts.insert(id, Doubted { doubt, avoid, grace_over: at, timer: Some(at), refusals });
+        self.doubt_timers.insert((at, id));
     }
 
     /// A resend is not repeated without a person.
     fn hold(&mut self, id: Uuid, recipient: Phone) {
         self.out.events.push(Event::Held { attempt: id, recipient });
-        let error = SubmitError::new(Class::Unknown, "in doubt a second time, or on_unknown is hold");
+        let error = SubmitError::new(
+            Class::Unknown,
+            "a person is to decide: in doubt twice, its alerts changed, or on_unknown is hold",
+        );
         let settlement = outcome::refused(id, AttemptState::Held, &error, &[], Reason::Rejected);
         self.out.settlements.push((self.owner, settlement));
     }
