@@ -133,24 +133,30 @@ fn plain_sql(server: &std::sync::Arc<Server>, rows: usize) -> f64 {
     for first in (1..=rows).step_by(BATCH) {
         let last = (first + BATCH - 1).min(rows);
         script.push_str(&format!(
-            "BEGIN;
-             CREATE TEMP TABLE b ON COMMIT DROP AS SELECT gen_random_uuid() AS id, id::bigint AS alert, phone, msg
-                FROM smsq WHERE id BETWEEN {OLD_ROWS} + {first} AND {OLD_ROWS} + {last} AND sent = 'N';
-             INSERT INTO smsd.open SELECT phone, id FROM b ORDER BY phone ON CONFLICT DO NOTHING;
-             INSERT INTO smsd.unresolved SELECT alert, id FROM b ORDER BY alert ON CONFLICT DO NOTHING;
+            "\\set f {first}
+             \\set l {last}
+             BEGIN;
+             INSERT INTO smsd.open SELECT '+47' || 40000000 + n, lpad(to_hex(n), 32, '0')::uuid
+                FROM generate_series(:f, :l) n ON CONFLICT DO NOTHING;
+             INSERT INTO smsd.unresolved SELECT {OLD_ROWS} + n, lpad(to_hex(n), 32, '0')::uuid
+                FROM generate_series(:f, :l) n ON CONFLICT DO NOTHING;
              INSERT INTO smsd.attempt (id, instance, deadline, number, possible_duplicate, state, recipient, text,
                     dispatcher, carried, counted)
-                SELECT id, '00000000-0000-0000-0000-000000000000', now(), 1, false, 'open', phone, msg, 'd',
-                    ARRAY[alert], '{{}}' FROM b;
-             INSERT INTO smsd.attempt_alert SELECT alert, id, true FROM b;
+                SELECT lpad(to_hex(id - {OLD_ROWS}), 32, '0')::uuid, '00000000-0000-0000-0000-000000000000', now(), 1,
+                    false, 'open', phone, msg, 'd', ARRAY[id], '{{}}'
+                FROM smsq WHERE id BETWEEN {OLD_ROWS} + :f AND {OLD_ROWS} + :l AND sent = 'N';
+             INSERT INTO smsd.attempt_alert SELECT {OLD_ROWS} + n, lpad(to_hex(n), 32, '0')::uuid, true
+                FROM generate_series(:f, :l) n;
              COMMIT;
              BEGIN;
-             CREATE TEMP TABLE c ON COMMIT DROP AS SELECT u.alert, u.attempt AS id FROM smsd.unresolved u;
-             UPDATE smsd.attempt a SET state = 'accepted', class = 'accepted', ended_at = now(), detail = ''
-                FROM c WHERE a.id = c.id AND a.state = 'open';
-             DELETE FROM smsd.open o USING c WHERE o.attempt = c.id;
-             DELETE FROM smsd.unresolved u USING c WHERE u.alert = c.alert;
-             UPDATE smsq q SET sent = 'Y', smsid = 0, timesent = now() FROM c WHERE q.id = c.alert AND q.sent = 'N';
+             UPDATE smsd.attempt SET state = 'accepted', class = 'accepted', ended_at = now(), detail = ''
+                WHERE id = ANY (ARRAY(SELECT lpad(to_hex(n), 32, '0')::uuid FROM generate_series(:f, :l) n))
+                AND state = 'open';
+             DELETE FROM smsd.open WHERE recipient = ANY (ARRAY(SELECT '+47' || 40000000 + n
+                FROM generate_series(:f, :l) n));
+             DELETE FROM smsd.unresolved WHERE alert BETWEEN {OLD_ROWS} + :f AND {OLD_ROWS} + :l;
+             UPDATE smsq SET sent = 'Y', smsid = 0, timesent = now()
+                WHERE id BETWEEN {OLD_ROWS} + :f AND {OLD_ROWS} + :l AND sent = 'N';
              COMMIT;\n"
         ));
     }

@@ -98,6 +98,8 @@ pub struct Core {
     timers: BTreeSet<(Instant, Phone)>,
     /// SMS on their way, by the attempt that is unsettled.
     jobs: HashMap<Uuid, Job>,
+    /// Attempts that are written and stand in line before a dispatcher.
+    lines: HashMap<WayId, VecDeque<Uuid>>,
     /// SMS between two dispatchers.
     between: VecDeque<Job>,
     doubts: HashMap<Uuid, Doubted>,
@@ -214,6 +216,7 @@ impl Core {
             ready: BTreeSet::new(),
             timers: BTreeSet::new(),
             jobs: HashMap::new(),
+            lines: HashMap::new(),
             between: VecDeque::new(),
             doubts: HashMap::new(),
             doubt_timers: BTreeSet::new(),
@@ -373,10 +376,9 @@ impl Core {
                 if let Some(job) = self.jobs.get_mut(id) {
                     job.owner = owner;
                 }
-                if may_send {
-                    self.submit(*id);
-                } else {
-                    self.abandon(*id);
+                match self.jobs.get(id).map(|job| job.way) {
+                    Some(way) if may_send => self.lines.entry(way).or_default().push_back(*id),
+                    _ => self.abandon(*id, "the lease ran out first"),
                 }
             } else if let Some(job) = self.end(*id) {
                 self.failover.released(job.way);
@@ -410,6 +412,7 @@ impl Core {
         now: Instant,
     ) {
         let Some(mut job) = self.jobs.remove(&attempt) else { return };
+        self.failover.measured(job.way, took);
         match result {
             Ok(receipt) => self.accepted(attempt, &mut job, receipt, took, now),
             Err(error) if error.class == Class::Unknown => {
@@ -474,6 +477,7 @@ impl Core {
             self.doubt_is_due(id, now);
         }
         self.out.probes.extend(self.failover.probes(now));
+        self.advance_lines(may_send, now);
         if may_send && !self.draining && self.out.stop.is_none() {
             self.fail_over(now);
             self.start_ready(now);
@@ -629,6 +633,26 @@ impl Core {
         Some(job)
     }
 
+    /// Submits from each line as far as there is room, and dissolves the lines that lead nowhere now.
+    fn advance_lines(&mut self, may_send: bool, now: Instant) {
+        for way in self.lines.keys().copied().collect::<Vec<_>>() {
+            let closed = self.failover.is_closed(way, now);
+            while let Some(id) = self.lines.get(&way).and_then(|line| line.front().copied()) {
+                if closed || !may_send {
+                    self.abandon(id, "its dispatcher, or the lease, was gone first");
+                } else if self.failover.start_submit(way) {
+                    self.submit(id);
+                } else {
+                    break;
+                }
+                if let Some(line) = self.lines.get_mut(&way) {
+                    line.pop_front();
+                }
+            }
+        }
+        self.lines.retain(|_, line| !line.is_empty());
+    }
+
     fn submit(&mut self, id: Uuid) {
         let Some(job) = self.jobs.get(&id) else { return };
         if let Some(first) = job.resend_of {
@@ -643,12 +667,12 @@ impl Core {
         self.out.submits.push(Submit { way: job.way, sms });
     }
 
-    /// Written, but not to be made any more.
-    fn abandon(&mut self, id: Uuid) {
+    /// Written, but not to be made any more: certainly not taken. Its alerts wait as they did.
+    fn abandon(&mut self, id: Uuid, why: &str) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         self.failover.released(job.way);
-        job.next = Next::Return(Exhausted::Uncounted);
-        let error = SubmitError::new(Class::Unavailable, "not submitted: the lease ran out first");
+        job.next = Next::Failover;
+        let error = SubmitError::new(Class::Unavailable, format!("not submitted: {why}"));
         let settlement = outcome::refused(id, AttemptState::Failed, &error, &[], Reason::Rejected);
         self.out.settlements.push((job.owner, settlement));
     }
