@@ -42,7 +42,7 @@ const RENEW: Duration = Duration::from_secs(5);
 /// How much sooner than the queue we stop to trust it.
 const TRUST_MARGIN: Duration = Duration::from_secs(2);
 /// Alerts of one page of a full look.
-const PAGE: usize = 5_000;
+const PAGE: usize = 4_000;
 /// Below this room the engine does not walk on through what waits.
 const WALK_ROOM: usize = core::WINDOW / 2;
 /// With a full window, how often the most severe that wait are looked at.
@@ -140,11 +140,27 @@ enum Done {
     Expired(Result<Vec<AlertId>, QueueError>),
     Doubts(Result<Vec<Doubt>, QueueError>),
     Begun(Uuid, Vec<Uuid>, Result<Vec<Uuid>, QueueError>),
-    Settled(Vec<Uuid>, Result<Settled, QueueError>),
+    Settled(Batch, Result<Settled, QueueError>),
     Requeued(Vec<AlertId>, Result<Vec<AlertId>, QueueError>),
     Submitted(Uuid, Result<Receipt, SubmitError>, Duration),
     Probed(WayId, Result<Health, SubmitError>),
     Kicked,
+}
+
+/// What a `settle` was about: attempts, and alerts that had none.
+struct Batch {
+    attempts: Vec<Uuid>,
+    beside: Vec<AlertId>,
+}
+
+impl Batch {
+    fn of(settlements: &[Settlement]) -> Batch {
+        let (with, without): (Vec<_>, Vec<_>) = settlements.iter().partition(|s| s.closing.is_some());
+        Batch {
+            attempts: with.iter().filter_map(|s| Some(s.closing.as_ref()?.id)).collect(),
+            beside: without.iter().flat_map(|s| s.verdicts.iter().map(|(id, _)| *id)).collect(),
+        }
+    }
 }
 
 /// Our lease, as far as we can tell by our own clock.
@@ -353,8 +369,8 @@ impl Engine {
         if let Some(batch) = self.settlements.batch(now, |a, b| a.0 == b.0) {
             let owner = batch.first().map_or(Uuid::nil(), |(owner, _)| *owner);
             let batch: Vec<Settlement> = batch.into_iter().map(|(_, s)| s).collect();
-            let ids = batch.iter().filter_map(|s| Some(s.closing.as_ref()?.id)).collect();
-            self.ask(move |queue| async move { Done::Settled(ids, queue.settle(owner, &batch).await) });
+            let about = Batch::of(&batch);
+            self.ask(move |queue| async move { Done::Settled(about, queue.settle(owner, &batch).await) });
         }
         // What was given up wrongly is made to wait again only when its giving up is written.
         if !self.requeues.is_empty() && !self.requeueing && self.settlements.is_empty() {
@@ -501,7 +517,7 @@ impl Engine {
         match done {
             Ok(Done::Submitted(attempt, result, took)) => self.core.submitted(attempt, result, took, now),
             Ok(Done::Begun(owner, ids, result)) => self.begun(owner, &ids, result, now),
-            Ok(Done::Settled(ids, result)) => self.settled(&ids, result, now),
+            Ok(Done::Settled(about, result)) => self.settled(&about, result, now),
             Ok(Done::Claimed(look, limit, result)) => self.claimed(look, limit, result, now),
             Ok(Done::Newest(result)) => {
                 self.looks.busy = false;
@@ -580,13 +596,14 @@ impl Engine {
         }
     }
 
-    fn settled(&mut self, ids: &[Uuid], result: Result<Settled, QueueError>, now: Instant) {
+    fn settled(&mut self, about: &Batch, result: Result<Settled, QueueError>, now: Instant) {
         match result {
             Ok(settled) => {
                 self.settlements.done();
-                for id in ids {
+                for id in &about.attempts {
                     self.core.settled(*id, settled.superseded.contains(id), now);
                 }
+                self.core.settled_beside(&about.beside);
                 if !settled.vanished.is_empty() {
                     (self.events)(Event::Vanished { alerts: settled.vanished });
                 }

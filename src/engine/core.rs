@@ -31,7 +31,7 @@ use crate::queue::{AttemptState, Doubt, NewAttempt, Settlement};
 use crate::telemetry::Event;
 
 /// How many waiting alerts the engine knows at most; the rest wait in the queue.
-pub const WINDOW: usize = 20_000;
+pub const WINDOW: usize = 10_000;
 
 /// How long a submit may outlast its time limit before the engine stops waiting for it.
 pub const SUBMIT_MARGIN: Duration = Duration::from_secs(1);
@@ -107,8 +107,9 @@ pub struct Core {
     /// Recipients that wait only for a dispatcher to come back.
     paused: HashSet<Phone>,
     /// Alerts to numbers that may not be texted, so that each is told once.
-    /// (and those without a usable number, until their rejection is written).
     spoken_of: HashSet<AlertId>,
+    /// Alerts without a usable number whose rejection is not yet written.
+    rejecting: HashSet<AlertId>,
     /// Alerts in a job: a look that began before the attempt was written still shows them.
     on_their_way: HashSet<AlertId>,
     /// Alerts settled while a look was under way, which may still show them as waiting.
@@ -222,6 +223,7 @@ impl Core {
             doubt_timers: BTreeSet::new(),
             paused: HashSet::new(),
             spoken_of: HashSet::new(),
+            rejecting: HashSet::new(),
             on_their_way: HashSet::new(),
             settled_meanwhile: None,
             owner: Uuid::nil(),
@@ -445,6 +447,16 @@ impl Core {
                 self.free(&recipient, now);
             }
             Next::Done | Next::Pending => self.free(&job.recipient, now),
+        }
+    }
+
+    /// The end of alerts that never had an attempt is written.
+    pub fn settled_beside(&mut self, ids: &[AlertId]) {
+        for id in ids {
+            self.rejecting.remove(id);
+            if let Some(meanwhile) = &mut self.settled_meanwhile {
+                meanwhile.insert(*id);
+            }
         }
     }
 
@@ -830,7 +842,7 @@ impl Core {
         let all = || job.carried.iter().chain(&job.counted).copied().collect::<Vec<_>>();
         match how {
             Exhausted::Rejected => (all(), Reason::Rejected),
-            Exhausted::Uncounted => (Vec::new(), Reason::RetryLimit),
+            Exhausted::Uncounted | Exhausted::Refused => (Vec::new(), Reason::RetryLimit),
             Exhausted::Counted => {
                 job.alerts.iter_mut().for_each(|w| w.failures += 1);
                 let limit = self.policy.retrylimit;
@@ -862,7 +874,7 @@ impl Core {
         let recipient = self.recipients.entry(job.recipient.clone()).or_default();
         match how {
             Exhausted::Rejected => job.alerts.clear(),
-            Exhausted::Counted => {
+            Exhausted::Counted | Exhausted::Refused => {
                 recipient.failures += 1;
                 recipient.backoff_until = Some(
                     now + retry::backoff(
@@ -988,7 +1000,7 @@ impl Core {
     }
 
     fn reject_number(&mut self, alert: &Alert, why: &str) {
-        if !self.spoken_of.insert(alert.id) {
+        if !self.rejecting.insert(alert.id) {
             return;
         }
         let detail = format!("the number can not be texted: {why}");
