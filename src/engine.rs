@@ -9,6 +9,7 @@
 
 pub mod core;
 pub mod outcome;
+mod pipe;
 pub mod policy;
 pub mod retry;
 pub mod waiting;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::core::{Core, Outbox, SUBMIT_MARGIN, Stop, Submit};
+use self::pipe::{Pipe, QUEUE_PAUSE};
 use self::policy::Policy;
 use crate::alert::{Alert, AlertId};
 use crate::compose::Shape;
@@ -49,11 +51,6 @@ const WALK_ROOM: usize = core::WINDOW / 2;
 const PEEK: Duration = Duration::from_secs(1);
 /// Alerts of such a look.
 const PEEK_PAGE: usize = 500;
-/// Attempts of one `begin`, settlements of one `settle`.
-const BATCH: usize = 1_000;
-/// First and longest pause between attempts to reach a queue that does not answer.
-const QUEUE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-
 /// One dispatcher with what the engine needs to know of it, in order of priority.
 pub type Ways = Vec<(WayConfig, Arc<dyn Dispatcher>)>;
 
@@ -191,55 +188,6 @@ struct Looks {
     purged: bool,
     next_doubts: Instant,
     doubting: bool,
-}
-
-/// Things to be written in batches, one batch at a time, each repeated until it is certain.
-struct Pipe<T> {
-    gathered: Vec<T>,
-    under_way: Vec<T>,
-    busy: bool,
-    next: Instant,
-    pause: Duration,
-}
-
-impl<T: Clone> Pipe<T> {
-    fn new(now: Instant) -> Self {
-        Pipe { gathered: Vec::new(), under_way: Vec::new(), busy: false, next: now, pause: QUEUE_PAUSE.0 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.gathered.is_empty() && self.under_way.is_empty()
-    }
-
-    /// The batch to write now: the one that failed, or what has gathered, as far as `same` allows.
-    fn batch(&mut self, now: Instant, same: impl Fn(&T, &T) -> bool) -> Option<Vec<T>> {
-        if self.busy || now < self.next {
-            return None;
-        }
-        if self.under_way.is_empty() {
-            let first = self.gathered.first()?;
-            let n = self.gathered.iter().take(BATCH).take_while(|x| same(first, x)).count();
-            self.under_way = self.gathered.drain(..n).collect();
-        }
-        self.busy = true;
-        Some(self.under_way.clone())
-    }
-
-    fn done(&mut self) {
-        self.busy = false;
-        self.pause = QUEUE_PAUSE.0;
-        self.under_way.clear();
-    }
-
-    fn failed(&mut self, now: Instant) {
-        self.busy = false;
-        self.next = now + self.pause;
-        self.pause = (self.pause * 2).min(QUEUE_PAUSE.1);
-    }
-
-    fn wake(&self) -> Option<Instant> {
-        (!self.busy && !self.is_empty()).then_some(self.next)
-    }
 }
 
 impl Engine {
