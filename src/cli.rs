@@ -151,7 +151,7 @@ impl Session {
         globals.log_to_stderr();
         let env = Env::from_process();
         let loaded = config::load(globals.config.as_deref(), &env).map_err(unusable)?;
-        globals.warn(&config::Faults(loaded.warnings));
+        globals.hint_at(&config::Faults(loaded.warnings));
         Ok(Session { config: loaded.config, env, globals: globals.clone() })
     }
 
@@ -201,6 +201,15 @@ impl Globals {
     pub(crate) fn say(&self, text: std::fmt::Arguments<'_>) {
         if !self.quiet {
             eprintln_quietly(format_args!("smsd: {text}"));
+        }
+    }
+
+    /// Says that something is odd about the configuration, and where that is told in full.
+    pub(crate) fn hint_at(&self, warnings: &config::Faults) {
+        match warnings.0.len() {
+            0 => {}
+            1 => self.say(format_args!("1 warning about the configuration: see `smsd check`")),
+            n => self.say(format_args!("{n} warnings about the configuration: see `smsd check`")),
         }
     }
 

@@ -207,22 +207,23 @@ impl Core {
         let throttled_only = job.round.is_empty();
         let limit = self.policy.retrylimit;
         let recipient = self.recipients.entry(job.recipient.clone()).or_default();
+        let backoff = |failures| {
+            retry::backoff(failures, self.policy.delay, self.policy.delayfactor, self.policy.maxdelay, jitter)
+        };
         match how {
             Exhausted::Rejected => job.alerts.clear(),
-            Exhausted::Counted | Exhausted::Refused => {
+            Exhausted::Counted => {
                 recipient.failures += 1;
-                recipient.backoff_until = Some(
-                    now + retry::backoff(
-                        recipient.failures,
-                        self.policy.delay,
-                        self.policy.delayfactor,
-                        self.policy.maxdelay,
-                        jitter,
-                    ),
-                );
+                recipient.backoff_until = Some(now + backoff(recipient.failures));
                 if self.policy.retrylimitaction == LimitAction::Ignore && limit > 0 {
                     job.alerts.retain(|w| w.failures < limit);
                 }
+            }
+            Exhausted::Refused => {
+                // It waits for those that could not be asked, and not longer than for them.
+                recipient.failures += 1;
+                recipient.paused_until = Some(now + backoff(recipient.failures));
+                self.paused.insert(job.recipient.clone());
             }
             Exhausted::Uncounted if throttled_only => {}
             Exhausted::Uncounted => {
