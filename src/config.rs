@@ -100,7 +100,8 @@ impl Config {
         dir.unwrap_or_else(|| self.state_dir(env)).join("smsd.pid")
     }
 
-    /// Where the log goes: `log_file`, else `LOG_DIR` of nav.conf. `None`: stderr.
+    /// Where the log of the background daemon goes: `log_file`, else `LOG_DIR` of nav.conf. In the foreground only
+    /// `main.log_file` counts, else stderr.
     pub fn log_file(&self) -> Option<PathBuf> {
         self.main.log_file.clone().or_else(|| self.nav.log_dir.as_ref().map(|d| d.join("smsd.log")))
     }

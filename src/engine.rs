@@ -512,7 +512,10 @@ impl Engine {
             }
             Ok(Done::Kicked) => {
                 self.looks.kick_armed = false;
-                self.looks.next_new = now;
+                // A queue that does not answer is not asked sooner for a notification.
+                if self.lost.is_none() {
+                    self.looks.next_new = now;
+                }
             }
             Ok(Done::Joined(id, asked, result)) => self.joined(id, asked, result, now),
             Ok(Done::Renewed(asked, result)) => self.renewed(asked, result, now),

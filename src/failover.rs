@@ -129,6 +129,21 @@ impl Failover {
         self.ways[id.0].released();
     }
 
+    /// May one more of the SMS that stand in line before it be submitted now? Then it counts as being submitted.
+    pub fn start_submit(&mut self, id: WayId) -> bool {
+        self.ways[id.0].start_submit()
+    }
+
+    /// A submit came to its end after so long, however it ended.
+    pub fn measured(&mut self, id: WayId, took: Duration) {
+        self.ways[id.0].measured(took);
+    }
+
+    /// Is it of no use to stand in line before it? It is down, throttled or stuck.
+    pub fn is_closed(&self, id: WayId, now: Instant) -> bool {
+        self.ways[id.0].is_closed(now)
+    }
+
     /// How many SMS it has accepted: the measure of breadth, free of clocks.
     pub fn successes(&self, id: WayId) -> u64 {
         self.ways[id.0].successes

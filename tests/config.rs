@@ -473,6 +473,11 @@ fn the_first_file_in_the_order_of_the_reference_counts() {
     assert_eq!(first(&site), by_variable);
     let loaded = config::load(Some(&explicit), &site.env).unwrap();
     assert_eq!(loaded.config.files, [explicit]);
+
+    // Tests run in the directory of the package.
+    let relative = Path::new("tests/vectors/config/nav/smsd.conf");
+    let files = config::load(Some(relative), &Env::empty(Path::new("/none"))).unwrap().config.files;
+    assert_eq!(files[0], vectors().join("nav/smsd.conf"), "a daemon changes its directory and reads again");
 }
 
 #[test]
@@ -806,11 +811,19 @@ fn a_file_full_of_faults_is_told_up_to_a_bound_and_still_refused() {
 }
 
 #[test]
-fn what_is_in_a_file_can_not_steer_a_terminal() {
-    let site = Site::new(
-        "[dispatcher]\ndispatcher1: \x1b[2J\u{202e}gw\n[\x1b]0;x\u{9b}]\n[main]\ndelay: \x1b]0;x\x07\n",
+fn what_is_in_a_file_can_not_steer_a_terminal_or_flood_it() {
+    let long = "x".repeat(5000);
+    let site = Site::empty();
+    let text = format!(
+        "[dispatcher]\ndispatcher1: \x1b[2J\u{202e}gw\ndispatcher2: HttpGetDispatcher\ndispatcher3: {long}\n\
+         [HttpGetDispatcher]\nurl_file: {long}\n[\x1b]0;x\u{9b}]\n[{long}]\n[main]\ndelay: \x1b]0;x\x07\n\
+         maxdelay: {long}\nusername: a\x1b[2J b\nlog_level: {long}\n{long}: 1\n{long}\n",
     );
-    let faults = site.load().unwrap_err();
+    let file = site.write("\x1b[2J.conf", &text);
+    let faults = config::load(Some(&file), &site.env).unwrap_err();
+    assert!(faults.0.len() > 8, "{faults}");
     let shown = format!("{faults}{}{}", faults.render(false), serde_json::to_string(&faults).unwrap());
     assert!(!shown.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{shown:?}");
+    let longest = shown.split("\",\"").flat_map(str::lines).map(str::len).max();
+    assert!(longest < Some(1024), "{longest:?}");
 }

@@ -14,6 +14,7 @@ mod postgres;
 mod contract {
     mod memory;
     mod navdb;
+    mod model;
     pub mod queue;
     mod sqlite;
 }

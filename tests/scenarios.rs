@@ -1,5 +1,12 @@
 //! The real engine under paused time: one file per thing that goes wrong, told as an operator would.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    reason = "test helpers fail by panicking, and are nobody's interface"
+)]
 
 #[path = "scenarios/bench.rs"]
 mod bench;

@@ -21,15 +21,8 @@ use crate::dispatch::{debug, http_get};
 /// Reads `[dispatcher]` and the sections that it names. Disabled ways out are left out.
 pub(super) fn read(reader: &mut Reader<'_>) -> Vec<DispatcherConfig> {
     let named = named(reader.section("dispatcher"));
-    if named.is_empty() {
-        if !reader.faults.is_fatal() && reader.ini.errors.is_empty() {
-            let hint = "[dispatcher] needs dispatcher1: and the name of one";
-            nothing_could_be_sent(reader, "no dispatcher is configured", hint);
-        }
-        return Vec::new();
-    }
     let read: Vec<WayOut> = named.iter().map(|(name, entry)| way_out(reader, name, entry)).collect();
-    if read.iter().all(|w| matches!(w, WayOut::Disabled)) {
+    if !read.is_empty() && read.iter().all(|w| matches!(w, WayOut::Disabled)) {
         nothing_could_be_sent(reader, "every dispatcher is disabled", "one of them needs enabled: yes");
     }
     let enabled = |w| if let WayOut::Enabled(config) = w { Some(*config) } else { None };
@@ -75,6 +68,11 @@ fn named<'a>(mut s: Section<'_, 'a>) -> Vec<(String, &'a Entry)> {
     let number = |n: &str| n.bytes().all(|b| b.is_ascii_digit()).then(|| n.parse::<u32>().ok())?;
     let mut numbered = s.prefixed("dispatcher", number);
     numbered.sort_by_key(|(number, entry)| (*number, entry.span.start));
+    // After an error of the dialect the names may be lost only to us.
+    if numbered.is_empty() && s.reader.ini.errors.is_empty() {
+        let hint = "[dispatcher] needs dispatcher1: and the name of one";
+        nothing_could_be_sent(s.reader, "no dispatcher is configured", hint);
+    }
 
     let mut named: Vec<(String, &Entry)> = Vec::new();
     let mut before = None;

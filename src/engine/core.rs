@@ -98,6 +98,8 @@ pub struct Core {
     timers: BTreeSet<(Instant, Phone)>,
     /// SMS on their way, by the attempt that is unsettled.
     jobs: HashMap<Uuid, Job>,
+    /// Attempts that are written and stand in line before a dispatcher.
+    lines: HashMap<WayId, VecDeque<Uuid>>,
     /// SMS between two dispatchers.
     between: VecDeque<Job>,
     doubts: HashMap<Uuid, Doubted>,
@@ -152,6 +154,8 @@ struct Job {
     severity: Severity,
     possible_duplicate: bool,
     resend_of: Option<Uuid>,
+    /// See [`Doubted::refusals`].
+    resend_refusals: u32,
     number: u32,
     owner: Uuid,
     way: WayId,
@@ -184,7 +188,14 @@ struct Doubted {
     /// When it is resent at the latest.
     grace_over: Instant,
     timer: Option<Instant>,
+    /// How often the queue did not let it be resent.
+    refusals: u32,
 }
+
+/// How often, and how far apart, a resend is tried that the queue does not allow: the recipient may have an open
+/// attempt of another instance. After that the doubt waits for a person, since its alerts have been changed.
+const RESEND_TRIES: u32 = 12;
+const RESEND_PAUSE: Duration = Duration::from_secs(5);
 
 impl Core {
     /// A core that knows of nothing yet. `ids` makes attempt ids; `seed` the jitter.
@@ -205,6 +216,7 @@ impl Core {
             ready: BTreeSet::new(),
             timers: BTreeSet::new(),
             jobs: HashMap::new(),
+            lines: HashMap::new(),
             between: VecDeque::new(),
             doubts: HashMap::new(),
             doubt_timers: BTreeSet::new(),
@@ -364,16 +376,19 @@ impl Core {
                 if let Some(job) = self.jobs.get_mut(id) {
                     job.owner = owner;
                 }
-                if may_send {
-                    self.submit(*id);
-                } else {
-                    self.abandon(*id);
+                match self.jobs.get(id).map(|job| job.way) {
+                    Some(way) if may_send => self.lines.entry(way).or_default().push_back(*id),
+                    _ => self.abandon(*id, "the lease ran out first"),
                 }
             } else if let Some(job) = self.end(*id) {
-                // Another instance has them, or they were changed under us: the next look tells.
                 self.failover.released(job.way);
-                self.out.look_soon = true;
-                self.free(&job.recipient, now);
+                let recipient = job.recipient.clone();
+                match job.resend_of {
+                    Some(old) => self.doubt_again(old, job, now),
+                    // Another instance has them, or they were changed under us: the next look tells.
+                    None => self.out.look_soon = true,
+                }
+                self.free(&recipient, now);
             }
         }
     }
@@ -397,6 +412,7 @@ impl Core {
         now: Instant,
     ) {
         let Some(mut job) = self.jobs.remove(&attempt) else { return };
+        self.failover.measured(job.way, took);
         match result {
             Ok(receipt) => self.accepted(attempt, &mut job, receipt, took, now),
             Err(error) if error.class == Class::Unknown => {
@@ -461,6 +477,7 @@ impl Core {
             self.doubt_is_due(id, now);
         }
         self.out.probes.extend(self.failover.probes(now));
+        self.advance_lines(may_send, now);
         if may_send && !self.draining && self.out.stop.is_none() {
             self.fail_over(now);
             self.start_ready(now);
@@ -536,6 +553,7 @@ impl Core {
             severity,
             possible_duplicate: waiting.iter().any(|w| w.alert.maybe_sent),
             resend_of: None,
+            resend_refusals: 0,
             number: 1 + waiting.iter().map(|w| w.attempts).max().unwrap_or(0),
             owner: self.owner,
             carried: composed.sent,
@@ -554,7 +572,7 @@ impl Core {
             recipient.ready = None;
             recipient.resends.retain(|r| *r != id);
         }
-        let Some(Doubted { doubt, .. }) = self.doubts.remove(&id) else {
+        let Some(Doubted { doubt, refusals, .. }) = self.doubts.remove(&id) else {
             return self.refresh(phone, now);
         };
         let job = Job {
@@ -566,6 +584,7 @@ impl Core {
             severity: doubt.severity,
             possible_duplicate: true,
             resend_of: Some(id),
+            resend_refusals: refusals,
             number: doubt.number + 1,
             owner: self.owner,
             way,
@@ -614,6 +633,26 @@ impl Core {
         Some(job)
     }
 
+    /// Submits from each line as far as there is room, and dissolves the lines that lead nowhere now.
+    fn advance_lines(&mut self, may_send: bool, now: Instant) {
+        for way in self.lines.keys().copied().collect::<Vec<_>>() {
+            let closed = self.failover.is_closed(way, now);
+            while let Some(id) = self.lines.get(&way).and_then(|line| line.front().copied()) {
+                if closed || !may_send {
+                    self.abandon(id, "its dispatcher, or the lease, was gone first");
+                } else if self.failover.start_submit(way) {
+                    self.submit(id);
+                } else {
+                    break;
+                }
+                if let Some(line) = self.lines.get_mut(&way) {
+                    line.pop_front();
+                }
+            }
+        }
+        self.lines.retain(|_, line| !line.is_empty());
+    }
+
     fn submit(&mut self, id: Uuid) {
         let Some(job) = self.jobs.get(&id) else { return };
         if let Some(first) = job.resend_of {
@@ -628,12 +667,12 @@ impl Core {
         self.out.submits.push(Submit { way: job.way, sms });
     }
 
-    /// Written, but not to be made any more.
-    fn abandon(&mut self, id: Uuid) {
+    /// Written, but not to be made any more: certainly not taken. Its alerts wait as they did.
+    fn abandon(&mut self, id: Uuid, why: &str) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         self.failover.released(job.way);
-        job.next = Next::Return(Exhausted::Uncounted);
-        let error = SubmitError::new(Class::Unavailable, "not submitted: the lease ran out first");
+        job.next = Next::Failover;
+        let error = SubmitError::new(Class::Unavailable, format!("not submitted: {why}"));
         let settlement = outcome::refused(id, AttemptState::Failed, &error, &[], Reason::Rejected);
         self.out.settlements.push((job.owner, settlement));
     }
@@ -988,14 +1027,32 @@ impl Core {
         let at_once = self.policy.on_unknown == OnUnknown::Failover || self.policy.is_urgent(doubt.severity);
         let grace_over = now + grace.saturating_sub(doubt.age);
         let timer = if at_once && way.is_some() { now } else { grace_over };
-        self.doubts.insert(id, Doubted { doubt, avoid: way, grace_over, timer: Some(timer) });
+        self.doubts.insert(id, Doubted { doubt, avoid: way, grace_over, timer: Some(timer), refusals: 0 });
         self.doubt_timers.insert((timer, id));
+    }
+
+    /// The queue did not let it be resent.
+    fn doubt_again(&mut self, id: Uuid, job: Job, now: Instant) {
+        let refusals = job.resend_refusals + 1;
+        if refusals >= RESEND_TRIES {
+            return self.hold(id, job.recipient);
+        }
+        let at = now + RESEND_PAUSE;
+        let avoid = None;
+        let mut doubt = doubt_of(id, job, &self.failover);
+        doubt.possible_duplicate = false;
+        doubt.number -= 1;
+        self.doubts.insert(id, Doubted { doubt, avoid, grace_over: at, timer: Some(at), refusals });
+        self.doubt_timers.insert((at, id));
     }
 
     /// A resend is not repeated without a person.
     fn hold(&mut self, id: Uuid, recipient: Phone) {
         self.out.events.push(Event::Held { attempt: id, recipient });
-        let error = SubmitError::new(Class::Unknown, "in doubt a second time, or on_unknown is hold");
+        let error = SubmitError::new(
+            Class::Unknown,
+            "a person is to decide: in doubt twice, its alerts changed, or on_unknown is hold",
+        );
         let settlement = outcome::refused(id, AttemptState::Held, &error, &[], Reason::Rejected);
         self.out.settlements.push((self.owner, settlement));
     }

@@ -42,9 +42,15 @@ fn the_first_that_works_is_taken_and_a_full_one_is_waited_for() {
 #[test]
 fn a_full_one_that_answers_nothing_is_passed_over() {
     let (mut failover, first, second, now) = two();
-    (0..4).for_each(|_| failover.taken(first, now));
+    for _ in 0..4 {
+        failover.taken(first, now);
+        assert!(failover.start_submit(first));
+    }
+    assert!(!failover.start_submit(first), "four at once");
     assert_eq!(failover.next_wake(now), Some(now + STALL));
     assert_eq!(failover.choose(&[], now + STALL), Choice::Take(second));
+    assert!(failover.is_closed(first, now + STALL), "and nobody stands in line before it any longer");
+    failover.measured(first, STALL);
     failover.succeeded(first, now + STALL);
     assert_eq!(failover.choose(&[], now + STALL), Choice::Take(first));
 }
@@ -173,4 +179,27 @@ fn a_new_configuration_keeps_the_state_of_what_keeps_its_name() {
     assert_eq!(failover.choose(&[order[0]], now), Choice::Down, "still down");
     assert_eq!(failover.probes(now), [first], "but what was changed may be what was wrong");
     failover.succeeded(second, now);
+}
+
+#[test]
+fn the_line_is_as_long_as_the_pace_allows() {
+    let (mut failover, first, _, now) = two();
+    let room = |failover: &mut Failover| {
+        let mut taken = 0;
+        while failover.choose(&[], now) == Choice::Take(first) {
+            failover.taken(first, now);
+            taken += 1;
+        }
+        (0..taken).for_each(|_| failover.released(first));
+        taken
+    };
+    assert_eq!(room(&mut failover), 4, "an unknown pace is taken for a slow one");
+    failover.measured(first, Duration::from_millis(5));
+    assert_eq!(room(&mut failover), 4 + 20, "25 ms at 5 ms each, by four at once");
+    failover.measured(first, secs(1));
+    assert_eq!(room(&mut failover), 4, "slower counts at once");
+    failover.measured(first, Duration::from_millis(5));
+    assert_eq!(room(&mut failover), 4, "faster only by and by");
+    (0..200).for_each(|_| failover.measured(first, Duration::from_micros(1)));
+    assert_eq!(room(&mut failover), 4 + 512, "and never without bound");
 }

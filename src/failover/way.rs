@@ -22,6 +22,9 @@ use crate::alert::{AlertId, Phone};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long the line before a dispatcher may take.
+const LINE: Duration = Duration::from_millis(25);
+const LONGEST_LINE: usize = 512;
 /// Submits at once after a return; each success doubles it.
 const SLOW_START: usize = 2;
 
@@ -33,9 +36,14 @@ pub(super) struct Way {
     pub(super) successes: u64,
     bucket: Bucket,
     throttled_until: Option<Instant>,
+    /// SMS that were given to it and of which it has not yet answered.
     in_flight: usize,
-    /// The room in use: `concurrency`, or less in a slow start.
+    /// Of these, those that are being submitted; the others stand in line.
+    submitting: usize,
+    /// Submits at once: `concurrency`, or less in a slow start.
     room: usize,
+    /// How long a submit takes, on the cautious side; `None` until one was measured.
+    pace: Option<Duration>,
     /// The last time that it gave any answer, or that it had nothing to answer.
     answered_at: Instant,
     /// Failures in a row that were its own fault.
@@ -89,7 +97,9 @@ impl Way {
             bucket: Bucket::new(config.rate, now),
             throttled_until: None,
             in_flight: 0,
+            submitting: 0,
             room: config.concurrency,
+            pace: None,
             answered_at: now,
             failures: 0,
             refusals: Vec::new(),
@@ -120,20 +130,15 @@ impl Way {
             // Others are used while the one trial is under way.
             Health::Trial { busy: true, .. } => Admission::No,
             Health::Trial { busy: false, .. } => Admission::Yes,
-            Health::Up if self.in_flight >= self.room => {
-                if self.stalled(now) {
-                    Admission::No
-                } else {
-                    Admission::NoRoom
-                }
-            }
+            Health::Up if self.is_stalled(now) => Admission::No,
+            Health::Up if self.in_flight >= self.room + self.line() => Admission::NoRoom,
             Health::Up if self.bucket.wait(now).is_some() => Admission::NoRoom,
             Health::Up => Admission::Yes,
         }
     }
 
     pub(super) fn taken(&mut self, now: Instant) {
-        if self.in_flight == 0 {
+        if self.submitting == 0 {
             self.answered_at = now;
         }
         self.in_flight += 1;
@@ -141,6 +146,19 @@ impl Way {
         if let Health::Trial { busy, .. } = &mut self.health {
             *busy = true;
         }
+    }
+
+    /// True if one more may be submitted now; then it counts as such.
+    pub(super) fn start_submit(&mut self) -> bool {
+        let has_room = self.submitting < self.room;
+        self.submitting += usize::from(has_room);
+        has_room
+    }
+
+    /// A submit came to its end after so long. Slower counts at once, faster only by and by.
+    pub(super) fn measured(&mut self, took: Duration) {
+        self.submitting = self.submitting.saturating_sub(1);
+        self.pace = Some(self.pace.map_or(took, |pace| took.max((pace * 9 + took) / 10)));
     }
 
     pub(super) fn released(&mut self) {
@@ -242,6 +260,10 @@ impl Way {
         matches!(self.health, Health::Down { .. } | Health::Probing { .. })
     }
 
+    pub(super) fn is_closed(&self, now: Instant) -> bool {
+        self.is_down() || self.is_stalled(now) || self.throttled_until.is_some_and(|until| now < until)
+    }
+
     pub(super) fn cause(&self) -> Option<Cause> {
         match self.health {
             Health::Up => None,
@@ -266,7 +288,9 @@ impl Way {
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
         let health = match self.health {
             Health::Down { until, .. } => Some(until),
-            Health::Up if self.in_flight >= self.room && !self.stalled(now) => Some(self.answered_at + STALL),
+            Health::Up if self.submitting >= self.room && !self.is_stalled(now) => {
+                Some(self.answered_at + STALL)
+            }
             Health::Up => self.bucket.wait(now),
             Health::Probing { .. } | Health::Trial { .. } => None,
         };
@@ -274,8 +298,17 @@ impl Way {
         [health, throttle].into_iter().flatten().min()
     }
 
-    fn stalled(&self, now: Instant) -> bool {
-        now.duration_since(self.answered_at) >= STALL
+    /// It is full, and has answered nothing for a while.
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        self.submitting >= self.room && now.duration_since(self.answered_at) >= STALL
+    }
+
+    /// How many SMS may stand in line: as many as it takes in [`LINE`]. So a fast one never waits for an attempt to
+    /// be written, and with a slow one nobody is bound to it before its turn.
+    fn line(&self) -> usize {
+        let (Some(pace), true) = (self.pace, self.room >= self.config.concurrency) else { return 0 };
+        let taken = LINE.as_secs_f64() / pace.as_secs_f64().max(1e-9) * self.config.concurrency as f64;
+        (taken as usize).min(LONGEST_LINE)
     }
 
     fn count(&mut self, recipient: &Phone, given_up: &[AlertId]) {

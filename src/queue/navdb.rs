@@ -62,6 +62,8 @@ pub struct NavDbQueue {
     begin: Link,
     /// Settlements.
     settle: Link,
+    /// New alerts.
+    intake: Link,
     /// What changes alerts from outside.
     people: Link,
     /// What reads whole tables.
@@ -82,6 +84,7 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
         look: Link::new(PATIENCE).listening(),
         begin: Link::new(PATIENCE),
         settle: Link::new(PATIENCE),
+        intake: Link::new(PATIENCE),
         people: Link::new(PATIENCE_WITH_PEOPLE),
         reports: Link::new(PATIENCE_WITH_PEOPLE),
     })
@@ -133,13 +136,32 @@ impl Queue for NavDbQueue {
         self.server.news.notified().await;
     }
 
+    /// A lost reply to the commit is looked into, so that a repeat queues nothing twice.
     async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
-        let ids = self
-            .people
-            .run(&self.server, |client| async move { people::submit(&client, alerts).await })
-            .await?;
-        self.server.news.notify_one();
-        Ok(ids)
+        if alerts.is_empty() {
+            return Ok(Vec::new());
+        }
+        loop {
+            let submitted = self
+                .intake
+                .run(&self.server, |client| async move { people::submit(&client, alerts).await })
+                .await?;
+            let done = match submitted.in_doubt {
+                None => true,
+                Some(transaction) => {
+                    self.intake
+                        .run(
+                            &self.server,
+                            |client| async move { people::committed(&client, transaction).await },
+                        )
+                        .await?
+                }
+            };
+            if done {
+                self.server.news.notify_one();
+                return Ok(submitted.ids);
+            }
+        }
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {

@@ -269,6 +269,7 @@ macro_rules! queue_contract {
                 one_superseded_settlement_spoils_no_other
                 an_alert_without_an_attempt_is_ignored_on_record
                 an_alert_in_an_unresolved_attempt_is_not_ignored_past_it
+                a_storm_to_one_phone_is_one_attempt
             }
             claim {
                 most_severe_first_then_oldest

@@ -131,7 +131,6 @@ impl Dispatcher for Gateway {
 pub struct Bench {
     pub queue: Arc<MemoryQueue>,
     pub events: Arc<Mutex<Vec<Event>>>,
-    pub start: Instant,
     stop: CancellationToken,
     engine: JoinHandle<Result<(), Stop>>,
     _commands: mpsc::Sender<smsd::engine::Command>,
@@ -213,7 +212,7 @@ impl Bench {
         let stop = CancellationToken::new();
         let (commands, inbox) = mpsc::channel(1);
         let engine = tokio::spawn(Engine::new(settings, resources).run(stop.clone(), inbox));
-        Bench { queue, events, start, stop, engine, _commands: commands }
+        Bench { queue, events, stop, engine, _commands: commands }
     }
 
     pub fn alert(&self, to: &str, text: &str, severity: i32) -> AlertId {

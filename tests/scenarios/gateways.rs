@@ -220,3 +220,24 @@ async fn on_unknown_hold_waits_for_a_person() {
     bench.audit().await;
     bench.stop().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_stands_in_line_before_a_gateway_that_begins_to_hang_is_served_by_the_next() {
+    let (first, second) = (Gateway::good(), Gateway::good());
+    let bench = Bench::start_with(Default::default(), &[&first, &second], |o| o.concurrency = 8);
+    for n in 0..400 {
+        bench.alert(&phone(n), "down", 3);
+    }
+    pass(millis(30)).await;
+    let before = first.taken().len();
+    assert!(before > 8 && before < 350, "{before}: it works, and a line has formed");
+    first.now(|_| Answer::Hang);
+    pass(secs(4)).await;
+    assert_eq!(
+        second.taken().len(),
+        400 - before - 8 - (first.taken().len() - before),
+        "all but the eight that hang"
+    );
+    bench.audit().await;
+    bench.kill().await;
+}

@@ -246,7 +246,7 @@ fn guard(dir: &Path, users: &Path, starting: &Path, patience: u32) {
     let server_user =
         server_user().map(|u| format!("setpriv --reuid={} --regid={} --clear-groups", u.uid, u.gid));
     Command::new("setsid")
-        .args(["sh", "-c", GUARD, GUARD])
+        .args(["--fork", "sh", "-c", GUARD, GUARD])
         .args([users, dir, starting])
         .arg(server_user.unwrap_or_default())
         .arg(patience.to_string())
@@ -255,7 +255,7 @@ fn guard(dir: &Path, users: &Path, starting: &Path, patience: u32) {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
+        .status()
         .unwrap();
 }
 

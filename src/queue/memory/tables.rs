@@ -215,27 +215,30 @@ impl Tables {
             let alerts: Vec<AlertId> = attempt.alerts().collect();
             self.unresolved.remove(&n);
             for id in alerts {
-                self.held.remove(&id);
+                // A late acceptance finds them held by another attempt by now.
+                if self.held.get(&id) == Some(&n) {
+                    self.held.remove(&id);
+                }
             }
         }
     }
 
     pub(super) fn settle(&mut self, owner: Uuid, settlement: &Settlement, now: Timestamp, out: &mut Settled) {
-        let mut closed = None;
+        let mut accepted = None;
         if let Some(closing) = &settlement.closing {
             let n = self.by_id.get(&closing.id).copied();
             match n.map(|n| (n, self.judge(owner, n, closing.state, now))) {
                 Some((n, Judgement::Close)) => {
                     self.close(n, closing.state, now);
                     self.attempts[n].closing = Some(closing.clone());
-                    closed = Some(n);
+                    accepted = Some(n).filter(|_| closing.state == AttemptState::Accepted);
                 }
                 Some((_, Judgement::Repeat)) => return,
                 Some((_, Judgement::Superseded)) | None => return out.superseded.push(closing.id),
             }
         }
         for (id, verdict) in &settlement.verdicts {
-            if !self.apply(*id, *verdict, closed, &settlement.detail, now) {
+            if !self.apply(*id, *verdict, accepted, &settlement.detail, now) {
                 out.vanished.push(*id);
             }
         }
@@ -249,32 +252,35 @@ impl Tables {
         judge(attempt.state, to, self.lives(owner, now) && (attempt.owner == owner || orphaned))
     }
 
-    /// Sets one alert if it waits and the verdict is this settlement's to give; false if not.
+    /// Sets one alert if it waits and the verdict is this settlement's to give; false if not. What an accepted
+    /// attempt did counts for its own alerts; any other alert must stand in no unresolved attempt.
     fn apply(
         &mut self,
         id: AlertId,
         verdict: Verdict,
-        closed: Option<usize>,
+        accepted: Option<usize>,
         why: &str,
         now: Timestamp,
     ) -> bool {
-        let accepted = closed.is_some_and(|n| {
-            self.attempts[n].state == AttemptState::Accepted
-                && !self.attempts[n].requeued.contains(&id)
+        let its_own = |n: usize| {
+            !self.attempts[n].requeued.contains(&id)
                 && self.alerts.get(&id).is_some_and(|row| row.attempts.contains(&n))
-        });
-        match verdict {
-            Verdict::Waits => return true,
+        };
+        let (to, reason) = match (verdict, accepted) {
+            (Verdict::Waits, _) => return true,
             _ if !self.waits(id) => return false,
-            Verdict::Sent if accepted => self.set(id, Standing::Sent, None, now),
-            Verdict::Ignored(Reason::Squeezed) if accepted => {
-                self.set(id, Standing::Ignored, Some(Reason::Squeezed), now);
+            (Verdict::Sent, Some(n)) if its_own(n) => (Standing::Sent, None),
+            (Verdict::Ignored(Reason::Squeezed), Some(n)) if its_own(n) => {
+                (Standing::Ignored, Some(Reason::Squeezed))
             }
-            Verdict::Ignored(reason) if !self.held.contains_key(&id) => {
+            (Verdict::Sent, _) | (Verdict::Ignored(Reason::Squeezed), Some(_)) => return false,
+            (Verdict::Ignored(_), _) if self.held.contains_key(&id) => return false,
+            (Verdict::Ignored(reason), _) => {
                 self.ignore(id, reason, why, "smsd", now);
+                return true;
             }
-            _ => return false,
-        }
+        };
+        self.set(id, to, reason, now);
         true
     }
 

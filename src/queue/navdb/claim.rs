@@ -12,14 +12,14 @@ use crate::queue::postgres::Parameter;
 /// seen first. So a look for new rows goes this far back; what is later still is found by the next full look.
 const OVERLAP: i64 = 200;
 
-/// An alert as it is claimed. It may have been sent if an attempt that carried it ended without anyone
+/// An alert as it is claimed. It may have been sent if an attempt that it stood in ended without anyone
 /// knowing, unless a person has requeued it since.
 macro_rules! alert {
     () => {
         "q.id::bigint, q.phone::text, q.msg::text, q.severity, \
          extract(epoch FROM coalesce(q.time::timestamptz, now()))::float8, \
          EXISTS (SELECT FROM smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt \
-             WHERE l.alert = q.id AND l.carried AND NOT l.requeued AND (a.state IN ('resent', 'cancelled') \
+             WHERE l.alert = q.id AND NOT l.requeued AND (a.state IN ('resent', 'cancelled') \
                  OR a.state = 'failed' AND a.class = 'failed'))"
     };
 }

@@ -41,19 +41,19 @@ pub(super) async fn find(client: &Client) -> Verb<Found> {
 }
 
 /// Refuses a session whose database lacks the schema or has one that we do not know.
-pub(super) fn check(client: Arc<Client>) -> BoxFuture<'static, Verb<()>> {
-    Box::pin(async move { judge(&find(&client).await?) })
+pub(super) fn check(client: Arc<Client>, place: String) -> BoxFuture<'static, Verb<()>> {
+    Box::pin(async move { judge(&find(&client).await?, &place) })
 }
 
 /// Creates the schema where it is missing, then the same.
-pub(super) fn create_or_check(client: Arc<Client>) -> BoxFuture<'static, Verb<()>> {
+pub(super) fn create_or_check(client: Arc<Client>, place: String) -> BoxFuture<'static, Verb<()>> {
     Box::pin(async move {
         let found = find(&client).await?;
         if found.standby || found.version.is_some() {
-            return judge(&found);
+            return judge(&found, &place);
         }
         create(&client, false).await?;
-        judge(&find(&client).await?)
+        judge(&find(&client).await?, &place)
     })
 }
 
@@ -72,16 +72,18 @@ pub(super) async fn remove(client: &Client) -> Verb<()> {
     Ok(client.batch_execute(&format!("BEGIN; {ALONE} {DROP}; COMMIT")).await?)
 }
 
-fn judge(found: &Found) -> Verb<()> {
+fn judge(found: &Found, place: &str) -> Verb<()> {
     if found.standby {
-        let message = "the database is a standby and can not be written to; waiting for the primary";
-        return Err(Fault::Queue(QueueError::Unavailable(message.into())));
+        let message =
+            format!("database {place} is a standby and can not be written to; waiting for the primary");
+        return Err(Fault::Queue(QueueError::Unavailable(message)));
     }
     let message = match found.version {
         Some(VERSION) => return Ok(()),
-        None => "the database has no schema smsd; run `smsd db init`".to_owned(),
+        None => format!("database {place} has no schema smsd; run `smsd db init`"),
         Some(other) => format!(
-            "the schema smsd has version {other}, this program wants {VERSION}; run the newest smsd of the two"
+            "the schema smsd in database {place} has version {other}, this program wants {VERSION}; \
+             run the newer smsd of the two"
         ),
     };
     Err(Fault::Queue(QueueError::Refused(message)))

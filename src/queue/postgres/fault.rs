@@ -41,7 +41,7 @@ pub(super) fn is_collision(error: &Error) -> bool {
 }
 
 /// True if the server ended the session with this answer, or there was no answer at all.
-pub(super) fn ends_session(error: &Error) -> bool {
+pub(crate) fn ends_session(error: &Error) -> bool {
     error.as_db_error().is_none_or(|error| matches!(error.severity(), "FATAL" | "PANIC"))
 }
 
@@ -66,11 +66,11 @@ fn of_answer(settings: &Settings, error: &DbError, place: &str) -> QueueError {
     if let "08" | "53" | "57" | "58" | "40" | "XX" = class {
         return QueueError::Unavailable(format!("{place}: {said} ({})", code.code()));
     }
-    match code {
-        &SqlState::READ_ONLY_SQL_TRANSACTION => {
+    match *code {
+        SqlState::READ_ONLY_SQL_TRANSACTION => {
             QueueError::Unavailable(format!("{place} is read-only, as a standby is: {said}"))
         }
-        &SqlState::LOCK_NOT_AVAILABLE => QueueError::Unavailable(format!("{place}: {said}")),
+        SqlState::LOCK_NOT_AVAILABLE => QueueError::Unavailable(format!("{place}: {said}")),
         _ => match hint(settings, error) {
             Some(hint) => QueueError::Refused(format!("{place}: {said}; {hint}")),
             None => QueueError::Refused(format!("{place}: {said} ({})", code.code())),
@@ -82,36 +82,36 @@ fn of_answer(settings: &Settings, error: &DbError, place: &str) -> QueueError {
 fn hint(settings: &Settings, error: &DbError) -> Option<String> {
     let Settings { user, database, .. } = settings;
     let said = error.message();
-    Some(match error.code() {
-        &SqlState::INVALID_PASSWORD => {
+    Some(match *error.code() {
+        SqlState::INVALID_PASSWORD => {
             format!("check the password of {user} (userpw_{user} in db.conf, url in [queue], or .pgpass)")
         }
-        &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
             format!("check that role {user} exists and that pg_hba.conf lets it in from here")
         }
-        &SqlState::INVALID_CATALOG_NAME => {
+        SqlState::INVALID_CATALOG_NAME => {
             "check the database's name (db_nav in db.conf, or url in [queue])".into()
         }
-        &SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME
+        SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME
             if said.contains("smsd.") || said.contains("\"smsd\"") =>
         {
             "run `smsd db init`".into()
         }
-        &SqlState::UNDEFINED_TABLE if said.contains("smsq") => {
+        SqlState::UNDEFINED_TABLE if said.contains("smsq") => {
             format!("is {database} NAV's database? Its table smsq must be in the search_path of {user}")
         }
-        &SqlState::INSUFFICIENT_PRIVILEGE if said.contains("smsq") => format!(
+        SqlState::INSUFFICIENT_PRIVILEGE if said.contains("smsq") => format!(
             "run as its owner: GRANT SELECT, INSERT, UPDATE ON smsq TO {user}; GRANT USAGE ON SEQUENCE smsq_id_seq TO {user};"
         ),
-        &SqlState::INSUFFICIENT_PRIVILEGE if said.contains("for database") => format!(
+        SqlState::INSUFFICIENT_PRIVILEGE if said.contains("for database") => format!(
             "run GRANT CREATE ON DATABASE {database} TO {user}; or let a DBA run what `smsd db sql` prints"
         ),
-        &SqlState::INSUFFICIENT_PRIVILEGE => format!(
+        SqlState::INSUFFICIENT_PRIVILEGE => format!(
             "run as the owner of schema smsd: GRANT USAGE ON SCHEMA smsd TO {user}; \
              GRANT ALL ON ALL TABLES IN SCHEMA smsd TO {user}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA smsd TO {user};"
         ),
-        &SqlState::FOREIGN_KEY_VIOLATION => "there is no such account".into(),
-        &SqlState::STRING_DATA_RIGHT_TRUNCATION => {
+        SqlState::FOREIGN_KEY_VIOLATION => "there is no such account".into(),
+        SqlState::STRING_DATA_RIGHT_TRUNCATION => {
             "NAV's table holds numbers of up to 15 and texts of up to 145 characters".into()
         }
         _ => return None,

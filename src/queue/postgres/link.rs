@@ -1,8 +1,7 @@
 //! Links: connections that come about when they are needed, and again when they were lost.
 //!
 //! A link carries one verb at a time; verbs that shall not wait for each other have links of their own. A
-//! verb is one network round trip: its statements are all on the way before the first answer is read. That
-//! also makes it whole when its caller gives up in the middle.
+//! verb is one network round trip: its statements are all on the way before the first answer is read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +24,8 @@ const COLLISIONS: u32 = 5;
 pub(crate) struct Server {
     /// Where it is.
     pub(crate) settings: Settings,
-    /// Checks a new session before its first verb; what it refuses is not used.
-    pub(crate) prepare: fn(Arc<Client>) -> BoxFuture<'static, Result<(), Fault>>,
+    /// Checks a new session, given its place for people, before its first verb; what it refuses is not used.
+    pub(crate) prepare: fn(Arc<Client>, String) -> BoxFuture<'static, Result<(), Fault>>,
     /// Woken by a notification, and by a new listening session, since what came before it is unknown.
     pub(crate) news: Arc<Notify>,
 }
@@ -110,29 +109,34 @@ impl Link {
         let mut slot = self.session.lock().await;
         let (mut lost, mut collisions) = (false, 0);
         loop {
+            // Out of its slot while it works: a verb that is given up in the middle takes its session along.
             let session = match slot.take().filter(|session| !session.client.is_closed()) {
-                Some(session) => slot.insert(session),
-                None => slot.insert(self.fresh(server).await?),
+                Some(session) => session,
+                None => self.fresh(server).await?,
             };
-            let client = session.client.clone();
-            let fault = match tokio::time::timeout(self.patience, verb(client.clone())).await {
-                Ok(Ok(done)) => return Ok(done),
-                Ok(Err(fault)) => fault,
-                Err(_) => {
-                    *slot = None;
-                    return Err(self.no_answer(server));
+            let fault = match tokio::time::timeout(self.patience, verb(session.client.clone())).await {
+                Ok(Ok(done)) => {
+                    *slot = Some(session);
+                    return Ok(done);
                 }
+                Ok(Err(fault)) => fault,
+                Err(_) => return Err(self.no_answer(server)),
             };
             match &fault {
-                Fault::Sql(error) if client.is_closed() || fault::ends_session(error) => {
-                    *slot = None;
+                Fault::Sql(error) if session.client.is_closed() || fault::ends_session(error) => {
                     if lost {
                         return Err(server.explain(fault));
                     }
                     lost = true;
                 }
-                Fault::Sql(error) if fault::is_collision(error) && collisions < COLLISIONS => collisions += 1,
-                _ => return Err(server.explain(fault)),
+                Fault::Sql(error) if fault::is_collision(error) && collisions < COLLISIONS => {
+                    *slot = Some(session);
+                    collisions += 1;
+                }
+                _ => {
+                    *slot = Some(session);
+                    return Err(server.explain(fault));
+                }
             }
         }
     }
@@ -141,7 +145,7 @@ impl Link {
     async fn fresh(&self, server: &Server) -> Result<Session, QueueError> {
         let session = server.session().await?;
         let prepare = async {
-            (server.prepare)(session.client.clone()).await?;
+            (server.prepare)(session.client.clone(), server.settings.location()).await?;
             if self.listens {
                 session.client.batch_execute("LISTEN smsd").await?;
                 server.news.notify_one();
@@ -174,12 +178,33 @@ pub(crate) async fn in_transaction(
     begin: &str,
     statements: &[Statement<'_>],
 ) -> Result<Vec<Vec<Row>>, Error> {
+    all(client, begin, statements, "COMMIT").await
+}
+
+/// The same, but the transaction stays open: the caller sends `COMMIT`. After an error it is rolled back.
+pub(crate) async fn before_commit(
+    client: &Client,
+    begin: &str,
+    statements: &[Statement<'_>],
+) -> Result<Vec<Vec<Row>>, Error> {
+    let answers = all(client, begin, statements, "").await;
+    if answers.is_err() {
+        client.batch_execute("ROLLBACK").await?;
+    }
+    answers
+}
+
+async fn all(
+    client: &Client,
+    begin: &str,
+    statements: &[Statement<'_>],
+    end: &str,
+) -> Result<Vec<Vec<Row>>, Error> {
     // Each of these sends when it is first polled, and they are polled in this order.
     let work = join_all(statements.iter().map(|(sql, parameters)| client.query_typed(sql, parameters)));
-    let (begun, rows, committed) =
-        join3(client.batch_execute(begin), work, client.batch_execute("COMMIT")).await;
+    let (begun, rows, ended) = join3(client.batch_execute(begin), work, client.batch_execute(end)).await;
     begun?;
     let rows = rows.into_iter().collect::<Result<Vec<_>, _>>()?;
-    committed?;
+    ended?;
     Ok(rows)
 }

@@ -1,6 +1,6 @@
 //! What the engine looks for: alerts to send, doubts to resolve.
 
-use rusqlite::{Connection, Row, named_params, params};
+use rusqlite::{Connection, Row, ToSql, params};
 use uuid::Uuid;
 
 use super::clock::{Now, boot_id, timestamp};
@@ -13,44 +13,59 @@ use crate::queue::{Doubt, Look, Place};
 /// The rank of an alert without severity; see `alert.rank`.
 const LAST: i64 = 2_147_483_648;
 
+/// A way to walk the alerts: the index, and the range in its order.
+type Walk = (&'static str, &'static str);
+/// The next in the order of [`Place`] among the equally severe.
+const EQUAL: Walk = ("INDEXED BY alert_waiting", "a.rank = :rank AND a.id > :id ORDER BY a.id");
+/// All that are less severe.
+const BELOW: Walk = ("INDEXED BY alert_waiting", "a.rank > :rank ORDER BY a.rank, a.id");
+/// The keys above the highest seen: never what waits below, however much it is.
+const NEW: Walk = ("NOT INDEXED", "a.id > :id ORDER BY a.id");
+
+/// The claim that walks so and stops at the limit. What an earlier attempt may have brought to the phone is as
+/// [`crate::queue::ledger::may_have_been_taken`] has it.
+fn claim_by((index, range): Walk) -> String {
+    format!(
+        "SELECT a.id, a.phone, a.text, a.severity, a.queued_at, EXISTS (
+            SELECT 1 FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
+            WHERE s.alert = a.id AND s.requeued = 0
+                AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))
+        FROM alert a {index}
+        WHERE a.state = 'waiting'
+            AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)
+            AND {range} LIMIT :limit"
+    )
+}
+
 /// Alerts that wait in no unresolved attempt. Keys become visible in order, so a look for new ones needs no
 /// overlap.
 pub(super) fn claim(conn: &Connection, look: Look, limit: usize) -> Result<Vec<Alert>, Failure> {
-    /// Walks `alert_waiting` from a place on, and stops at the limit.
-    const FULL: &str = "
-        SELECT a.id, a.phone, a.text, a.severity, a.queued_at, EXISTS (
-            SELECT 1 FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
-            WHERE s.alert = a.id AND s.requeued = 0
-                AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))
-        FROM alert a INDEXED BY alert_waiting
-        WHERE a.state = 'waiting' AND (a.rank, a.id) > (:rank, :id)
-            AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)
-        ORDER BY a.rank, a.id LIMIT :limit";
-    /// Walks the keys above the highest seen: never what waits below, however much it is.
-    const NEW: &str = "
-        SELECT a.id, a.phone, a.text, a.severity, a.queued_at, EXISTS (
-            SELECT 1 FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
-            WHERE s.alert = a.id AND s.requeued = 0
-                AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))
-        FROM alert a NOT INDEXED
-        WHERE a.state = 'waiting' AND a.id > :id
-            AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)
-        ORDER BY a.id LIMIT :limit";
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     match look {
-        Look::Full { after } => {
-            let (rank, id) = after.map_or((i64::MIN, i64::MIN), |place| (rank(place.severity), place.id.0));
-            let params = named_params! { ":rank": rank, ":id": id, ":limit": limit };
-            Ok(conn.prepare_cached(FULL)?.query_map(params, alert)?.collect::<Result<_, _>>()?)
-        }
         Look::New { after } => {
-            let params = named_params! { ":id": after.0, ":limit": limit };
-            let mut new =
-                conn.prepare_cached(NEW)?.query_map(params, alert)?.collect::<Result<Vec<_>, _>>()?;
-            new.sort_by_key(|a: &Alert| Place { severity: a.severity, id: a.id });
+            let mut new = claimed(conn, NEW, &[(":id", &after.0)], limit)?;
+            new.sort_by_key(|a| Place { severity: a.severity, id: a.id });
             Ok(new)
         }
+        Look::Full { after: None } => claimed(conn, BELOW, &[(":rank", &i64::MIN)], limit),
+        Look::Full { after: Some(Place { severity, id }) } => {
+            let rank = severity.0.map_or(LAST, i64::from);
+            let mut page = claimed(conn, EQUAL, &[(":rank", &rank), (":id", &id.0)], limit)?;
+            page.extend(claimed(conn, BELOW, &[(":rank", &rank)], limit - page.len())?);
+            Ok(page)
+        }
     }
+}
+
+fn claimed(
+    conn: &Connection,
+    walk: Walk,
+    from: &[(&str, &dyn ToSql)],
+    limit: usize,
+) -> Result<Vec<Alert>, Failure> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let params = [from, &[(":limit", &limit)]].concat();
+    let mut found = conn.prepare_cached(&claim_by(walk))?;
+    Ok(found.query_map(params.as_slice(), alert)?.collect::<Result<_, _>>()?)
 }
 
 /// The highest key.
@@ -102,6 +117,29 @@ fn alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
     })
 }
 
-fn rank(severity: Severity) -> i64 {
-    severity.0.map_or(LAST, i64::from)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::sqlite::file::SCHEMA;
+
+    /// A claim costs what it returns: each look walks an index in its order and sorts nothing.
+    #[test]
+    fn claims_walk_an_index() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(SCHEMA).unwrap();
+        let plan = |sql: &str| -> String {
+            let mut explained = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = explained.raw_query().mapped(|row| row.get::<_, String>(3));
+            steps.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+        };
+        for (walk, expected) in [
+            (EQUAL, "SEARCH a USING INDEX alert_waiting (rank=? AND id>?);"),
+            (BELOW, "SEARCH a USING INDEX alert_waiting (rank>?);"),
+            (NEW, "SEARCH a USING INTEGER PRIMARY KEY (rowid>?);"),
+        ] {
+            let plan = plan(&claim_by(walk));
+            assert!(plan.starts_with(expected) && !plan.contains("TEMP B-TREE"), "{plan}");
+            assert!(plan.contains("attempt_alert_unresolved (alert=?)"), "{plan}");
+        }
+    }
 }

@@ -185,3 +185,21 @@ fn write_ahead(conn: &Connection) -> Result<(), Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An attempt is on stable storage before the first byte goes out; that hangs on these settings.
+    #[test]
+    fn every_connection_syncs_every_commit() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("queue.db");
+        for conn in [open(&path, true).unwrap(), open(&path, false).unwrap(), open_reader(&path).unwrap()] {
+            let setting = |name| -> i64 { conn.pragma_query_value(None, name, |row| row.get(0)).unwrap() };
+            let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+            assert_eq!((mode.as_str(), setting("synchronous")), ("wal", 2), "2 is FULL");
+            assert_eq!((setting("foreign_keys"), setting("busy_timeout")), (1, 5000));
+        }
+    }
+}

@@ -223,10 +223,12 @@ fn apply(
     detail: &str,
     now: Now,
 ) -> Result<bool, Failure> {
+    /// By the alert: by the attempt, a storm squeezed into one SMS would take the square of its size.
     const BY_ATTEMPT: &str = "
         UPDATE alert SET state = :state, reason = :reason, ended_at = :wall
         WHERE id = :id AND state = 'waiting'
-            AND EXISTS (SELECT 1 FROM attempt_alert WHERE alert = :id AND attempt = :attempt AND requeued = 0)";
+            AND EXISTS (SELECT 1 FROM attempt_alert INDEXED BY attempt_alert_alert
+                WHERE alert = :id AND attempt = :attempt AND requeued = 0)";
     const BESIDE: &str = "
         UPDATE alert SET state = 'ignored', reason = :reason, ended_at = :wall
         WHERE id = :id AND state = 'waiting'

@@ -324,3 +324,19 @@ pub async fn an_alert_in_an_unresolved_attempt_is_not_ignored_past_it<F: Fixture
     settled(&*q, me, accept(&sms)).await;
     clean(&*q).await;
 }
+
+/// Takes a second or so; a queue that looks through the attempt for each of its alerts takes minutes.
+pub async fn a_storm_to_one_phone_is_one_attempt<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let ids = submitted(f, PHONE, 20_000).await;
+    let me = joined(&*q, LONG).await;
+    let sms = NewAttempt { counted: ids[1..].to_vec(), ..attempt(PHONE, &ids[..1]) };
+    let all = async {
+        assert_eq!(q.begin(me, std::slice::from_ref(&sms)).await.unwrap(), [sms.id]);
+        settled(&*q, me, accept(&sms)).await;
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("in time");
+    let stats = q.stats().await.unwrap();
+    assert_eq!((stats.waiting, stats.sent, stats.ignored), (0, 1, 19_999));
+    clean(&*q).await;
+}

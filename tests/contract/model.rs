@@ -1,0 +1,366 @@
+//! Random histories, told to the queue in memory and to the embedded one alike: every answer and everything
+//! visible afterwards is the same, and the audit is clean all along.
+//!
+//! The histories are regular, as the engine's are: what may have reached the phone is marked, and nothing is
+//! accepted that was surely not taken. Within that, anything goes: strangers settle, the dead come back,
+//! verbs are repeated, people cancel and requeue whatever they like.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use smsd::alert::{AlertId, Reason, Severity, Verdict};
+use smsd::queue::memory::MemoryQueue;
+use smsd::queue::sqlite::SqliteQueue;
+use smsd::queue::{
+    Age, AttemptState, Audit, Filter, Instance, Look, NewAlert, NewAttempt, Place, Queue, Settlement, Stats,
+    Story, Which,
+};
+use uuid::Uuid;
+
+use super::queue::{LONG, accept, attempt, close, phone, resend};
+
+const PHONES: [&str; 3] = ["+4790000001", "+4790000002", "112"];
+
+/// Small numbers choose among what there is by then.
+#[derive(Clone, Debug)]
+enum Step {
+    Submit {
+        to: usize,
+        severity: Option<i32>,
+        n: usize,
+    },
+    Join {
+        heir_of: Option<usize>,
+    },
+    Leave(usize),
+    Begin {
+        owner: usize,
+        to: usize,
+        carried: usize,
+        counted: usize,
+    },
+    /// Any alerts, in any number: most of these are not to be owned.
+    BeginAny {
+        owner: usize,
+        to: usize,
+        alerts: Vec<usize>,
+    },
+    Resend {
+        owner: usize,
+        attempt: usize,
+    },
+    Accept {
+        by: usize,
+        attempt: usize,
+    },
+    Close {
+        by: usize,
+        attempt: usize,
+        state: usize,
+        class: usize,
+        ignore: bool,
+    },
+    Ignore {
+        by: usize,
+        alerts: Vec<usize>,
+    },
+    Cancel(Vec<usize>),
+    CancelAll,
+    Requeue(Vec<usize>),
+    Expire(bool),
+    RepeatBegin,
+    RepeatSettle,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let one = 0..64_usize;
+    let some = || vec(0..64_usize, 1..4);
+    prop_oneof![
+        4 => (0..3_usize, prop_oneof![Just(None), (1..5).prop_map(Some)], 1..4_usize)
+            .prop_map(|(to, severity, n)| Step::Submit { to, severity, n }),
+        1 => prop::option::of(one.clone()).prop_map(|heir_of| Step::Join { heir_of }),
+        1 => one.clone().prop_map(Step::Leave),
+        8 => (one.clone(), 0..3_usize, 1..3_usize, 0..3_usize)
+            .prop_map(|(owner, to, carried, counted)| Step::Begin { owner, to, carried, counted }),
+        2 => (one.clone(), 0..3_usize, some())
+            .prop_map(|(owner, to, alerts)| Step::BeginAny { owner, to, alerts }),
+        4 => (one.clone(), one.clone()).prop_map(|(owner, attempt)| Step::Resend { owner, attempt }),
+        6 => (one.clone(), one.clone()).prop_map(|(by, attempt)| Step::Accept { by, attempt }),
+        8 => (one.clone(), one.clone(), 0..8_usize, 0..3_usize, any::<bool>())
+            .prop_map(|(by, attempt, state, class, ignore)| Step::Close { by, attempt, state, class, ignore }),
+        1 => (one.clone(), some()).prop_map(|(by, alerts)| Step::Ignore { by, alerts }),
+        2 => some().prop_map(Step::Cancel),
+        1 => Just(Step::CancelAll),
+        3 => some().prop_map(Step::Requeue),
+        1 => any::<bool>().prop_map(Step::Expire),
+        1 => Just(Step::RepeatBegin),
+        1 => Just(Step::RepeatSettle),
+    ]
+}
+
+/// Both queues, and what the history has made so far.
+struct World {
+    memory: MemoryQueue,
+    sqlite: SqliteQueue,
+    alerts: Vec<AlertId>,
+    instances: Vec<Instance>,
+    attempts: Vec<NewAttempt>,
+    last_begin: Option<(Uuid, NewAttempt)>,
+    last_settle: Option<(Uuid, Settlement)>,
+}
+
+/// Asks both the same; both must answer the same.
+macro_rules! both {
+    ($world:expr, $q:ident => $call:expr) => {{
+        let $q = &$world.memory;
+        let expected = $call.await;
+        let $q = &$world.sqlite;
+        let found = $call.await;
+        assert_eq!(format!("{expected:?}"), format!("{found:?}"), "{}", stringify!($call));
+        expected
+    }};
+}
+
+impl World {
+    async fn step(&mut self, step: &Step) {
+        match step {
+            Step::Submit { to, severity, n } => {
+                let new = |i| NewAlert {
+                    to: phone(PHONES[*to]),
+                    text: format!("alert {i}"),
+                    severity: Severity(*severity),
+                    account: None,
+                };
+                let alerts: Vec<NewAlert> = (0..*n).map(new).collect();
+                self.alerts.extend(both!(self, q => q.submit(&alerts)).unwrap());
+            }
+            Step::Join { heir_of } => {
+                let lock = heir_of.map_or_else(|| Uuid::now_v7().to_string(), |i| self.instance(i).lock);
+                let new = Instance { id: Uuid::now_v7(), name: "host 1".into(), lock };
+                both!(self, q => q.join(&new, LONG)).unwrap();
+                self.instances.push(new);
+            }
+            Step::Leave(i) => {
+                let id = self.instance(*i).id;
+                both!(self, q => q.leave(id)).unwrap();
+                both!(self, q => q.renew(id, LONG)).unwrap_err();
+            }
+            Step::Begin { owner, to, carried, counted } => {
+                let waiting = self.memory.claim(Look::Full { after: None }, usize::MAX).await.unwrap();
+                let ids: Vec<AlertId> =
+                    waiting.iter().filter(|a| a.phone == PHONES[*to]).map(|a| a.id).collect();
+                if let Some((carried, rest)) = ids.split_at_checked(*carried) {
+                    let counted = rest.iter().copied().take(*counted).collect();
+                    self.begin(*owner, NewAttempt { counted, ..attempt(PHONES[*to], carried) }).await;
+                }
+            }
+            Step::BeginAny { owner, to, alerts } => {
+                let ids = self.some_alerts(alerts);
+                self.begin(*owner, attempt(PHONES[*to], &ids)).await;
+            }
+            Step::Resend { owner, attempt } => {
+                if let Some(old) = self.attempt(*attempt) {
+                    self.begin(*owner, resend(&old)).await;
+                }
+            }
+            Step::Accept { by, attempt } => {
+                if let Some(attempt) = self.attempt(*attempt)
+                    && self.may_have_been_taken(&attempt).await
+                {
+                    self.settle(*by, accept(&attempt)).await;
+                }
+            }
+            Step::Close { by, attempt, state, class, ignore } => {
+                let (state, class) =
+                    (AttemptState::ALL[*state], ["unavailable", "failed", "rejected"][*class]);
+                if let Some(attempt) = self.attempt(*attempt)
+                    && state != AttemptState::Accepted
+                {
+                    let verdicts = match state {
+                        AttemptState::Rejected if *ignore => attempt
+                            .carried
+                            .iter()
+                            .map(|id| (*id, Verdict::Ignored(Reason::Rejected)))
+                            .collect(),
+                        _ => Vec::new(),
+                    };
+                    self.settle(*by, Settlement { verdicts, ..close(&attempt, state, class) }).await;
+                }
+            }
+            Step::Ignore { by, alerts } => {
+                let verdicts = self.some_alerts(alerts).into_iter();
+                let verdicts = verdicts.map(|id| (id, Verdict::Ignored(Reason::RetryLimit))).collect();
+                self.settle(*by, Settlement { closing: None, verdicts, detail: "retry limit".into() }).await;
+            }
+            Step::Cancel(alerts) => {
+                let which = Which::Ids(self.some_alerts(alerts));
+                both!(self, q => q.cancel(&which, "ann")).unwrap();
+            }
+            Step::CancelAll => {
+                both!(self, q => q.cancel(&Which::All, "ann")).unwrap();
+            }
+            Step::Requeue(alerts) => {
+                let ids = self.some_alerts(alerts);
+                both!(self, q => q.requeue(&ids, "bob")).unwrap();
+            }
+            Step::Expire(all) => {
+                // Older than nothing at all: make sure that both clocks have moved since the last submit.
+                std::thread::sleep(Duration::from_micros(5));
+                let duration = if *all { Duration::ZERO } else { Duration::from_secs(3600) };
+                both!(self, q => q.expire(&Age { text: "so long".into(), duration })).unwrap();
+            }
+            Step::RepeatBegin => {
+                if let Some((owner, new)) = self.last_begin.clone() {
+                    let _ = both!(self, q => q.begin(owner, std::slice::from_ref(&new)));
+                }
+            }
+            Step::RepeatSettle => {
+                if let Some((by, settlement)) = self.last_settle.clone() {
+                    both!(self, q => q.settle(by, std::slice::from_ref(&settlement))).unwrap();
+                }
+            }
+        }
+    }
+
+    /// Begins as the engine does: what an earlier SMS may have carried is marked.
+    async fn begin(&mut self, owner: usize, mut new: NewAttempt) {
+        let waiting = self.memory.claim(Look::Full { after: None }, usize::MAX).await.unwrap();
+        new.possible_duplicate |= waiting
+            .iter()
+            .any(|a| a.maybe_sent && (new.carried.contains(&a.id) || new.counted.contains(&a.id)));
+        let owner = self.instance(owner).id;
+        let _ = both!(self, q => q.begin(owner, std::slice::from_ref(&new)));
+        self.attempts.push(new.clone());
+        self.last_begin = Some((owner, new));
+    }
+
+    async fn settle(&mut self, by: usize, settlement: Settlement) {
+        let by = self.instance(by).id;
+        both!(self, q => q.settle(by, std::slice::from_ref(&settlement))).unwrap();
+        self.last_settle = Some((by, settlement));
+    }
+
+    async fn may_have_been_taken(&self, attempt: &NewAttempt) -> bool {
+        let Some(story) = self.memory.show(attempt.carried[0]).await.unwrap() else { return false };
+        story.attempts.iter().any(|a| {
+            a.id == attempt.id
+                && match a.state {
+                    AttemptState::Failed => a.class.as_deref() == Some("failed"),
+                    state => state != AttemptState::Rejected,
+                }
+        })
+    }
+
+    /// All that can be seen is the same, and all is accounted for.
+    async fn look(&self) {
+        let all = Filter { state: None, to: None, limit: usize::MAX, before: None };
+        let listed = (self.memory.list(&all).await.unwrap(), self.sqlite.list(&all).await.unwrap());
+        assert_eq!(listed.0.len(), listed.1.len());
+        for (memory, sqlite) in listed.0.iter().zip(&listed.1) {
+            let mut sqlite = sqlite.clone();
+            level(&mut sqlite.queued_at, memory.queued_at);
+            level(&mut sqlite.ended_at, memory.ended_at);
+            assert_eq!(*memory, sqlite);
+        }
+        let first = self.memory.claim(Look::Full { after: None }, 2).await.unwrap();
+        let after = first.last().map(|a| Place { severity: a.severity, id: a.id });
+        for look in [Look::Full { after: None }, Look::Full { after }, Look::New { after: AlertId(3) }] {
+            let (memory, mut sqlite) =
+                (self.memory.claim(look, 10).await.unwrap(), self.sqlite.claim(look, 10).await.unwrap());
+            for (sqlite, memory) in sqlite.iter_mut().zip(&memory) {
+                sqlite.queued_at = memory.queued_at;
+            }
+            assert_eq!(memory, sqlite, "{look:?}");
+        }
+        for instance in &self.instances {
+            let mut doubts = (
+                self.memory.doubts(instance.id).await.unwrap(),
+                self.sqlite.doubts(instance.id).await.unwrap(),
+            );
+            for all in [&mut doubts.0, &mut doubts.1] {
+                all.sort_by_key(|d| d.id);
+                all.iter_mut().for_each(|d| d.age = Duration::ZERO);
+            }
+            assert_eq!(format!("{:?}", doubts.0), format!("{:?}", doubts.1));
+        }
+        let stats = async |q: &dyn Queue| {
+            let stats = q.stats().await.unwrap();
+            Stats { oldest_waiting_seconds: stats.oldest_waiting_seconds.map(|_| 0), ..stats }
+        };
+        assert_eq!(stats(&self.memory).await, stats(&self.sqlite).await);
+        let audit: Audit = both!(self, q => q.audit()).unwrap();
+        assert_eq!(audit.offenders, []);
+        assert_eq!(audit.alerts, audit.waiting + audit.sent + audit.ignored);
+    }
+
+    async fn stories(&self) {
+        for id in &self.alerts {
+            let memory = self.memory.show(*id).await.unwrap().unwrap();
+            let sqlite = self.sqlite.show(*id).await.unwrap().unwrap();
+            assert_eq!(timeless(memory), timeless(sqlite));
+        }
+    }
+
+    fn instance(&self, i: usize) -> Instance {
+        self.instances[i % self.instances.len()].clone()
+    }
+
+    fn attempt(&self, i: usize) -> Option<NewAttempt> {
+        // The newest are the ones that something can still happen to.
+        self.attempts.iter().rev().take(8).nth(i % 8).cloned()
+    }
+
+    fn some_alerts(&self, choice: &[usize]) -> Vec<AlertId> {
+        // One more than there are: an id that nobody has.
+        choice.iter().map(|i| AlertId(1 + i64::try_from(i % (self.alerts.len() + 1)).unwrap())).collect()
+    }
+}
+
+fn level(found: &mut Option<Timestamp>, expected: Option<Timestamp>) {
+    if found.is_some() && expected.is_some() {
+        *found = expected;
+    }
+}
+
+/// A story with every time that is there set to one value.
+fn timeless(mut story: Story) -> Story {
+    let level = |t: &mut Option<Timestamp>| *t = t.map(|_| Timestamp::UNIX_EPOCH);
+    level(&mut story.alert.queued_at);
+    level(&mut story.alert.ended_at);
+    for attempt in &mut story.attempts {
+        attempt.begun_at = Timestamp::UNIX_EPOCH;
+        level(&mut attempt.ended_at);
+    }
+    story.notes.iter_mut().for_each(|note| note.at = Timestamp::UNIX_EPOCH);
+    story
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn memory_and_sqlite_tell_the_same_story(steps in vec(step(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::TempDir::new().unwrap();
+            let path = dir.path().join("queue.db");
+            let mut world = World {
+                memory: MemoryQueue::new(),
+                sqlite: SqliteQueue::open(&path, Duration::from_secs(1), true).await.unwrap(),
+                alerts: Vec::new(),
+                instances: Vec::new(),
+                attempts: Vec::new(),
+                last_begin: None,
+                last_settle: None,
+            };
+            world.step(&Step::Join { heir_of: None }).await;
+            for step in &steps {
+                world.step(step).await;
+                world.look().await;
+            }
+            world.stories().await;
+        });
+    }
+}

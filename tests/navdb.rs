@@ -1,0 +1,580 @@
+//! NAV's queue beside its contract: logging in, what NAV's rows look like, and what goes wrong.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "tests fail by panicking"
+)]
+
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "support/proxy.rs"]
+mod proxy;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use postgres::{Database, Server};
+use proxy::{Cut, Proxy};
+use smsd::alert::{AlertId, Phone, Reason, Severity, Verdict};
+use smsd::config::{PostgresTarget, Secret};
+use smsd::queue::navdb::{self, NavDbQueue};
+use smsd::queue::{
+    AttemptState, Cancelled, Closing, Instance, Look, NewAlert, NewAttempt, Queue, QueueError, Schema,
+    Settled, Settlement, Which,
+};
+use uuid::Uuid;
+
+const LONG: Duration = Duration::from_secs(120);
+
+// -- logging in ----------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn tls_modes_are_those_of_libpq() {
+    let database = Server::shared().database();
+    ready(&database).await;
+    let dir = database.server.dir.display();
+    for (host, user, options, expected) in [
+        ("127.0.0.1", "tls_only", "", Ok(())),
+        ("127.0.0.1", "plain_only", "", Ok(())),
+        ("127.0.0.1", "tls_only", "sslmode=disable", Err("pg_hba.conf")),
+        ("127.0.0.1", "plain_only", "sslmode=disable", Ok(())),
+        ("127.0.0.1", "tls_only", "sslmode=allow", Ok(())),
+        ("127.0.0.1", "plain_only", "sslmode=allow", Ok(())),
+        ("127.0.0.1", "tls_only", "sslmode=prefer", Ok(())),
+        ("127.0.0.1", "tls_only", "sslmode=require", Ok(())),
+        ("127.0.0.1", "plain_only", "sslmode=require", Err("pg_hba.conf")),
+        ("127.0.0.1", "tls_only", "sslmode=require&sslrootcert={dir}/other-ca.crt", Err("certificate")),
+        ("127.0.0.1", "tls_only", "sslmode=verify-ca&sslrootcert={dir}/ca.crt", Ok(())),
+        ("127.0.0.1", "tls_only", "sslmode=verify-ca&sslrootcert={dir}/other-ca.crt", Err("certificate")),
+        ("127.0.0.1", "tls_only", "sslmode=verify-full&sslrootcert={dir}/ca.crt", Err("certificate")),
+        ("localhost", "tls_only", "sslmode=verify-full&sslrootcert={dir}/ca.crt", Ok(())),
+        ("localhost", "tls_only", "sslmode=verify-full&sslrootcert={dir}/other-ca.crt", Err("certificate")),
+        ("localhost", "tls_only", "sslmode=verify-full&sslrootcert={dir}/none.crt", Err("none.crt")),
+        ("localhost", "tls_only", "sslmode=verify-full&sslrootcert=system", Err("certificate")),
+    ] {
+        let options = options.replace("{dir}", &dir.to_string());
+        let url = format!("postgresql://{user}@{host}:{}/{}?{options}", database.server.port, database.name);
+        let said = open(&url).await.stats().await;
+        match (said, expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(QueueError::Refused(said)), Err(part)) => assert!(said.contains(part), "{url}: {said}"),
+            (said, expected) => panic!("{url}: {said:?}, expected {expected:?}"),
+        }
+    }
+    let socket = format!(
+        "host={dir} port={} dbname={} user=postgres sslmode=verify-full",
+        database.server.port, database.name
+    );
+    open(&socket).await.stats().await.expect("TLS has no meaning on a Unix socket");
+}
+
+#[tokio::test]
+async fn passwords_come_from_the_configuration_or_the_password_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let database = Server::shared().database();
+    ready(&database).await;
+    let (port, name) = (database.server.port, &database.name);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pgpass");
+    std::fs::write(&file, format!("127.0.0.1:{port}:*:with_password:pass\\:w\\\\ord\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let base =
+        format!("host=127.0.0.1 port={port} dbname={name} user=with_password passfile={}", file.display());
+    open(&base).await.stats().await.unwrap();
+
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = open(&base).await.stats().await.unwrap_err();
+    assert!(matches!(&said, QueueError::Refused(text) if text.contains("with_password")), "{said:?}");
+
+    open(&format!(r"{base} password='pass:w\\ord'")).await.stats().await.unwrap();
+    let said = open(&format!("{base} password=hunter2")).await.stats().await.unwrap_err();
+    assert!(matches!(&said, QueueError::Refused(text) if text.contains("db.conf")), "{said:?}");
+    assert!(!format!("{said} {said:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_with_what_to_do() {
+    let database = Server::shared().database();
+    let port = database.server.port;
+    let nobody_there = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let said = |target: PostgresTarget, setup| async move {
+        let queue = navdb::open(&target, setup).await.unwrap();
+        queue.claim(Look::Full { after: None }, 1).await.unwrap_err()
+    };
+
+    let error = said(database.target_at("127.0.0.1", nobody_there), true).await;
+    let QueueError::Unavailable(text) = &error else { panic!("{error:?}") };
+    for part in ["127.0.0.1", &nobody_there.to_string(), &database.name, "user postgres", "refused"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+
+    let as_nobody = PostgresTarget { user: Some("nobody".into()), ..database.target() };
+    let no_database = PostgresTarget { database: Some("nowhere".into()), ..database.target() };
+    let no_role = PostgresTarget { user: Some("stranger".into()), ..database.target() };
+    let cases = [
+        (no_database, true, "db_nav"),
+        (no_role, true, "role stranger"),
+        (as_nobody.clone(), true, "GRANT CREATE ON DATABASE"),
+        (database.target(), false, "smsd db init"),
+    ];
+    for (target, setup, part) in cases {
+        let error = said(target, setup).await;
+        let QueueError::Refused(text) = &error else { panic!("{part}: {error:?}") };
+        assert!(text.contains(part) && text.contains(&port.to_string()), "{part} is not in: {text}");
+    }
+
+    ready(&database).await;
+    let error = said(as_nobody.clone(), true).await;
+    assert!(error.to_string().contains("GRANT USAGE ON SCHEMA smsd TO nobody"), "{error}");
+    database.sql("GRANT USAGE ON SCHEMA smsd TO nobody; GRANT ALL ON ALL TABLES IN SCHEMA smsd TO nobody");
+    let error = said(as_nobody, true).await;
+    assert!(error.to_string().contains("GRANT SELECT, INSERT, UPDATE ON smsq TO nobody"), "{error}");
+
+    database.sql("DROP TABLE smsq");
+    let error = said(database.target(), true).await;
+    assert!(error.to_string().contains("NAV's database"), "{error}");
+}
+
+#[tokio::test]
+async fn the_database_need_not_be_there_yet() {
+    let server = Arc::new(Server::own("-F"));
+    let database = server.database();
+    server.stop();
+    let queue = navdb::open(&database.target(), true).await.unwrap();
+    let me = instance();
+    assert!(matches!(queue.join(&me, LONG).await, Err(QueueError::Unavailable(_))));
+    server.start();
+    queue.join(&me, LONG).await.unwrap();
+    let ids = queue.submit(&alerts(1)).await.unwrap();
+
+    server.stop();
+    assert!(matches!(queue.begin(me.id, &[attempt(0, ids[0])]).await, Err(QueueError::Unavailable(_))));
+    server.start();
+    assert_eq!(queue.begin(me.id, &[attempt(0, ids[0])]).await.unwrap().len(), 1);
+    server.stop();
+    server.start();
+    assert_eq!(queue.claim(Look::Full { after: None }, 9).await.unwrap(), [], "what began is durable");
+}
+
+// -- NAV's rows ----------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn rows_are_read_as_nav_writes_them() {
+    let database = Server::shared().database();
+    database.sql(&format!("ALTER DATABASE {} SET timezone = 'Europe/Oslo'", database.name));
+    let queue = ready(&database).await;
+    database.sql(
+        "INSERT INTO smsq (accountid, time, phone, msg, severity) VALUES \
+         (1, '2026-07-01 12:00:00', '+47 99 99 99 99', 'æøå € ''\"\\ %s', NULL), \
+         (2, '2026-01-01 12:00:00.5', '99999999', 'second', 3), (NULL, 'infinity', '', '', -1)",
+    );
+    let found = queue.claim(Look::Full { after: None }, 9).await.unwrap();
+    let [odd, second, first] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((first.phone.as_str(), first.text.as_str()), ("+47 99 99 99 99", "æøå € '\"\\ %s"));
+    assert_eq!((first.severity, second.severity), (Severity(None), Severity(Some(3))));
+    assert_eq!(first.queued_at, "2026-07-01T10:00:00Z".parse::<Timestamp>().unwrap(), "summer time");
+    assert_eq!(second.queued_at, "2026-01-01T11:00:00.5Z".parse::<Timestamp>().unwrap());
+    assert_eq!((odd.queued_at, odd.phone.as_str()), (Timestamp::MAX, ""));
+}
+
+#[tokio::test]
+async fn rows_end_as_nav_expects_them() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let me = instance();
+    queue.join(&me, LONG).await.unwrap();
+    let ids = queue.submit(&alerts(5)).await.unwrap();
+    let attempts: Vec<NewAttempt> = (0..5).map(|i| attempt(i, ids[i])).collect();
+    assert_eq!(queue.begin(me.id, &attempts).await.unwrap().len(), 5);
+    for (i, reference) in ["4711", "gw-7", "2147483648", "-5"].into_iter().enumerate() {
+        let settled = queue.settle(me.id, &[accepted(&attempts[i], reference)]).await.unwrap();
+        assert_eq!(settled, Settled::default());
+    }
+    let refused = Settlement {
+        verdicts: vec![(ids[4], Verdict::Ignored(Reason::Rejected))],
+        ..accepted(&attempts[4], "12")
+    };
+    let closing =
+        refused.closing.clone().map(|c| Closing { state: AttemptState::Rejected, references: vec![], ..c });
+    queue.settle(me.id, &[Settlement { closing, ..refused }]).await.unwrap();
+    assert_eq!(
+        database.sql(
+            "SELECT sent, smsid, timesent BETWEEN now()::timestamp - interval '1 min' AND now()::timestamp \
+             FROM smsq ORDER BY id"
+        ),
+        "Y|4711|t\nY|0|t\nY|0|t\nY|-5|t\nI|0|t"
+    );
+}
+
+#[tokio::test]
+async fn a_deleted_account_is_an_event() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let me = instance();
+    queue.join(&me, LONG).await.unwrap();
+    let ids = queue.submit(&alerts(2)).await.unwrap();
+    let attempts = [attempt(0, ids[0]), attempt(1, ids[1])];
+    queue.begin(me.id, &attempts).await.unwrap();
+    database.sql("UPDATE smsq SET accountid = 2 WHERE id = 1; DELETE FROM account WHERE id = 2");
+    let settlements = [accepted(&attempts[0], "1"), accepted(&attempts[1], "2")];
+    let settled = queue.settle(me.id, &settlements).await.unwrap();
+    assert_eq!(settled, Settled { vanished: vec![ids[0]], superseded: vec![] });
+    assert_eq!(queue.audit().await.unwrap().offenders, []);
+    assert_eq!(database.sql("SELECT count(*) FROM smsd.unresolved"), "0");
+}
+
+#[tokio::test]
+async fn what_nav_can_not_hold_is_refused_with_the_reason() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let long = NewAlert { text: "x".repeat(146), ..alerts(1).remove(0) };
+    let nobodys = NewAlert { account: Some(99), ..alerts(1).remove(0) };
+    for (alert, part) in [(long, "145 characters"), (nobodys, "no such account")] {
+        let error = queue.submit(&[alert]).await.unwrap_err();
+        assert!(matches!(&error, QueueError::Refused(text) if text.contains(part)), "{error:?}");
+    }
+    let nul = NewAlert { text: "a\0b".into(), ..alerts(1).remove(0) };
+    let ids = queue.submit(&[nul]).await.unwrap();
+    assert_eq!(queue.show(ids[0]).await.unwrap().unwrap().alert.text, "a\u{fffd}b");
+}
+
+#[tokio::test]
+async fn late_commits_are_found_within_the_overlap_and_by_the_full_look() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let insert = |id: i64| {
+        database
+            .sql(&format!("INSERT INTO smsq (id, time, phone, msg) VALUES ({id}, now(), '99999999', 'x')"))
+    };
+    let ids = |found: Vec<smsd::alert::Alert>| -> Vec<i64> { found.iter().map(|a| a.id.0).collect() };
+    insert(1000);
+    insert(850);
+    insert(700);
+    let new = queue.claim(Look::New { after: AlertId(1000) }, 9).await.unwrap();
+    assert_eq!(ids(new), [850, 1000]);
+    insert(1001);
+    let new = queue.claim(Look::New { after: AlertId(1000) }, 1).await.unwrap();
+    assert_eq!(ids(new), [1001], "what is new comes before what may be late");
+    let full = queue.claim(Look::Full { after: None }, 9).await.unwrap();
+    assert_eq!(ids(full), [700, 850, 1000, 1001]);
+}
+
+#[tokio::test]
+async fn what_ended_before_the_ledger_is_no_offence() {
+    let database = Server::shared().database();
+    database.sql(
+        "INSERT INTO smsq (time, phone, msg, sent, timesent) VALUES \
+         (now(), '99999999', 'a', 'Y', now() - interval '1 day'), (now(), '99999999', 'b', 'I', NULL), \
+         (now(), '99999999', 'c', 'N', NULL)",
+    );
+    let queue = ready(&database).await;
+    let audit = queue.audit().await.unwrap();
+    assert_eq!((audit.alerts, audit.waiting, audit.before_ledger), (3, 1, 2));
+    assert_eq!(audit.offenders, []);
+}
+
+// -- the schema ----------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn nothing_of_navs_is_altered_unasked_and_all_is_removed() {
+    let database = Server::shared().database();
+    let shape = "SELECT (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal), \
+        (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relname = 'smsq'), \
+        to_regnamespace('smsd') IS NOT NULL";
+    let queue = navdb::open(&database.target(), true).await.unwrap();
+    assert_eq!(queue.status().await.unwrap().version, None);
+    queue.claim(Look::Full { after: None }, 1).await.unwrap();
+    assert_eq!(database.sql(shape), "0|1|t");
+    queue.init(true).await.unwrap();
+    queue.init(true).await.unwrap();
+    assert_eq!(database.sql(shape), "1|2|t");
+    let status = queue.status().await.unwrap();
+    assert_eq!((status.version, status.wanted, status.notify), (Some(1), 1, true));
+    assert_eq!(status.location, format!("127.0.0.1:{}/{}", database.server.port, database.name));
+    database.sql("INSERT INTO smsq (time, phone, msg) VALUES (now(), '99999999', 'stays')");
+    queue.remove().await.unwrap();
+    queue.remove().await.unwrap();
+    assert_eq!(database.sql(shape), "0|1|f");
+    assert_eq!(database.sql("SELECT msg FROM smsq"), "stays");
+    database.sql(&queue.sql(true));
+    assert_eq!(database.sql(shape), "1|2|t");
+}
+
+#[tokio::test]
+async fn two_daemons_may_start_at_once() {
+    let database = Server::shared().database();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let target = database.target();
+        tasks.spawn(async move {
+            let queue = navdb::open(&target, true).await.unwrap();
+            queue.join(&instance(), LONG).await.unwrap();
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(database.sql("SELECT count(*) FROM smsd.instance"), "8");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_alerts_make_themselves_known_within_20_ms() {
+    let database = Arc::new(Server::shared().database());
+    let queue = ready(&database).await;
+    queue.init(true).await.unwrap();
+    let mut seen = AlertId(0);
+    queue.claim(Look::New { after: seen }, 9).await.unwrap();
+    while tokio::time::timeout(Duration::from_millis(200), queue.wait()).await.is_ok() {}
+    let mut delays = Vec::new();
+    for _ in 0..15 {
+        let insert = "INSERT INTO smsq (time, phone, msg) VALUES (clock_timestamp(), '99999999', 'new')";
+        let inserting = tokio::task::spawn_blocking({
+            let database = database.clone();
+            move || database.sql(insert)
+        });
+        tokio::time::timeout(Duration::from_secs(5), queue.wait()).await.expect("a notification comes");
+        let new = queue.claim(Look::New { after: seen }, 9).await.unwrap();
+        let last = new.iter().max_by_key(|a| a.id).unwrap();
+        assert!(last.id > seen);
+        seen = last.id;
+        delays.push(Timestamp::now().duration_since(last.queued_at));
+        inserting.await.unwrap();
+    }
+    delays.sort();
+    assert!(delays[7].as_millis() < 20, "{delays:?}");
+}
+
+// -- what goes wrong -----------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_lost_commit_reply_is_no_rollback() {
+    let database = Server::shared().database();
+    ready(&database).await;
+    for cut in [Cut::AfterCommit, Cut::BeforeCommit] {
+        let proxy = Proxy::start(database.server.port).await;
+        let queue = open(&format!(
+            "host=127.0.0.1 port={} dbname={} user=postgres sslmode=disable",
+            proxy.port, database.name
+        ))
+        .await;
+        let me = instance();
+        queue.join(&me, LONG).await.unwrap();
+
+        queue.submit(&alerts(1)).await.unwrap();
+        let before = database.sql("SELECT count(*) FROM smsq");
+        proxy.cut_next(cut);
+        let ids = queue.submit(&alerts(3)).await.unwrap();
+        assert!(proxy.has_cut(), "{cut:?}");
+        assert_eq!(ids.len(), 3);
+        let after = database.sql("SELECT count(*) FROM smsq");
+        assert_eq!(
+            after.parse::<u32>().unwrap(),
+            before.parse::<u32>().unwrap() + 3,
+            "{cut:?}: each is queued once"
+        );
+
+        let attempts = [attempt(1, ids[0]), attempt(2, ids[1])];
+        let other = attempt(3, ids[2]);
+        queue.begin(me.id, std::slice::from_ref(&other)).await.unwrap();
+        proxy.cut_next(cut);
+        let mut owned = queue.begin(me.id, &attempts).await.unwrap();
+        assert!(proxy.has_cut(), "{cut:?}");
+        owned.sort();
+        assert_eq!(owned, [attempts[0].id, attempts[1].id]);
+
+        queue.settle(me.id, &[accepted(&other, "1")]).await.unwrap();
+        proxy.cut_next(cut);
+        let settlements = [accepted(&attempts[0], "7"), accepted(&attempts[1], "8")];
+        assert_eq!(queue.settle(me.id, &settlements).await.unwrap(), Settled::default());
+        assert!(proxy.has_cut(), "{cut:?}");
+        for (attempt, id) in attempts.iter().zip(&ids) {
+            let story = queue.show(*id).await.unwrap().unwrap();
+            let [record] = story.attempts.as_slice() else { panic!("{story:#?}") };
+            assert_eq!((record.id, record.state), (attempt.id, AttemptState::Accepted));
+        }
+        assert_eq!(queue.audit().await.unwrap().offenders, []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_queues_race_for_the_same_1000_alerts() {
+    let database = Server::shared().database();
+    let first = ready(&database).await;
+    let second = navdb::open(&database.target(), false).await.unwrap();
+    let ids = first.submit(&alerts(1000)).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for (reversed, queue) in [(false, first), (true, second)] {
+        let ids = ids.clone();
+        tasks.spawn(async move {
+            let me = instance();
+            queue.join(&me, LONG).await.unwrap();
+            let mut attempts: Vec<NewAttempt> = (0..1000).map(|i| attempt(i, ids[i])).collect();
+            if reversed {
+                attempts.reverse();
+            }
+            let mut won = Vec::new();
+            for batch in attempts.chunks(100) {
+                let owned: HashSet<Uuid> = queue.begin(me.id, batch).await.unwrap().into_iter().collect();
+                let mine: Vec<Settlement> =
+                    batch.iter().filter(|a| owned.contains(&a.id)).map(|a| accepted(a, "1")).collect();
+                won.extend(batch.iter().filter(|a| owned.contains(&a.id)).map(|a| a.carried[0]));
+                assert_eq!(queue.settle(me.id, &mine).await.unwrap(), Settled::default());
+            }
+            won
+        });
+    }
+    let mut won: Vec<AlertId> = tasks.join_all().await.into_iter().flatten().collect();
+    won.sort();
+    assert_eq!(won, ids, "each alert is won once");
+    assert_eq!(database.sql("SELECT count(*) FROM smsq WHERE sent = 'Y'"), "1000");
+    assert_eq!(database.sql("SELECT count(*) FROM smsd.attempt WHERE state = 'accepted'"), "1000");
+    assert_eq!(
+        database.sql("SELECT (SELECT count(*) FROM smsd.open), (SELECT count(*) FROM smsd.unresolved)"),
+        "0|0"
+    );
+}
+
+/// A cancel that meets a begin half-way waits for it, and then leaves what is being sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_waits_for_a_begin_that_is_half_way() {
+    let database = Server::shared().database();
+    let queue = Arc::new(ready(&database).await);
+    let me = instance();
+    queue.join(&me, LONG).await.unwrap();
+    let ids = queue.submit(&alerts(2)).await.unwrap();
+    let address =
+        format!("host=127.0.0.1 port={} dbname={} user=postgres", database.server.port, database.name);
+    let (half_way, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let (id, alert) = (Uuid::now_v7(), ids[0]);
+    half_way
+        .batch_execute(&format!(
+            "BEGIN; INSERT INTO smsd.unresolved VALUES ({alert}, '{id}'); INSERT INTO smsd.open VALUES ('+47', '{id}'); \
+             INSERT INTO smsd.attempt (id, instance, deadline, number, possible_duplicate, state, recipient, text, \
+                dispatcher, carried, counted) \
+             VALUES ('{id}', '{}', now(), 1, false, 'open', '+47', '', '', '{{{alert}}}', '{{}}')",
+            me.id
+        ))
+        .await
+        .unwrap();
+    let cancelling = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.cancel(&Which::All, "ann").await.unwrap() }
+    });
+    let waits = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+        WHERE NOT granted AND d.datname = current_database()";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while database.sql(waits) != "1" {
+        assert!(!cancelling.is_finished() && Instant::now() < deadline, "the cancel did not wait");
+    }
+    half_way.batch_execute("COMMIT").await.unwrap();
+    let done = cancelling.await.unwrap();
+    assert_eq!(done, Cancelled { cancelled: vec![ids[1]], in_flight: vec![ids[0]] });
+    driver.abort();
+}
+
+/// The owner whose lease ran out may still say what it knows, but no longer what it decides.
+#[tokio::test]
+async fn refusal_needs_a_good_lease() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let me = instance();
+    queue.join(&me, LONG).await.unwrap();
+    let ids = queue.submit(&alerts(1)).await.unwrap();
+    let sms = attempt(0, ids[0]);
+    queue.begin(me.id, std::slice::from_ref(&sms)).await.unwrap();
+    database.sql("UPDATE smsd.instance SET lease_until = now()");
+    let acceptance = accepted(&sms, "1");
+    let closing = acceptance.closing.clone().map(|c| Closing { state: AttemptState::Failed, ..c });
+    let failure = Settlement { closing, verdicts: Vec::new(), detail: String::new() };
+    let refused = queue.settle(me.id, &[failure]).await.unwrap();
+    assert_eq!(refused, Settled { superseded: vec![sms.id], vanished: vec![] });
+    assert_eq!(queue.settle(me.id, &[acceptance]).await.unwrap(), Settled::default());
+    assert_eq!(database.sql("SELECT sent FROM smsq"), "Y");
+}
+
+#[tokio::test]
+async fn a_verb_given_up_in_the_middle_spoils_no_other() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let me = instance();
+    queue.join(&me, LONG).await.unwrap();
+    let ids = queue.submit(&alerts(50)).await.unwrap();
+    for (i, id) in ids.iter().enumerate() {
+        let started = Instant::now();
+        let new = [attempt(i, *id)];
+        let short =
+            tokio::time::timeout(Duration::from_micros(150 * i as u64), queue.begin(me.id, &new)).await;
+        assert!(started.elapsed() < Duration::from_secs(5));
+        let owned = queue.begin(me.id, &new).await.unwrap();
+        assert_eq!(owned, [new[0].id], "repeated after {short:?}");
+    }
+    assert_eq!(database.sql("SELECT count(*) FROM smsd.attempt"), "50");
+    assert_eq!(queue.audit().await.unwrap().offenders, []);
+}
+
+// -- helpers -------------------------------------------------------------------------------------
+
+async fn open(url: &str) -> NavDbQueue {
+    let target = PostgresTarget { url: Some(Secret::new(url.to_owned())), ..PostgresTarget::default() };
+    navdb::open(&target, true).await.unwrap()
+}
+
+/// A queue with its schema in place.
+async fn ready(database: &Database) -> NavDbQueue {
+    let queue = navdb::open(&database.target(), true).await.unwrap();
+    queue.init(false).await.unwrap();
+    queue
+}
+
+fn instance() -> Instance {
+    let id = Uuid::now_v7();
+    Instance { id, name: "host 1".into(), lock: id.to_string() }
+}
+
+fn phone(i: usize) -> Phone {
+    Phone::parse(&format!("+47{}", 90_000_000 + i)).unwrap()
+}
+
+fn alerts(n: usize) -> Vec<NewAlert> {
+    let new = |i| NewAlert {
+        to: phone(i),
+        text: format!("no. {i}"),
+        severity: Severity(Some(3)),
+        account: Some(1),
+    };
+    (0..n).map(new).collect()
+}
+
+fn attempt(i: usize, alert: AlertId) -> NewAttempt {
+    NewAttempt {
+        id: Uuid::now_v7(),
+        recipient: phone(i),
+        text: "text".into(),
+        dispatcher: "gateway".into(),
+        number: 1,
+        deadline: Duration::from_secs(30),
+        carried: vec![alert],
+        counted: Vec::new(),
+        possible_duplicate: false,
+        resend_of: None,
+    }
+}
+
+fn accepted(attempt: &NewAttempt, reference: &str) -> Settlement {
+    Settlement {
+        closing: Some(Closing {
+            id: attempt.id,
+            state: AttemptState::Accepted,
+            class: "accepted",
+            code: None,
+            detail: "accepted".into(),
+            references: vec![reference.into()],
+        }),
+        verdicts: attempt.carried.iter().map(|id| (*id, Verdict::Sent)).collect(),
+        detail: String::new(),
+    }
+}

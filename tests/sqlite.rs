@@ -1,0 +1,304 @@
+//! The file of the embedded queue: whose it is, who may read it, what goes wrong with it, who else writes it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test helpers fail by panicking")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use smsd::alert::{AlertId, Phone, Severity};
+use smsd::queue::sqlite::SqliteQueue;
+use smsd::queue::{AttemptState, Instance, Look, NewAlert, NewAttempt, Queue, QueueError, Schema};
+use tempfile::TempDir;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+const POLL: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(60);
+
+fn place() -> (TempDir, PathBuf) {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("queue.db");
+    (dir, path)
+}
+
+async fn create(path: &Path) -> SqliteQueue {
+    SqliteQueue::open(path, POLL, true).await.unwrap()
+}
+
+/// The message of a queue that refuses to open.
+async fn refusal(path: &Path, create: bool) -> String {
+    match SqliteQueue::open(path, POLL, create).await {
+        Err(QueueError::Refused(why)) => why,
+        Err(other) => panic!("refused expected: {other:?}"),
+        Ok(_) => panic!("refused expected; it opened"),
+    }
+}
+
+fn alert(text: &str) -> NewAlert {
+    NewAlert {
+        to: Phone::parse("+4799999999").unwrap(),
+        text: text.into(),
+        severity: Severity(Some(3)),
+        account: None,
+    }
+}
+
+fn attempt(alerts: &[AlertId]) -> NewAttempt {
+    NewAttempt {
+        id: Uuid::now_v7(),
+        recipient: Phone::parse("+4799999999").unwrap(),
+        text: "1: first; 2: second".into(),
+        dispatcher: "gateway".into(),
+        number: 1,
+        deadline: Duration::from_secs(30),
+        carried: alerts.to_vec(),
+        counted: Vec::new(),
+        possible_duplicate: false,
+        resend_of: None,
+    }
+}
+
+#[tokio::test]
+async fn only_its_owner_may_read_it() {
+    let (dir, path) = place();
+    let queue = create(&path).await;
+    queue.submit(&[alert("secret")]).await.unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
+    }
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named() {
+    let (dir, path) = place();
+    let why = refusal(&path, false).await;
+    assert!(why.contains("queue.db") && why.contains("smsd db init"), "{why}");
+    assert!(!path.exists(), "a look creates nothing");
+
+    std::fs::write(&path, b"").unwrap();
+    let why = refusal(&path, false).await;
+    assert!(why.contains("holds no queue") && why.contains("smsd db init"), "{why}");
+    create(&path).await;
+
+    for create in [true, false] {
+        let why = refusal(&dir.path().join("no/such/queue.db"), create).await;
+        assert!(why.contains(dir.path().join("no/such").to_str().unwrap()), "{why}");
+        assert!(why.contains("does not exist"), "{why}");
+        let why = refusal(dir.path(), create).await;
+        assert!(why.contains("expected a file"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_ours_is_left_alone() {
+    let (dir, path) = place();
+    let theirs = dir.path().join("theirs.db");
+    Connection::open(&theirs).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let text = dir.path().join("notes.txt");
+    std::fs::write(&text, "no database, but longer than the header of one; ".repeat(40)).unwrap();
+    for other in [&theirs, &text] {
+        let before = std::fs::read(other).unwrap();
+        for create in [true, false] {
+            let why = refusal(other, create).await;
+            assert!(why.contains(other.to_str().unwrap()) && why.contains("`path` in [queue]"), "{why}");
+        }
+        assert_eq!(std::fs::read(other).unwrap(), before);
+    }
+
+    create(&path).await;
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    for create in [true, false] {
+        let why = refusal(&path, create).await;
+        assert!(why.contains("schema version 2") && why.contains("newer"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_with_what_to_do() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let many: Vec<NewAlert> = (0..500).map(|i| alert(&format!("alert {i}"))).collect();
+    queue.submit(&many).await.unwrap();
+    drop(queue);
+    let conn = Connection::open(&path).unwrap();
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(conn);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096..].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+
+    let why = match SqliteQueue::open(&path, POLL, false).await {
+        Err(QueueError::Refused(why)) => why,
+        Err(other) => panic!("{other:?}"),
+        Ok(queue) => match queue.audit().await {
+            Err(QueueError::Refused(why)) => why,
+            other => panic!("{other:?}"),
+        },
+    };
+    assert!(why.contains("queue.db") && why.contains("damaged") && why.contains("backup"), "{why}");
+}
+
+#[tokio::test]
+async fn a_locked_file_is_waited_for_then_unavailable() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let one = [alert("one")];
+    let (locked, told) = tokio::join!(queue.submit(&one), queue.stats());
+    assert!(matches!(&locked, Err(QueueError::Unavailable(why)) if why.contains("queue.db")), "{locked:?}");
+    assert_eq!(told.unwrap().waiting, 0, "reports do not wait for writers");
+
+    let waits = tokio::spawn(async move {
+        let done = queue.submit(&[alert("two")]).await;
+        (queue, done)
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    other.execute_batch("COMMIT").unwrap();
+    let (queue, done) = waits.await.unwrap();
+    assert_eq!(done.unwrap().len(), 1);
+    assert_eq!(queue.stats().await.unwrap().waiting, 1, "what was refused was not written");
+}
+
+#[tokio::test]
+async fn many_may_create_it_at_once() {
+    let (_dir, path) = place();
+    let mut opening = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let path = path.clone();
+        opening.spawn(async move {
+            let queue = SqliteQueue::open(&path, POLL, true).await.unwrap();
+            queue.submit(&[alert("hello")]).await.unwrap();
+        });
+    }
+    opening.join_all().await;
+    assert_eq!(create(&path).await.stats().await.unwrap().waiting, 8);
+}
+
+#[tokio::test]
+async fn what_other_processes_queue_is_noticed() {
+    let (_dir, path) = place();
+    let (queue, other) = (create(&path).await, create(&path).await);
+    while timeout(Duration::from_millis(200), queue.wait()).await.is_ok() {}
+    other.submit(&[alert("by another smsd")]).await.unwrap();
+    timeout(Duration::from_secs(5), queue.wait()).await.unwrap();
+
+    while timeout(Duration::from_millis(200), queue.wait()).await.is_ok() {}
+    let by_hand = "INSERT INTO alert (phone, text, severity) VALUES ('+4799999999', 'by hand', 1)";
+    Connection::open(&path).unwrap().execute(by_hand, []).unwrap();
+    timeout(Duration::from_secs(5), queue.wait()).await.unwrap();
+    let claimed = queue.claim(Look::Full { after: None }, 10).await.unwrap();
+    assert_eq!(claimed[0].text, "by hand");
+    let age = jiff::Timestamp::now().duration_since(claimed[0].queued_at).as_secs();
+    assert!((0..60).contains(&age), "the table's own default for the time: {age} s");
+}
+
+#[tokio::test]
+async fn one_row_that_is_no_text_holds_up_nobody() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let odd = "INSERT INTO alert (phone, text) VALUES (CAST(x'2b34ff37' AS TEXT), CAST(x'61ff62' AS TEXT))";
+    Connection::open(&path).unwrap().execute(odd, []).unwrap();
+    queue.submit(&[alert("good")]).await.unwrap();
+    let claimed = queue.claim(Look::Full { after: None }, 10).await.unwrap();
+    assert_eq!(claimed.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["good", "a\u{fffd}b"]);
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let ids = queue.submit(&[alert("first"), alert("second")]).await.unwrap();
+    let instance = |n: u128| Instance { id: Uuid::from_u128(n), name: "host 1".into(), lock: "lock".into() };
+    queue.join(&instance(1), LONG).await.unwrap();
+    let attempt = attempt(&ids);
+    queue.begin(Uuid::from_u128(1), std::slice::from_ref(&attempt)).await.unwrap();
+    drop(queue);
+
+    let queue = SqliteQueue::open(&path, POLL, false).await.unwrap();
+    queue.join(&instance(2), LONG).await.unwrap();
+    let doubts = queue.doubts(Uuid::from_u128(2)).await.unwrap();
+    assert_eq!((doubts[0].id, &doubts[0].carried), (attempt.id, &ids));
+    let story = queue.show(ids[0]).await.unwrap().unwrap();
+    assert_eq!(story.attempts[0].state, AttemptState::InDoubt);
+    assert_eq!(story.alert.text, "first");
+}
+
+/// Rows that hold an alert for ever, since no open attempt will ever let it go.
+#[tokio::test]
+async fn the_audit_names_alerts_that_nothing_will_let_go() {
+    for tampering in ["UPDATE attempt SET state = 'failed'", "PRAGMA foreign_keys = OFF; DELETE FROM attempt"]
+    {
+        let (_dir, path) = place();
+        let queue = create(&path).await;
+        let ids = queue.submit(&[alert("first")]).await.unwrap();
+        let me = Instance { id: Uuid::now_v7(), name: "host 1".into(), lock: "lock".into() };
+        queue.join(&me, LONG).await.unwrap();
+        assert_eq!(queue.begin(me.id, &[attempt(&ids)]).await.unwrap().len(), 1);
+        assert_eq!(queue.audit().await.unwrap().offenders, []);
+        Connection::open(&path).unwrap().execute_batch(tampering).unwrap();
+        let offenders = queue.audit().await.unwrap().offenders;
+        assert_eq!(offenders.iter().map(|o| o.alert).collect::<Vec<_>>(), [Some(ids[0])], "{offenders:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_of_an_earlier_boot_is_not_good() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let me = Instance { id: Uuid::now_v7(), name: "host 1".into(), lock: "lock".into() };
+    queue.join(&me, LONG).await.unwrap();
+    queue.renew(me.id, LONG).await.unwrap();
+    Connection::open(&path).unwrap().execute("UPDATE instance SET boot = 'earlier'", []).unwrap();
+    assert!(matches!(queue.renew(me.id, LONG).await, Err(QueueError::LeaseLost)));
+}
+
+#[tokio::test]
+async fn the_schema_comes_and_goes() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let ids = queue.submit(&[alert("kept")]).await.unwrap();
+    queue.init(true).await.unwrap();
+    assert_eq!(queue.show(ids[0]).await.unwrap().unwrap().alert.text, "kept", "init keeps what is there");
+    let status = queue.status().await.unwrap();
+    assert_eq!((status.version, status.wanted), (Some(1), 1));
+    assert_eq!(status.location, path.to_str().unwrap());
+    assert!(queue.sql(false).contains("CREATE TABLE alert"));
+
+    queue.remove().await.unwrap();
+    assert_eq!(queue.status().await.unwrap().version, None);
+    let without = queue.claim(Look::Full { after: None }, 1).await;
+    assert!(matches!(&without, Err(QueueError::Refused(why)) if why.contains("smsd db init")), "{without:?}");
+    queue.init(false).await.unwrap();
+    assert_eq!(queue.audit().await.unwrap(), Default::default());
+    queue.submit(&[alert("anew")]).await.unwrap();
+}
+
+/// One caller's failure is its own, and whole, though it shares a transaction with others.
+#[tokio::test]
+async fn a_failed_write_spoils_no_other() {
+    let (_dir, path) = place();
+    let queue = std::sync::Arc::new(create(&path).await);
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON alert WHEN new.text = 'bad'
+        BEGIN SELECT raise(ABORT, 'refused by a trigger'); END";
+    Connection::open(&path).unwrap().execute_batch(trigger).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..200 {
+        let queue = queue.clone();
+        tasks.spawn(async move {
+            if i % 2 == 0 {
+                queue.submit(&[alert("good")]).await.unwrap();
+            } else {
+                let failed = queue.submit(&[alert("half"), alert("bad")]).await;
+                assert!(matches!(&failed, Err(QueueError::Refused(why)) if why.contains("by a trigger")));
+            }
+        });
+    }
+    tasks.join_all().await;
+    let all = queue.claim(Look::Full { after: None }, 1000).await.unwrap();
+    assert_eq!(all.len(), 100);
+    assert!(all.iter().all(|a| a.text == "good"), "half a submit is none");
+}
