@@ -527,9 +527,28 @@ impl Core {
                     self.time_doubt(id, now);
                     self.refresh(&phone, now);
                 }
+                Choice::Down if resend.is_none() && self.outages_count() => self.count_outage(&phone, now),
                 Choice::Busy | Choice::Down => break,
             }
         }
+    }
+
+    /// With `retrylimitaction: shutdown`, an outage of all dispatchers counts too.
+    fn outages_count(&self) -> bool {
+        self.policy.retrylimitaction == LimitAction::Shutdown && self.failover.all_given_up()
+    }
+
+    /// A failure of a recipient's alerts without an attempt: there is nobody to make it.
+    fn count_outage(&mut self, phone: &Phone, now: Instant) {
+        for mut w in self.window.take(phone) {
+            w.failures += 1;
+            if self.policy.retrylimit > 0 && w.failures >= self.policy.retrylimit {
+                self.shut_down(phone);
+            }
+            self.window.insert(phone.clone(), w);
+        }
+        self.back_off(phone, now);
+        self.refresh(phone, now);
     }
 
     fn start_fresh(&mut self, phone: &Phone, way: WayId, now: Instant) {
@@ -843,9 +862,8 @@ impl Core {
                 match self.policy.retrylimitaction {
                     LimitAction::Ignore => (over, Reason::RetryLimit),
                     LimitAction::Shutdown => {
-                        if !over.is_empty() && self.out.stop.is_none() {
-                            self.out.stop =
-                                Some(Stop::RetryLimit { recipient: job.recipient.clone(), failures: limit });
+                        if !over.is_empty() {
+                            self.shut_down(&job.recipient);
                         }
                         (Vec::new(), Reason::RetryLimit)
                     }
@@ -854,31 +872,36 @@ impl Core {
         }
     }
 
+    fn shut_down(&mut self, recipient: &Phone) {
+        let failures = self.policy.retrylimit;
+        self.out.stop.get_or_insert_with(|| Stop::RetryLimit { recipient: recipient.clone(), failures });
+    }
+
+    /// One more failure in a row that is the recipient's own.
+    fn back_off(&mut self, phone: &Phone, now: Instant) {
+        let jitter = self.rng.f64();
+        let Policy { delay, delayfactor, maxdelay, .. } = self.policy;
+        let recipient = self.recipients.entry(phone.clone()).or_default();
+        recipient.failures += 1;
+        let pause = retry::backoff(recipient.failures, delay, delayfactor, maxdelay, jitter);
+        recipient.backoff_until = Some(now + pause);
+    }
+
     /// Its alerts wait again, and the recipient waits as it has deserved.
     fn give_back_after(&mut self, mut job: Job, how: Exhausted, now: Instant) {
-        let jitter = self.rng.f64();
         let throttled_only = job.round.is_empty();
         let limit = self.policy.retrylimit;
-        let recipient = self.recipients.entry(job.recipient.clone()).or_default();
         match how {
             Exhausted::Rejected => job.alerts.clear(),
             Exhausted::Counted => {
-                recipient.failures += 1;
-                recipient.backoff_until = Some(
-                    now + retry::backoff(
-                        recipient.failures,
-                        self.policy.delay,
-                        self.policy.delayfactor,
-                        self.policy.maxdelay,
-                        jitter,
-                    ),
-                );
+                self.back_off(&job.recipient, now);
                 if self.policy.retrylimitaction == LimitAction::Ignore && limit > 0 {
                     job.alerts.retain(|w| w.failures < limit);
                 }
             }
             Exhausted::Uncounted if throttled_only => {}
             Exhausted::Uncounted => {
+                let recipient = self.recipients.entry(job.recipient.clone()).or_default();
                 recipient.pauses += 1;
                 recipient.paused_until = Some(now + retry::pause(recipient.pauses));
                 self.paused.insert(job.recipient.clone());

@@ -65,6 +65,7 @@ fn a_gateway_that_answers_everybody_503_for_longer_than_the_retry_limit_costs_no
     assert_eq!(site.counts(), [200, 0, 0], "nothing is given up");
     let knocked = gateway.targets().len();
     assert!(knocked < 60, "it is left in peace: {knocked} requests");
+    assert_eq!(daemon.said("no dispatcher works"), 1, "told once");
     gateway.set(Behaviour::ok());
     until_within(70, "all are sent", || (site.counts() == [0, 200, 0]).then_some(()));
     assert_eq!(site.account(&gateway.accepted()), 0);
