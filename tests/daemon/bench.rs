@@ -224,7 +224,10 @@ impl Site {
         for row in rows.as_array().unwrap() {
             let (id, to, text) = (&row["id"], row["to"].as_str().unwrap(), row["text"].as_str().unwrap());
             let times = taken.iter().filter(|sms| sms.phone == to && sms.text == text).count();
-            assert_eq!(times > 0, row["state"] == "sent", "alert {id}: {row}, taken {times} times");
+            // Of one that is held nobody knows whether it was taken.
+            if row["state"] != "held" {
+                assert_eq!(times > 0, row["state"] == "sent", "alert {id}: {row}, taken {times} times");
+            }
             assert!(times <= 2, "alert {id} went out {times} times without anyone's doing");
             if times == 2 {
                 twice += 1;
