@@ -38,7 +38,8 @@ fn slow_gateway() -> Gateway {
 }
 
 fn keys() -> String {
-    format!("concurrency: {CONCURRENCY}")
+    // A full look is what finds an alert that a person made to wait again.
+    format!("concurrency: {CONCURRENCY}\ndelay: 2")
 }
 
 fn is_killed_ten_times(site: &Site, gateway: &Gateway) {
@@ -70,8 +71,6 @@ fn is_killed_ten_times(site: &Site, gateway: &Gateway) {
     let mut twice = site.account(&gateway.accepted());
     for row in held.as_array().unwrap() {
         let id = row["id"].to_string();
-        let taken = gateway.accepted().iter().filter(|sms| sms.phone == row["to"]).count();
-        eprintln!("alert {id} is held, was taken {taken} times");
         for verb in ["cancel", "requeue"] {
             let said = site.run(&["queue", verb, &id]);
             assert_eq!(said.code, 0, "{said:?}");
@@ -91,10 +90,11 @@ fn is_killed_ten_times(site: &Site, gateway: &Gateway) {
     assert_eq!([&audit["sent"], &audit["waiting"]], [ALERTS, 0], "{audit}");
     let on_record = audit["possible_duplicates"].as_u64().unwrap() as usize;
     assert!(twice <= on_record, "{twice} went out twice, {on_record} are on record, seed {seed}");
-    assert!(
-        on_record <= KILLS * CONCURRENCY,
-        "{on_record} doubts are more than were on their way, seed {seed}"
-    );
+    assert!(twice <= KILLS * CONCURRENCY, "{twice} are more than were on their way, seed {seed}");
+    // Those that stood in line before the gateway, written but not yet submitted, come into doubt as well.
+    assert!(on_record <= KILLS * 4 * CONCURRENCY, "{on_record} doubts are too many, seed {seed}");
     assert!(twice > 0, "ten kills hit no SMS between yes and commit: the test does not test");
+    let held = held.as_array().unwrap().len();
+    eprintln!("{KILLS} kills: {twice} went out twice, {on_record} on record, {held} were held for a person");
     daemon.stop();
 }

@@ -129,6 +129,7 @@ async fn shutdown_counts_an_outage_of_all_dispatchers_too_although_nobody_is_ask
     let gateway = Gateway::refusing(Class::Unavailable);
     let bench = Bench::start_with(Default::default(), &[&gateway], |o| {
         o.main.retrylimit = 4;
+        o.main.delay = secs(5);
         o.main.retrylimitaction = LimitAction::Shutdown;
     });
     let queue = bench.queue.clone();
