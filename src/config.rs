@@ -3,7 +3,7 @@
 //! `smsd.conf` in the dialect of Python's `RawConfigParser`, NAV's `db.conf` and `nav.conf` beside it. Every
 //! fault is collected, with file and line, before anything is refused. Defaults stand here and nowhere else.
 //!
-//! [`load`] is the way in. It only reads: it makes no directory, opens no connection and looks up no user, so
+//! [`load()`] is the way in. It only reads: it makes no directory, opens no connection and looks up no user, so
 //! that `smsd check` can run anywhere.
 
 mod load;

@@ -9,6 +9,7 @@
 
 pub mod core;
 pub mod outcome;
+mod pipe;
 pub mod policy;
 pub mod retry;
 mod silence;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::core::{Core, Outbox, SUBMIT_MARGIN, Stop, Submit};
+use self::pipe::{Pipe, QUEUE_PAUSE};
 use self::policy::Policy;
 use self::silence::{Silence, Verb};
 use crate::alert::{Alert, AlertId};
@@ -44,18 +46,13 @@ const RENEW: Duration = Duration::from_secs(5);
 /// How much sooner than the queue we stop to trust it.
 const TRUST_MARGIN: Duration = Duration::from_secs(2);
 /// Alerts of one page of a full look.
-const PAGE: usize = 5_000;
+const PAGE: usize = 4_000;
 /// Below this room the engine does not walk on through what waits.
 const WALK_ROOM: usize = core::WINDOW / 2;
 /// With a full window, how often the most severe that wait are looked at.
 const PEEK: Duration = Duration::from_secs(1);
 /// Alerts of such a look.
 const PEEK_PAGE: usize = 500;
-/// Attempts of one `begin`, settlements of one `settle`.
-const BATCH: usize = 1_000;
-/// First and longest pause between attempts to reach a queue that does not answer.
-const QUEUE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-
 /// One dispatcher with what the engine needs to know of it, in order of priority.
 pub type Ways = Vec<(WayConfig, Arc<dyn Dispatcher>)>;
 
@@ -141,11 +138,27 @@ enum Done {
     Expired(Result<Vec<AlertId>, QueueError>),
     Doubts(Result<Vec<Doubt>, QueueError>),
     Begun(Uuid, Vec<Uuid>, Result<Vec<Uuid>, QueueError>),
-    Settled(Vec<Uuid>, Result<Settled, QueueError>),
+    Settled(Batch, Result<Settled, QueueError>),
     Requeued(Vec<AlertId>, Result<Vec<AlertId>, QueueError>),
     Submitted(Uuid, Result<Receipt, SubmitError>, Duration),
     Probed(WayId, Result<Health, SubmitError>),
     Kicked,
+}
+
+/// What a `settle` was about: attempts, and alerts that had none.
+struct Batch {
+    attempts: Vec<Uuid>,
+    beside: Vec<AlertId>,
+}
+
+impl Batch {
+    fn of(settlements: &[Settlement]) -> Batch {
+        let (with, without): (Vec<_>, Vec<_>) = settlements.iter().partition(|s| s.closing.is_some());
+        Batch {
+            attempts: with.iter().filter_map(|s| Some(s.closing.as_ref()?.id)).collect(),
+            beside: without.iter().flat_map(|s| s.verdicts.iter().map(|(id, _)| *id)).collect(),
+        }
+    }
 }
 
 /// Our lease, as far as we can tell by our own clock.
@@ -176,55 +189,6 @@ struct Looks {
     purged: bool,
     next_doubts: Instant,
     doubting: bool,
-}
-
-/// Things to be written in batches, one batch at a time, each repeated until it is certain.
-struct Pipe<T> {
-    gathered: Vec<T>,
-    under_way: Vec<T>,
-    busy: bool,
-    next: Instant,
-    pause: Duration,
-}
-
-impl<T: Clone> Pipe<T> {
-    fn new(now: Instant) -> Self {
-        Pipe { gathered: Vec::new(), under_way: Vec::new(), busy: false, next: now, pause: QUEUE_PAUSE.0 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.gathered.is_empty() && self.under_way.is_empty()
-    }
-
-    /// The batch to write now: the one that failed, or what has gathered, as far as `same` allows.
-    fn batch(&mut self, now: Instant, same: impl Fn(&T, &T) -> bool) -> Option<Vec<T>> {
-        if self.busy || now < self.next {
-            return None;
-        }
-        if self.under_way.is_empty() {
-            let first = self.gathered.first()?;
-            let n = self.gathered.iter().take(BATCH).take_while(|x| same(first, x)).count();
-            self.under_way = self.gathered.drain(..n).collect();
-        }
-        self.busy = true;
-        Some(self.under_way.clone())
-    }
-
-    fn done(&mut self) {
-        self.busy = false;
-        self.pause = QUEUE_PAUSE.0;
-        self.under_way.clear();
-    }
-
-    fn failed(&mut self, now: Instant) {
-        self.busy = false;
-        self.next = now + self.pause;
-        self.pause = (self.pause * 2).min(QUEUE_PAUSE.1);
-    }
-
-    fn wake(&self) -> Option<Instant> {
-        (!self.busy && !self.is_empty()).then_some(self.next)
-    }
 }
 
 impl Engine {
@@ -354,8 +318,8 @@ impl Engine {
         if let Some(batch) = self.settlements.batch(now, |a, b| a.0 == b.0) {
             let owner = batch.first().map_or(Uuid::nil(), |(owner, _)| *owner);
             let batch: Vec<Settlement> = batch.into_iter().map(|(_, s)| s).collect();
-            let ids = batch.iter().filter_map(|s| Some(s.closing.as_ref()?.id)).collect();
-            self.ask(move |queue| async move { Done::Settled(ids, queue.settle(owner, &batch).await) });
+            let about = Batch::of(&batch);
+            self.ask(move |queue| async move { Done::Settled(about, queue.settle(owner, &batch).await) });
         }
         // What was given up wrongly is made to wait again only when its giving up is written.
         if !self.requeues.is_empty() && !self.requeueing && self.settlements.is_empty() {
@@ -502,7 +466,7 @@ impl Engine {
         match done {
             Ok(Done::Submitted(attempt, result, took)) => self.core.submitted(attempt, result, took, now),
             Ok(Done::Begun(owner, ids, result)) => self.begun(owner, &ids, result, now),
-            Ok(Done::Settled(ids, result)) => self.settled(&ids, result, now),
+            Ok(Done::Settled(about, result)) => self.settled(&about, result, now),
             Ok(Done::Claimed(look, limit, result)) => self.claimed(look, limit, result, now),
             Ok(Done::Newest(result)) => {
                 self.looks.busy = false;
@@ -583,13 +547,14 @@ impl Engine {
         }
     }
 
-    fn settled(&mut self, ids: &[Uuid], result: Result<Settled, QueueError>, now: Instant) {
+    fn settled(&mut self, about: &Batch, result: Result<Settled, QueueError>, now: Instant) {
         match result {
             Ok(settled) => {
                 self.settlements.done();
-                for id in ids {
+                for id in &about.attempts {
                     self.core.settled(*id, settled.superseded.contains(id), now);
                 }
+                self.core.settled_beside(&about.beside);
                 if !settled.vanished.is_empty() {
                     (self.events)(Event::Vanished { alerts: settled.vanished });
                 }

@@ -21,6 +21,8 @@ pub enum Blame {
 pub enum Exhausted {
     /// Every dispatcher refused it: it is ignored.
     Rejected,
+    /// Those that could be asked refused it, but not all could: it backs off, and waits for the others.
+    Refused,
     /// It failed by its recipient's fault: back-off, and the limit comes nearer.
     Counted,
     /// It waits, and nothing is counted.
@@ -29,12 +31,13 @@ pub enum Exhausted {
 
 /// Judges a round of answers from different dispatchers; `ways` is how many dispatchers there are.
 pub fn exhausted(round: &[Blame], ways: usize) -> Exhausted {
-    if round.len() >= ways && round.iter().all(|b| *b == Blame::Refused) {
-        Exhausted::Rejected
-    } else if round.iter().any(|b| *b != Blame::Dispatcher) {
-        Exhausted::Counted
-    } else {
-        Exhausted::Uncounted
+    if round.contains(&Blame::Recipient) {
+        return Exhausted::Counted;
+    }
+    match round.iter().filter(|b| **b == Blame::Refused).count() {
+        0 => Exhausted::Uncounted,
+        refused if refused < ways => Exhausted::Refused,
+        _ => Exhausted::Rejected,
     }
 }
 
@@ -101,8 +104,9 @@ mod tests {
         for (round, ways, want) in [
             (&[Refused][..], 1, Exhausted::Rejected),
             (&[Refused, Refused], 2, Exhausted::Rejected),
-            (&[Refused], 2, Exhausted::Counted),
-            (&[Refused, Dispatcher], 2, Exhausted::Counted),
+            (&[Refused], 2, Exhausted::Refused),
+            (&[Refused, Dispatcher], 2, Exhausted::Refused),
+            (&[Refused, Recipient], 2, Exhausted::Counted),
             (&[Recipient], 1, Exhausted::Counted),
             (&[Dispatcher], 1, Exhausted::Uncounted),
             (&[Dispatcher, Dispatcher], 2, Exhausted::Uncounted),

@@ -241,3 +241,17 @@ async fn who_stands_in_line_before_a_gateway_that_begins_to_hang_is_served_by_th
     bench.audit().await;
     bench.kill().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn refused_by_one_while_the_other_is_down_is_no_refusal_by_all() {
+    let (first, second) = (Gateway::refusing(Class::Rejected), Gateway::refusing(Class::Unavailable));
+    let bench = Bench::start(&[&first, &second]);
+    let id = bench.alert(&phone(1), "down", 1);
+    pass(secs(3 * 3600)).await;
+    assert_eq!(bench.state(id).await, AlertState::Waiting);
+    second.now(|_| Answer::Take);
+    pass(secs(3600 * 5 / 4)).await;
+    assert_eq!(bench.state(id).await, AlertState::Sent);
+    bench.audit().await;
+    bench.stop().await.unwrap();
+}

@@ -107,7 +107,15 @@ async fn what_is_no_number_is_rejected_with_the_reason_and_holds_up_nobody() {
     pass(secs(1)).await;
     assert_eq!(bench.row(bad).await.reason, Some(Reason::Rejected));
     assert_eq!(bench.state(good).await, AlertState::Sent);
-    assert_eq!(bench.count_events(|e| matches!(e, Event::BadNumber { .. })), 1);
+    let told = |bench: &Bench| bench.count_events(|e| matches!(e, Event::BadNumber { .. }));
+    assert_eq!(told(&bench), 1);
+    smsd::queue::Queue::requeue(&*bench.queue, &[bad], "ann").await.unwrap();
+    pass(secs(31)).await;
+    assert_eq!(
+        (bench.row(bad).await.reason, told(&bench)),
+        (Some(Reason::Rejected), 2),
+        "it is judged again"
+    );
     bench.audit().await;
     bench.stop().await.unwrap();
 }

@@ -1,0 +1,103 @@
+//! Attempts of which nobody knows whether they were taken, and which are ours to resolve.
+
+use super::*;
+
+/// An attempt in doubt that we resolve.
+#[derive(Debug)]
+pub(super) struct Doubted {
+    pub(super) doubt: Doubt,
+    /// Not by the dispatcher that fell silent, if another works.
+    pub(super) avoid: Option<WayId>,
+    /// When it is resent at the latest.
+    pub(super) grace_over: Instant,
+    pub(super) timer: Option<Instant>,
+    /// How often the queue did not let it be resent.
+    pub(super) refusals: u32,
+}
+
+/// How often, and how far apart, a resend is tried that the queue does not allow: the recipient may have an open
+/// attempt of another instance. After that the doubt waits for a person, since its alerts have been changed.
+const RESEND_TRIES: u32 = 12;
+const RESEND_PAUSE: Duration = Duration::from_secs(5);
+
+impl Core {
+    pub(super) fn doubt(&mut self, doubt: Doubt, way: Option<WayId>, now: Instant) {
+        let id = doubt.id;
+        if doubt.possible_duplicate || self.policy.on_unknown == OnUnknown::Hold {
+            self.hold(id, doubt.recipient);
+            return;
+        }
+        let grace = way.map_or(Duration::from_secs(30), |w| self.failover.config(w).grace);
+        let at_once = self.policy.on_unknown == OnUnknown::Failover || self.policy.is_urgent(doubt.severity);
+        let grace_over = now + grace.saturating_sub(doubt.age);
+        let timer = if at_once && way.is_some() { now } else { grace_over };
+        self.doubts.insert(id, Doubted { doubt, avoid: way, grace_over, timer: Some(timer), refusals: 0 });
+        self.doubt_timers.insert((timer, id));
+    }
+
+    /// The queue did not let it be resent.
+    pub(super) fn doubt_again(&mut self, id: Uuid, job: Job, now: Instant) {
+        let refusals = job.resend_refusals + 1;
+        if refusals >= RESEND_TRIES {
+            return self.hold(id, job.recipient);
+        }
+        let at = now + RESEND_PAUSE;
+        let avoid = None;
+        let mut doubt = doubt_of(id, job, &self.failover);
+        doubt.possible_duplicate = false;
+        doubt.number -= 1;
+        self.doubts.insert(id, Doubted { doubt, avoid, grace_over: at, timer: Some(at), refusals });
+        self.doubt_timers.insert((at, id));
+    }
+
+    /// A resend is not repeated without a person.
+    pub(super) fn hold(&mut self, id: Uuid, recipient: Phone) {
+        self.out.events.push(Event::Held { attempt: id, recipient });
+        let error = SubmitError::new(
+            Class::Unknown,
+            "a person is to decide: in doubt twice, its alerts changed, or on_unknown is hold",
+        );
+        let settlement = outcome::refused(id, AttemptState::Held, &error, &[], Reason::Rejected);
+        self.out.settlements.push((self.owner, settlement));
+    }
+
+    pub(super) fn time_doubt(&mut self, id: Uuid, now: Instant) {
+        if let Some(doubted) = self.doubts.get_mut(&id) {
+            let at = doubted.grace_over.max(now);
+            doubted.timer = Some(at);
+            self.doubt_timers.insert((at, id));
+        }
+    }
+
+    pub(super) fn doubt_is_due(&mut self, id: Uuid, now: Instant) {
+        let Some(doubted) = self.doubts.get_mut(&id) else {
+            self.doubt_timers.retain(|(_, other)| *other != id);
+            return;
+        };
+        if let Some(at) = doubted.timer.take() {
+            self.doubt_timers.remove(&(at, id));
+        }
+        let phone = doubted.doubt.recipient.clone();
+        self.recipients.entry(phone.clone()).or_default().resends.push(id);
+        self.refresh(&phone, now);
+    }
+
+    pub(super) fn way_named(&self, name: &str) -> Option<WayId> {
+        self.failover.order().iter().copied().find(|id| &*self.failover.config(*id).name == name)
+    }
+}
+
+pub(super) fn doubt_of(attempt: Uuid, job: Job, failover: &Failover) -> Doubt {
+    Doubt {
+        id: attempt,
+        recipient: job.recipient,
+        text: job.text,
+        dispatcher: failover.config(job.way).name.clone(),
+        number: job.number,
+        age: Duration::ZERO,
+        possible_duplicate: job.possible_duplicate,
+        severity: job.severity,
+        carried: job.carried,
+        counted: job.counted,
+    }
+}

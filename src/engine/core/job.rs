@@ -1,0 +1,250 @@
+//! One SMS on its way: composed, begun, in line, submitted, and on to the next dispatcher.
+
+use super::*;
+
+/// One SMS on its way.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) recipient: Phone,
+    pub(super) text: Arc<str>,
+    /// Known alerts, carried first; empty for a resend of what another process began.
+    pub(super) alerts: Vec<Waiting>,
+    pub(super) carried: Vec<AlertId>,
+    pub(super) counted: Vec<AlertId>,
+    pub(super) severity: Severity,
+    pub(super) possible_duplicate: bool,
+    pub(super) resend_of: Option<Uuid>,
+    /// See [`Doubted::refusals`].
+    pub(super) resend_refusals: u32,
+    pub(super) number: u32,
+    pub(super) owner: Uuid,
+    pub(super) way: WayId,
+    pub(super) tried: Vec<WayId>,
+    pub(super) round: Vec<Blame>,
+    pub(super) next: Next,
+}
+
+/// What follows when the attempt is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It is under way.
+    Pending,
+    /// The SMS is done with.
+    Done,
+    /// Another dispatcher.
+    Failover,
+    /// Its alerts wait again.
+    Return(Exhausted),
+    /// It is in doubt: to be resolved by policy.
+    Doubt,
+}
+
+impl Core {
+    /// SMS between two dispatchers go first: their people have waited longest.
+    pub(super) fn fail_over(&mut self, now: Instant) {
+        for _ in 0..self.between.len() {
+            let Some(mut job) = self.between.pop_front() else { break };
+            match self.failover.choose(&job.tried, now) {
+                Choice::Take(way) => {
+                    job.number += 1;
+                    self.begin(job, way, now);
+                }
+                Choice::Busy => self.between.push_back(job),
+                Choice::Down => self.give_back_after(job, Exhausted::Uncounted, now),
+            }
+        }
+    }
+
+    pub(super) fn start_ready(&mut self, now: Instant) {
+        while let Some((turn, phone)) = self.ready.first().cloned() {
+            let resend = self.recipients.get(&phone).and_then(|r| r.resends.first().copied());
+            let avoid: Vec<WayId> = resend.and_then(|id| self.doubts.get(&id)?.avoid).into_iter().collect();
+            match self.failover.choose(&avoid, now) {
+                Choice::Take(way) => {
+                    self.ready.remove(&(turn, phone.clone()));
+                    match resend {
+                        Some(id) => self.start_resend(&phone, id, way, now),
+                        None => self.start_fresh(&phone, way, now),
+                    }
+                }
+                Choice::Down if !avoid.is_empty() => {
+                    // No other dispatcher works: it waits for its grace to end and takes any.
+                    let id = resend.unwrap_or_default();
+                    if let Some(doubted) = self.doubts.get_mut(&id) {
+                        doubted.avoid = None;
+                    }
+                    if let Some(recipient) = self.recipients.get_mut(&phone) {
+                        recipient.resends.retain(|r| *r != id);
+                    }
+                    self.time_doubt(id, now);
+                    self.refresh(&phone, now);
+                }
+                Choice::Down if resend.is_none() && self.outages_count() => self.count_outage(&phone, now),
+                Choice::Busy | Choice::Down => break,
+            }
+        }
+    }
+
+    /// With `retrylimitaction: shutdown`, an outage of all dispatchers counts too.
+    fn outages_count(&self) -> bool {
+        self.policy.retrylimitaction == LimitAction::Shutdown && self.failover.all_given_up()
+    }
+
+    /// A failure of a recipient's alerts without an attempt: there is nobody to make it.
+    fn count_outage(&mut self, phone: &Phone, now: Instant) {
+        for mut w in self.window.take(phone) {
+            w.failures += 1;
+            if self.policy.retrylimit > 0 && w.failures >= self.policy.retrylimit {
+                self.shut_down(phone);
+            }
+            self.window.insert(phone.clone(), w);
+        }
+        self.back_off(phone, now);
+        self.refresh(phone, now);
+    }
+
+    pub(super) fn start_fresh(&mut self, phone: &Phone, way: WayId, now: Instant) {
+        let mut waiting = self.window.take(phone);
+        let pieces: Vec<(AlertId, &str)> = waiting.iter().map(|w| (w.alert.id, &*w.alert.text)).collect();
+        let composed = compose(&pieces, &self.shape);
+        let Some(recipient) = self.recipients.get_mut(phone) else { return };
+        recipient.ready = None;
+        recipient.waiting_since = None;
+        let left: HashSet<AlertId> = composed.left.iter().copied().collect();
+        if !left.is_empty() {
+            recipient.waiting_since = Some(now);
+            for w in waiting.extract_if(.., |w| left.contains(&w.alert.id)) {
+                self.window.insert(phone.clone(), w);
+            }
+        }
+        let Some(severity) = waiting.iter().map(|w| w.alert.severity).min() else { return };
+        let job = Job {
+            recipient: phone.clone(),
+            text: composed.text.into(),
+            severity,
+            possible_duplicate: waiting.iter().any(|w| w.alert.maybe_sent),
+            resend_of: None,
+            resend_refusals: 0,
+            number: 1 + waiting.iter().map(|w| w.attempts).max().unwrap_or(0),
+            owner: self.owner,
+            carried: composed.sent,
+            counted: composed.ignored,
+            alerts: waiting,
+            way,
+            tried: Vec::new(),
+            round: Vec::new(),
+            next: Next::Pending,
+        };
+        self.begin(job, way, now);
+    }
+
+    pub(super) fn start_resend(&mut self, phone: &Phone, id: Uuid, way: WayId, now: Instant) {
+        if let Some(recipient) = self.recipients.get_mut(phone) {
+            recipient.ready = None;
+            recipient.resends.retain(|r| *r != id);
+        }
+        let Some(Doubted { doubt, refusals, .. }) = self.doubts.remove(&id) else {
+            return self.refresh(phone, now);
+        };
+        let job = Job {
+            recipient: doubt.recipient,
+            text: doubt.text,
+            alerts: Vec::new(),
+            carried: doubt.carried,
+            counted: doubt.counted,
+            severity: doubt.severity,
+            possible_duplicate: true,
+            resend_of: Some(id),
+            resend_refusals: refusals,
+            number: doubt.number + 1,
+            owner: self.owner,
+            way,
+            tried: Vec::new(),
+            round: Vec::new(),
+            next: Next::Pending,
+        };
+        self.begin(job, way, now);
+    }
+
+    pub(super) fn begin(&mut self, mut job: Job, way: WayId, now: Instant) {
+        let id = self.new_id();
+        let config = self.failover.config(way);
+        self.out.begins.push(NewAttempt {
+            id,
+            recipient: job.recipient.clone(),
+            text: job.text.clone(),
+            dispatcher: config.name.clone(),
+            number: job.number,
+            deadline: config.timeout + SUBMIT_MARGIN,
+            carried: job.carried.clone(),
+            counted: job.counted.clone(),
+            possible_duplicate: job.possible_duplicate,
+            resend_of: job.resend_of,
+        });
+        self.failover.taken(way, now);
+        if let Some(recipient) = self.recipients.get_mut(&job.recipient) {
+            recipient.busy = true;
+        }
+        job.way = way;
+        job.owner = self.owner;
+        job.next = Next::Pending;
+        self.on_their_way.extend(job.carried.iter().chain(&job.counted));
+        self.jobs.insert(id, job);
+    }
+
+    /// Takes a job off its way.
+    pub(super) fn end(&mut self, id: Uuid) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        for id in job.carried.iter().chain(&job.counted) {
+            self.on_their_way.remove(id);
+            if let Some(ids) = &mut self.settled_meanwhile {
+                ids.insert(*id);
+            }
+        }
+        Some(job)
+    }
+
+    /// Submits from each line as far as there is room, and dissolves the lines that lead nowhere now.
+    pub(super) fn advance_lines(&mut self, may_send: bool, now: Instant) {
+        for way in self.lines.keys().copied().collect::<Vec<_>>() {
+            let closed = self.failover.is_closed(way, now);
+            while let Some(id) = self.lines.get(&way).and_then(|line| line.front().copied()) {
+                if closed || !may_send {
+                    self.abandon(id, "its dispatcher, or the lease, was gone first");
+                } else if self.failover.start_submit(way) {
+                    self.submit(id);
+                } else {
+                    break;
+                }
+                if let Some(line) = self.lines.get_mut(&way) {
+                    line.pop_front();
+                }
+            }
+        }
+        self.lines.retain(|_, line| !line.is_empty());
+    }
+
+    pub(super) fn submit(&mut self, id: Uuid) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        if let Some(first) = job.resend_of {
+            self.out.events.push(Event::Resent {
+                attempt: id,
+                resend_of: first,
+                recipient: job.recipient.clone(),
+            });
+        }
+        let timeout = self.failover.config(job.way).timeout;
+        let sms = Sms { attempt: id, recipient: job.recipient.clone(), text: job.text.clone(), timeout };
+        self.out.submits.push(Submit { way: job.way, sms });
+    }
+
+    /// Written, but not to be made any more: certainly not taken. Its alerts wait as they did.
+    pub(super) fn abandon(&mut self, id: Uuid, why: &str) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        self.failover.released(job.way);
+        job.next = Next::Failover;
+        let error = SubmitError::new(Class::Unavailable, format!("not submitted: {why}"));
+        let settlement = outcome::refused(id, AttemptState::Failed, &error, &[], Reason::Rejected);
+        self.out.settlements.push((job.owner, settlement));
+    }
+}

@@ -1,0 +1,130 @@
+//! A recipient: what is remembered of a phone number, and when its next SMS may go.
+
+use super::*;
+
+#[derive(Debug, Default)]
+pub(super) struct Recipient {
+    pub(super) busy: bool,
+    /// When an SMS last went out, or may have.
+    pub(super) last_sms: Option<Instant>,
+    /// When the first of what waits became known.
+    pub(super) waiting_since: Option<Instant>,
+    /// Failures by its own fault, in a row; and until when it waits for them.
+    pub(super) failures: u32,
+    pub(super) backoff_until: Option<Instant>,
+    /// Failures by the dispatchers' fault, in a row; and until when it waits for them.
+    pub(super) pauses: u32,
+    pub(super) paused_until: Option<Instant>,
+    /// Since how many of a dispatcher's successes this recipient has been failing there.
+    pub(super) failing: Vec<(WayId, u64)>,
+    /// Attempts in doubt that are to be resent now.
+    pub(super) resends: Vec<Uuid>,
+    pub(super) ready: Option<Turn>,
+    pub(super) timer: Option<Instant>,
+}
+
+impl Core {
+    pub(super) fn free(&mut self, phone: &Phone, now: Instant) {
+        if let Some(recipient) = self.recipients.get_mut(phone) {
+            recipient.busy = false;
+        }
+        self.refresh(phone, now);
+    }
+
+    /// Finds out anew when this recipient's next SMS may go, and forgets a recipient of whom nothing is to be remembered.
+    pub(super) fn refresh(&mut self, phone: &Phone, now: Instant) {
+        let first = self.window.first(phone);
+        if !self.recipients.contains_key(phone) && first.is_none() {
+            return;
+        }
+        let recipient = self.recipients.entry(phone.clone()).or_default();
+        if let Some(turn) = recipient.ready.take() {
+            self.ready.remove(&(turn, phone.clone()));
+        }
+        if let Some(at) = recipient.timer.take() {
+            self.timers.remove(&(at, phone.clone()));
+        }
+        if recipient.busy {
+            return;
+        }
+        if recipient.paused_until.is_none_or(|until| until <= now) {
+            recipient.paused_until = None;
+            self.paused.remove(phone);
+        }
+        let resend = recipient.resends.first().and_then(|id| self.doubts.get(id)).map(|d| Turn {
+            severity: d.doubt.severity,
+            queued_at: jiff::Timestamp::MIN,
+            id: d.doubt.carried.first().copied().unwrap_or(AlertId(0)),
+        });
+        let quiet_until = recipient.last_sms.map(|at| at + self.policy.group_interval);
+        let Some(turn) = resend.or(first) else {
+            // Only what keeps the next alert apart from the last SMS is worth remembering.
+            match quiet_until.filter(|until| *until > now) {
+                Some(until) => {
+                    recipient.timer = Some(until);
+                    self.timers.insert((until, phone.clone()));
+                }
+                None if recipient.resends.is_empty() => {
+                    self.recipients.remove(phone);
+                }
+                None => {}
+            }
+            return;
+        };
+        let since = *recipient.waiting_since.get_or_insert(now);
+        let collected = match (resend, self.policy.is_urgent(turn.severity)) {
+            (Some(_), _) | (_, true) => None,
+            (None, false) => {
+                let quiet = quiet_until.filter(|until| *until > since);
+                Some(quiet.unwrap_or(since + self.policy.group_wait))
+            }
+        };
+        let due = [collected, recipient.backoff_until, recipient.paused_until].into_iter().flatten().max();
+        match due.filter(|at| *at > now) {
+            Some(at) => {
+                recipient.timer = Some(at);
+                self.timers.insert((at, phone.clone()));
+            }
+            None => {
+                recipient.ready = Some(turn);
+                self.ready.insert((turn, phone.clone()));
+            }
+        }
+    }
+
+    /// A dispatcher may work again: nobody waits longer for it than need be.
+    pub(super) fn wake_paused(&mut self, now: Instant) {
+        for phone in std::mem::take(&mut self.paused) {
+            if let Some(recipient) = self.recipients.get_mut(&phone) {
+                recipient.paused_until = None;
+            }
+            self.refresh(&phone, now);
+        }
+    }
+
+    pub(super) fn reject_number(&mut self, alert: &Alert, why: &str) {
+        if !self.rejecting.insert(alert.id) {
+            return;
+        }
+        let detail = format!("the number can not be texted: {why}");
+        self.out.events.push(Event::BadNumber {
+            alert: alert.id,
+            number: alert.phone.clone(),
+            detail: detail.clone(),
+        });
+        self.out.settlements.push((
+            self.owner,
+            Settlement {
+                closing: None,
+                verdicts: vec![(alert.id, Verdict::Ignored(Reason::Rejected))],
+                detail,
+            },
+        ));
+    }
+
+    pub(super) fn bar(&mut self, alert: &Alert, phone: Phone) {
+        if self.spoken_of.len() < WINDOW && self.spoken_of.insert(alert.id) {
+            self.out.events.push(Event::Barred { alert: alert.id, recipient: phone });
+        }
+    }
+}
