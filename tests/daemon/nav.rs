@@ -6,7 +6,7 @@ use smsd::demo::gateway::Behaviour;
 #[test]
 fn rows_as_nav_inserts_them_leave_as_sms_and_end_sent() {
     let gateway = gateway_that(Behaviour::ok().body("4711"));
-    let site = Site::nav("delay: 5", &ways(&[gateway.addr], ""));
+    let site = Site::nav("delay: 5\nconcurrency: 1", &ways(&[gateway.addr], ""));
     site.insert("+4790000001", "bb-gw.example.org is down", Some(2));
     site.insert("+4790000001", "the whole rack is down", Some(1));
     site.insert("+4790000001", "a line is slow", None);
