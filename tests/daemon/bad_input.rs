@@ -36,7 +36,7 @@ fn files_that_can_not_be_read_are_named() {
     let gateway = gateway();
     for name in ["smsd.conf", "db.conf", "nav.conf"] {
         let site = Site::nav("", &ways(&[gateway.addr], ""));
-        fs::set_permissions(site.path(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(site.path(name), fs::Permissions::from_mode(0o000)).unwrap();
         let mut command = site.command(&["-f"]);
         if geteuid().is_root() {
             let nobody = User::from_name("nobody").unwrap().unwrap();
