@@ -1,8 +1,12 @@
 //! No secret is ever shown: in no log, error, or JSON.
 
+use std::sync::Arc;
+
 use super::bench::{Site, gateway, nobody_listens, until, until_within};
 use nix::sys::signal::Signal;
 use smsd::demo::gateway::Behaviour;
+
+use crate::postgres::Server;
 
 /// Every secret of the site contains this.
 const MARK: &str = "hunter2";
@@ -20,7 +24,8 @@ fn no_secret_is_shown_in_any_log_error_or_json() {
     );
     let rest = rest.replace(&format!("/{MARK}-p?"), "/send?");
     let main = "log_level: trace\ndelay: 0.2\ndelayfactor: 1\nretrylimit: 2";
-    let site = Site::nav(main, &rest);
+    // Roles belong to the whole server, and this test changes a password.
+    let site = Site::on(Arc::new(Arc::new(Server::own("-F")).database()), main, &rest);
     site.log_in_as("with_password", &format!("{MARK}-wrong"));
 
     // The wrong password, as the daemon and as a command meet it.
