@@ -38,6 +38,15 @@ pub struct Setup {
     pub reopen_log: Box<dyn FnMut() + Send>,
 }
 
+/// How the daemon ended when it was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All that was on its way is settled or in doubt, and the lease given back.
+    Well,
+    /// At once, by a second signal: whoever comes next must find out that we are dead.
+    AtOnce,
+}
+
 /// Why the daemon could not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -56,7 +65,7 @@ pub enum DaemonError {
 ///
 /// # Errors
 /// See [`DaemonError`]; everything unsent still waits in the queue.
-pub async fn run(setup: Setup) -> Result<(), DaemonError> {
+pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
     let Setup { config, queue, name, lock, boot_clock, mut reload, mut reopen_log } = setup;
     let ways = build_ways(&config)?;
     let settings = settings(&config, &ways);
@@ -83,11 +92,11 @@ pub async fn run(setup: Setup) -> Result<(), DaemonError> {
     tokio::pin!(engine);
     loop {
         tokio::select! {
-            result = &mut engine => return Ok(result?),
+            result = &mut engine => return Ok(result.map(|()| Ended::Well)?),
             signal = signals.next() => match signal {
                 Asked::Stop if stop.is_cancelled() => {
                     tracing::warn!("a second signal: leaving at once; what is on its way comes into doubt");
-                    return Ok(());
+                    return Ok(Ended::AtOnce);
                 }
                 Asked::Stop => stop.cancel(),
                 Asked::Reload => {

@@ -12,6 +12,7 @@ pub mod outcome;
 mod pipe;
 pub mod policy;
 pub mod retry;
+mod silence;
 pub mod waiting;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ use uuid::Uuid;
 use self::core::{Core, Outbox, SUBMIT_MARGIN, Stop, Submit};
 use self::pipe::{Pipe, QUEUE_PAUSE};
 use self::policy::Policy;
+use self::silence::{Silence, Verb};
 use crate::alert::{Alert, AlertId};
 use crate::compose::Shape;
 use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
@@ -123,8 +125,7 @@ pub struct Engine {
     settlements: Pipe<(Uuid, Settlement)>,
     requeues: Vec<AlertId>,
     requeueing: bool,
-    /// Since when the queue has not answered.
-    lost: Option<Instant>,
+    silence: Silence,
     stopping: Option<(Instant, Option<Stop>)>,
 }
 
@@ -231,7 +232,7 @@ impl Engine {
             settlements: Pipe::new(now),
             requeues: Vec::new(),
             requeueing: false,
-            lost: None,
+            silence: Silence::default(),
             stopping: None,
         };
         engine.use_ways(ways, now);
@@ -469,7 +470,7 @@ impl Engine {
             Ok(Done::Claimed(look, limit, result)) => self.claimed(look, limit, result, now),
             Ok(Done::Newest(result)) => {
                 self.looks.busy = false;
-                match self.heard(result) {
+                match self.heard(Verb::Look, result) {
                     Some(newest) => self.looks.newest = Some(newest),
                     None => self.looks.next_full = now + QUEUE_PAUSE.1,
                 }
@@ -477,7 +478,7 @@ impl Engine {
             Ok(Done::Kicked) => {
                 self.looks.kick_armed = false;
                 // A queue that does not answer is not asked sooner for a notification.
-                if self.lost.is_none() {
+                if !self.silence.concerns(Verb::Look) {
                     self.looks.next_new = now;
                 }
             }
@@ -485,15 +486,16 @@ impl Engine {
             Ok(Done::Renewed(asked, result)) => self.renewed(asked, result, now),
             Ok(Done::Doubts(result)) => {
                 self.looks.doubting = false;
-                self.looks.next_doubts = now + self.settings.policy.delay;
-                if let Some(doubts) = self.heard(result) {
+                self.looks.next_doubts = now + QUEUE_PAUSE.1;
+                if let Some(doubts) = self.heard(Verb::Doubts, result) {
+                    self.looks.next_doubts = now + self.settings.policy.delay;
                     self.core.learn_doubts(doubts, now);
                 }
             }
             Ok(Done::Expired(result)) => {
                 self.looks.expiring = false;
                 self.looks.next_expire = now + QUEUE_PAUSE.1;
-                if let Some(ids) = self.heard(result) {
+                if let Some(ids) = self.heard(Verb::Expire, result) {
                     self.looks.purged = true;
                     self.looks.next_expire = now + self.settings.policy.delay;
                     self.core.forget(&ids, now);
@@ -505,7 +507,7 @@ impl Engine {
             Ok(Done::Requeued(ids, result)) => {
                 self.requeueing = false;
                 self.looks.next_full = now;
-                if self.heard(result).is_none() {
+                if self.heard(Verb::Requeue, result).is_none() {
                     self.requeues.extend(ids);
                 }
             }
@@ -530,16 +532,17 @@ impl Engine {
                 self.begins.done();
                 let may_send = self.may_send();
                 self.core.begun(owner, ids, &owned, may_send, now);
-                self.heard(Ok(()));
+                self.heard(Verb::Begin, Ok(()));
             }
             Err(QueueError::LeaseLost) => {
                 self.begins.done();
+                self.heard(Verb::Begin, Ok(()));
                 self.core.not_begun(ids, now);
                 self.lose_lease(now);
             }
             Err(error) => {
                 self.begins.failed(now);
-                self.heard::<()>(Err(error));
+                self.heard::<()>(Verb::Begin, Err(error));
             }
         }
     }
@@ -555,18 +558,18 @@ impl Engine {
                 if !settled.vanished.is_empty() {
                     (self.events)(Event::Vanished { alerts: settled.vanished });
                 }
-                self.heard(Ok(()));
+                self.heard(Verb::Settle, Ok(()));
             }
             Err(error) => {
                 self.settlements.failed(now);
-                self.heard::<()>(Err(error));
+                self.heard::<()>(Verb::Settle, Err(error));
             }
         }
     }
 
     fn claimed(&mut self, look: Look, limit: usize, result: Result<Vec<Alert>, QueueError>, now: Instant) {
         self.looks.busy = false;
-        let Some(alerts) = self.heard(result) else {
+        let Some(alerts) = self.heard(Verb::Look, result) else {
             let later = now + QUEUE_PAUSE.1;
             self.looks.next_new = self.looks.next_new.max(later);
             self.looks.next_full = self.looks.next_full.max(later);
@@ -592,7 +595,7 @@ impl Engine {
 
     fn joined(&mut self, id: Uuid, asked: Duration, result: Result<(), QueueError>, now: Instant) {
         self.lease.busy = false;
-        if self.heard(result).is_some() {
+        if self.heard(Verb::Lease, result).is_some() {
             self.lease.owner = Some(id);
             self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
             self.lease.next = now + RENEW;
@@ -611,12 +614,12 @@ impl Engine {
             Ok(()) => {
                 self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
                 self.lease.next = now + RENEW;
-                self.heard(Ok(()));
+                self.heard(Verb::Lease, Ok(()));
             }
             Err(QueueError::LeaseLost) => self.lose_lease(now),
             Err(error) => {
                 self.lease.next = now + QUEUE_PAUSE.1;
-                self.heard::<()>(Err(error));
+                self.heard::<()>(Verb::Lease, Err(error));
             }
         }
     }
@@ -638,22 +641,23 @@ impl Engine {
     }
 
     /// Notes whether the queue answers, and tells a change once.
-    fn heard<T>(&mut self, result: Result<T, QueueError>) -> Option<T> {
+    fn heard<T>(&mut self, verb: Verb, result: Result<T, QueueError>) -> Option<T> {
+        let now = Instant::now();
         match result {
             Ok(value) => {
-                if let Some(since) = self.lost.take() {
-                    (self.events)(Event::QueueBack { after: since.elapsed() });
+                if self.silence.succeeded(verb) {
                     // A queue that was away may have come back from the past.
-                    let now = Instant::now();
                     self.looks.next_full = now;
                     self.looks.next_doubts = now;
+                }
+                if let Some(after) = self.silence.is_over(now) {
+                    (self.events)(Event::QueueBack { after });
                 }
                 Some(value)
             }
             Err(error) => {
-                if self.lost.is_none() {
-                    self.lost = Some(Instant::now());
-                    (self.events)(Event::QueueLost { reason: error.to_string() });
+                if let Some(reason) = self.silence.failed(verb, &error, now) {
+                    (self.events)(Event::QueueLost { reason });
                 }
                 None
             }
@@ -665,6 +669,9 @@ impl Engine {
         match command {
             Command::Reconfigure(settings, WaysBox(ways)) => {
                 self.settings = *settings;
+                if self.settings.autocancel.is_none() {
+                    self.silence.succeeded(Verb::Expire);
+                }
                 self.use_ways(ways, now);
                 self.looks.next_full = now;
                 (self.events)(Event::Reloaded);

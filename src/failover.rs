@@ -201,8 +201,13 @@ impl Failover {
         self.ways[id.0].probed(result, now);
     }
 
-    /// True if no dispatcher works.
+    /// True if no dispatcher works. One on trial has not proved yet that it does.
     pub fn all_down(&self) -> bool {
+        self.order.iter().all(|id| self.ways[id.0].cause().is_some())
+    }
+
+    /// True if no dispatcher works, and none is on trial.
+    pub fn all_given_up(&self) -> bool {
         self.order.iter().all(|id| self.ways[id.0].is_down())
     }
 

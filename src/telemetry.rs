@@ -149,7 +149,7 @@ pub enum Event {
         /// How many, as far as is known.
         waiting: usize,
     },
-    /// A dispatcher works, or may.
+    /// A dispatcher works again after all were down.
     WayOut,
     /// The queue does not answer.
     QueueLost {
@@ -254,9 +254,9 @@ impl Event {
             }
             Event::DispatcherUp { dispatcher } => tracing::info!(%dispatcher, "dispatcher works again"),
             Event::AllDown { waiting } => {
-                tracing::error!(waiting, "no dispatcher works; alerts wait, nothing is counted against them");
+                tracing::error!(waiting, "no dispatcher works; alerts wait");
             }
-            Event::WayOut => tracing::info!("a dispatcher answers again"),
+            Event::WayOut => tracing::info!("there is a way out again; what waits is sent"),
             Event::QueueLost { reason } => {
                 tracing::error!("the queue does not answer: {reason}; trying again")
             }

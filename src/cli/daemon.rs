@@ -14,7 +14,7 @@ use anyhow::Context;
 use super::nav::Overrides;
 use super::{Globals, Stop, unusable};
 use crate::config::{self, Config, Env, Faults, Loaded};
-use crate::daemon;
+use crate::daemon::{self, Ended};
 use crate::os::{BootTime, PidFile, PidFileError, User, daemonize, privileges};
 use crate::telemetry::log::Log;
 
@@ -56,8 +56,11 @@ pub(crate) fn start(globals: &Globals, foreground: bool, overrides: Overrides) -
     };
     let result = run(config, &env, log.as_deref(), lock, reload);
     // The lock goes last: whoever gets it knows that nothing of us is left.
-    drop(pidfile);
-    result.map(|()| ExitCode::SUCCESS)
+    match result {
+        Ok(Ended::AtOnce) => pidfile.leave_behind(),
+        _ => drop(pidfile),
+    }
+    result.map(|_| ExitCode::SUCCESS)
 }
 
 /// Builds the runtime and runs the daemon in it until it stops.
@@ -67,7 +70,7 @@ fn run(
     log_file: Option<&Path>,
     lock: String,
     reload: impl FnMut() -> Result<Config, String> + Send + 'static,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ended> {
     let log = Log::start(config.main.log_level, config.main.log_format, log_file)
         .with_context(|| no_log(log_file.unwrap_or(Path::new("stderr"))))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

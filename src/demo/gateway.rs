@@ -17,6 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
+/// A free port of loopback.
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
 /// A gateway that runs until it is dropped.
 pub struct Gateway {
     /// Where it listens.
@@ -133,7 +136,15 @@ impl Gateway {
     /// # Errors
     /// What listening said.
     pub async fn start(behaviour: Behaviour) -> io::Result<Gateway> {
-        Gateway::serve(behaviour, None).await
+        Gateway::serve(LOOPBACK, behaviour, None).await
+    }
+
+    /// Starts one at an address that a dispatcher knows already: a gateway that comes (back) up.
+    ///
+    /// # Errors
+    /// What listening said.
+    pub async fn start_at(addr: SocketAddr, behaviour: Behaviour) -> io::Result<Gateway> {
+        Gateway::serve(addr, behaviour, None).await
     }
 
     /// Starts one that speaks TLS.
@@ -141,11 +152,11 @@ impl Gateway {
     /// # Errors
     /// What listening said.
     pub async fn start_tls(behaviour: Behaviour, tls: Arc<rustls::ServerConfig>) -> io::Result<Gateway> {
-        Gateway::serve(behaviour, Some(tls.into())).await
+        Gateway::serve(LOOPBACK, behaviour, Some(tls.into())).await
     }
 
-    async fn serve(behaviour: Behaviour, tls: Option<TlsAcceptor>) -> io::Result<Gateway> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    async fn serve(addr: SocketAddr, behaviour: Behaviour, tls: Option<TlsAcceptor>) -> io::Result<Gateway> {
+        let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         let state = Arc::new(Mutex::new(State::new(behaviour)));
         let task = tokio::spawn(listen(listener, tls, state.clone())).abort_handle();

@@ -24,7 +24,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long the line before a dispatcher may take.
 const LINE: Duration = Duration::from_millis(25);
-const LONGEST_LINE: usize = 512;
 /// Submits at once after a return; each success doubles it.
 const SLOW_START: usize = 2;
 
@@ -303,12 +302,13 @@ impl Way {
         self.submitting >= self.room && now.duration_since(self.answered_at) >= STALL
     }
 
-    /// How many SMS may stand in line: as many as it takes in [`LINE`]. So a fast one never waits for an attempt to
-    /// be written, and with a slow one nobody is bound to it before its turn.
+    /// How many SMS may stand in line: as many as it takes in [`LINE`], and no more than are submitted at once. So a
+    /// fast one hardly waits for attempts to be written, with a slow one nobody is bound to it before its turn, and
+    /// a crash leaves at most twice `concurrency` attempts in doubt.
     fn line(&self) -> usize {
         let (Some(pace), true) = (self.pace, self.room >= self.config.concurrency) else { return 0 };
         let taken = LINE.as_secs_f64() / pace.as_secs_f64().max(1e-9) * self.config.concurrency as f64;
-        (taken as usize).min(LONGEST_LINE)
+        (taken as usize).min(self.config.concurrency)
     }
 
     fn count(&mut self, recipient: &Phone, given_up: &[AlertId]) {

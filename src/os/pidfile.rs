@@ -18,6 +18,8 @@ use nix::unistd::Pid;
 pub struct PidFile {
     path: PathBuf,
     file: File,
+    /// It stays when we go.
+    kept: bool,
 }
 
 /// Who holds a pid file.
@@ -86,7 +88,7 @@ impl PidFile {
             if let Some(pid) = read_pid(&mut file).filter(|pid| is_navs_smsd(pid)) {
                 return Err(PidFileError::Held { path: path.to_owned(), pid: Some(pid) });
             }
-            let mut pidfile = PidFile { path: path.to_owned(), file };
+            let mut pidfile = PidFile { path: path.to_owned(), file, kept: false };
             pidfile.write_pid()?;
             return Ok(pidfile);
         }
@@ -135,6 +137,12 @@ impl PidFile {
         Ok(format!("{}:{:x}:{}", boot.trim(), meta.dev(), meta.ino()))
     }
 
+    /// Ends our hold but leaves the file, empty: the next holder has the same identity, and so knows at once that
+    /// we are dead.
+    pub fn leave_behind(mut self) {
+        self.kept = true;
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -145,7 +153,7 @@ impl Drop for PidFile {
     /// A clean exit removes the file while it is still locked, or empties it where the folder is not ours to
     /// change.
     fn drop(&mut self) {
-        if is_still(&self.file, &self.path) && std::fs::remove_file(&self.path).is_err() {
+        if is_still(&self.file, &self.path) && (self.kept || std::fs::remove_file(&self.path).is_err()) {
             // Nobody is left to tell; the lock goes with the process all the same.
             let _ = self.file.set_len(0);
         }
@@ -237,6 +245,18 @@ mod tests {
         assert!(!path.exists());
         assert_eq!(PidFile::holder(&path), None);
         drop(PidFile::lock(&path).unwrap());
+    }
+
+    #[test]
+    fn one_left_behind_keeps_its_identity_for_the_next_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("smsd.pid");
+        let first = PidFile::lock(&path).unwrap();
+        let identity = first.lock_identity().unwrap();
+        first.leave_behind();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+        assert_eq!(PidFile::holder(&path), None);
+        assert_eq!(PidFile::lock(&path).unwrap().lock_identity().unwrap(), identity);
     }
 
     #[test]

@@ -131,3 +131,20 @@ async fn numbers_that_may_not_be_texted_wait_and_are_told_once() {
     assert_eq!(bench.count_events(|e| matches!(e, Event::Barred { .. })), 1);
     bench.stop().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_counts_an_outage_of_all_dispatchers_too_although_nobody_is_asked() {
+    let gateway = Gateway::refusing(Class::Unavailable);
+    let bench = Bench::start_with(Default::default(), &[&gateway], |o| {
+        o.main.retrylimit = 4;
+        o.main.delay = secs(5);
+        o.main.retrylimitaction = LimitAction::Shutdown;
+    });
+    let queue = bench.queue.clone();
+    for n in 1..=8 {
+        bench.alert(&phone(n), "down", 1);
+    }
+    assert!(matches!(bench.ended().await, Err(Stop::RetryLimit { failures: 4, .. })));
+    let stats = smsd::queue::Queue::stats(&*queue).await.unwrap();
+    assert_eq!((stats.waiting, stats.open, stats.in_doubt), (8, 0, 0));
+}

@@ -190,9 +190,8 @@ impl Core {
                 match self.policy.retrylimitaction {
                     LimitAction::Ignore => (over, Reason::RetryLimit),
                     LimitAction::Shutdown => {
-                        if !over.is_empty() && self.out.stop.is_none() {
-                            self.out.stop =
-                                Some(Stop::RetryLimit { recipient: job.recipient.clone(), failures: limit });
+                        if !over.is_empty() {
+                            self.shut_down(&job.recipient);
                         }
                         (Vec::new(), Reason::RetryLimit)
                     }
@@ -201,32 +200,43 @@ impl Core {
         }
     }
 
+    pub(super) fn shut_down(&mut self, recipient: &Phone) {
+        let failures = self.policy.retrylimit;
+        self.out.stop.get_or_insert_with(|| Stop::RetryLimit { recipient: recipient.clone(), failures });
+    }
+
+    /// One more failure in a row that is the recipient's own.
+    pub(super) fn back_off(&mut self, phone: &Phone, now: Instant) {
+        let jitter = self.rng.f64();
+        let Policy { delay, delayfactor, maxdelay, .. } = self.policy;
+        let recipient = self.recipients.entry(phone.clone()).or_default();
+        recipient.failures += 1;
+        let pause = retry::backoff(recipient.failures, delay, delayfactor, maxdelay, jitter);
+        recipient.backoff_until = Some(now + pause);
+    }
+
     /// Its alerts wait again, and the recipient waits as it has deserved.
     pub(super) fn give_back_after(&mut self, mut job: Job, how: Exhausted, now: Instant) {
-        let jitter = self.rng.f64();
         let throttled_only = job.round.is_empty();
         let limit = self.policy.retrylimit;
-        let recipient = self.recipients.entry(job.recipient.clone()).or_default();
-        let backoff = |failures| {
-            retry::backoff(failures, self.policy.delay, self.policy.delayfactor, self.policy.maxdelay, jitter)
-        };
         match how {
             Exhausted::Rejected => job.alerts.clear(),
             Exhausted::Counted => {
-                recipient.failures += 1;
-                recipient.backoff_until = Some(now + backoff(recipient.failures));
+                self.back_off(&job.recipient, now);
                 if self.policy.retrylimitaction == LimitAction::Ignore && limit > 0 {
                     job.alerts.retain(|w| w.failures < limit);
                 }
             }
             Exhausted::Refused => {
                 // It waits for those that could not be asked, and not longer than for them.
-                recipient.failures += 1;
-                recipient.paused_until = Some(now + backoff(recipient.failures));
+                self.back_off(&job.recipient, now);
+                let recipient = self.recipients.entry(job.recipient.clone()).or_default();
+                recipient.paused_until = recipient.backoff_until.take();
                 self.paused.insert(job.recipient.clone());
             }
             Exhausted::Uncounted if throttled_only => {}
             Exhausted::Uncounted => {
+                let recipient = self.recipients.entry(job.recipient.clone()).or_default();
                 recipient.pauses += 1;
                 recipient.paused_until = Some(now + retry::pause(recipient.pauses));
                 self.paused.insert(job.recipient.clone());

@@ -79,9 +79,28 @@ impl Core {
                     self.time_doubt(id, now);
                     self.refresh(&phone, now);
                 }
+                Choice::Down if resend.is_none() && self.outages_count() => self.count_outage(&phone, now),
                 Choice::Busy | Choice::Down => break,
             }
         }
+    }
+
+    /// With `retrylimitaction: shutdown`, an outage of all dispatchers counts too.
+    fn outages_count(&self) -> bool {
+        self.policy.retrylimitaction == LimitAction::Shutdown && self.failover.all_given_up()
+    }
+
+    /// A failure of a recipient's alerts without an attempt: there is nobody to make it.
+    fn count_outage(&mut self, phone: &Phone, now: Instant) {
+        for mut w in self.window.take(phone) {
+            w.failures += 1;
+            if self.policy.retrylimit > 0 && w.failures >= self.policy.retrylimit {
+                self.shut_down(phone);
+            }
+            self.window.insert(phone.clone(), w);
+        }
+        self.back_off(phone, now);
+        self.refresh(phone, now);
     }
 
     pub(super) fn start_fresh(&mut self, phone: &Phone, way: WayId, now: Instant) {

@@ -77,7 +77,7 @@ macro_rules! accounts {
          note AS (SELECT DISTINCT ON (alert) alert, what FROM smsd.note ORDER BY alert, id DESC), \
          account AS (SELECT q.id, q.sent, coalesce(s.carriers, 0) AS carriers, coalesce(s.unmarked, 0) AS unmarked, \
                 coalesce(n.what = 'ignored', false) OR coalesce(s.counters, 0) > 0 AS reasoned, \
-                coalesce(q.timesent::timestamptz < m.installed_at, true) AS before \
+                coalesce(coalesce(q.timesent, q.time)::timestamptz < m.installed_at, true) AS before \
             FROM smsq q CROSS JOIN smsd.meta m LEFT JOIN sms s ON s.alert = q.id LEFT JOIN note n ON n.alert = q.id) "
     };
 }
