@@ -7,6 +7,7 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -73,6 +74,9 @@ fn run(
 ) -> anyhow::Result<Ended> {
     let log = Log::start(config.main.log_level, config.main.log_format, log_file)
         .with_context(|| no_log(log_file.unwrap_or(Path::new("stderr"))))?;
+    // It outlives everything that may have something to say.
+    let log = Arc::new(log);
+    let reopened = Arc::clone(&log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -88,19 +92,20 @@ fn run(
             boot_clock: Box::new(BootTime::now),
             reload: Box::new(reload),
             reopen_log: Box::new(move || {
-                if let Err(e) = log.reopen() {
+                if let Err(e) = reopened.reopen() {
                     tracing::warn!("the log file can not be opened anew, the old one stays in use: {e}");
                 }
             }),
         };
-        let result = daemon::run(setup).await.context("smsd has stopped; everything unsent still waits");
-        if let (Err(e), Some(_)) = (&result, log_file) {
-            tracing::error!("{e:#}");
-        }
-        result
+        daemon::run(setup).await.context("smsd has stopped; everything unsent still waits")
     });
+    // In the background nobody reads stderr.
+    if let (Err(e), Some(_)) = (&result, log_file) {
+        tracing::error!("{e:#}");
+    }
     // Whatever blocks now is not worth waiting for: all that counts is settled, or in doubt.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(log);
     result
 }
 

@@ -215,3 +215,18 @@ fn exit_on_permanent_error_says_whether_it_stays_when_every_dispatcher_needs_a_p
     until_within(20, "all are sent", || (site.counts() == [0, 3, 0]).then_some(()));
     daemon.stop();
 }
+
+#[test]
+fn why_it_ended_in_the_background_stands_in_the_log() {
+    let site = Site::embedded("", &ways(&[nobody_listens()], ""));
+    site.write("queue.db", &"this is no database at all. ".repeat(100));
+    assert_eq!(site.run(&[]).code, 0, "the terminal is left before the queue is opened");
+    until("the log says why", || site.read("smsd.log").contains("the queue can not be opened").then_some(()));
+
+    let gateway = gateway_that(Behaviour::status(401));
+    let site = Site::embedded("", &ways(&[gateway.addr], ""));
+    let mut daemon = site.start_in_background();
+    assert_eq!(site.run(&["send", "--to", "+4790000001", "down"]).code, 0);
+    until("the log says why", || (daemon.said("every dispatcher is misconfigured") > 0).then_some(()));
+    daemon.ended_within(10);
+}
