@@ -692,13 +692,15 @@ impl Engine {
             (None, Some(_)) => {
                 let l = &self.looks;
                 let room = self.core.room();
-                let new = (!l.busy && room > 0).then_some(l.next_new);
-                let full = (!l.busy && room >= WALK_ROOM).then_some(if l.walk.is_some() {
-                    now
-                } else {
-                    l.next_full
-                });
-                let peek = (!l.busy && room < WALK_ROOM).then_some(l.next_peek);
+                // What `look` does not do yet is nothing to wake up for.
+                let ready = !l.busy && self.is_purged();
+                let known = ready && l.newest.is_some();
+                let new = (known && room > 0).then_some(l.next_new);
+                let full = match l.walk {
+                    Some(_) if known && room >= WALK_ROOM => Some(now),
+                    _ => (ready && (!known || room >= WALK_ROOM)).then_some(l.next_full),
+                };
+                let peek = (known && room < WALK_ROOM).then_some(l.next_peek);
                 let doubts = (!l.doubting).then_some(l.next_doubts);
                 let expire = (!l.expiring && self.settings.autocancel.is_some()).then_some(l.next_expire);
                 [new, full, peek, doubts, expire].into_iter().flatten().min()
