@@ -74,6 +74,20 @@ impl Tables {
         }
     }
 
+    pub(super) fn find(&self, attempt: Uuid) -> Option<usize> {
+        self.by_id.get(&attempt).copied()
+    }
+
+    pub(super) fn written(&self, n: usize, now: Timestamp) -> Written<'_> {
+        let a = &self.attempts[n];
+        Written {
+            attempt: &a.new,
+            state: a.state,
+            class: a.closing.as_ref().map(|c| c.class),
+            owned: self.lives(a.owner, now),
+        }
+    }
+
     pub(super) fn insert(&mut self, phone: &str, text: &str, severity: Severity, at: Timestamp) -> AlertId {
         self.last_id += 1;
         let id = AlertId(self.last_id);
