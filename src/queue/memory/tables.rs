@@ -145,17 +145,22 @@ impl Tables {
 
     pub(super) fn alert(&self, id: AlertId) -> Option<Alert> {
         let row = self.alerts.get(&id)?;
-        let maybe_sent = row.attempts.iter().map(|n| &self.attempts[*n]).any(|a| {
-            let class = a.closing.as_ref().map(|c| c.class);
-            !a.requeued.contains(&id) && may_have_been_taken(a.state, class)
-        });
         Some(Alert {
             id,
             phone: row.phone.clone(),
             text: row.text.clone(),
             severity: row.severity,
             queued_at: row.queued_at,
-            maybe_sent,
+            maybe_sent: self.maybe_sent(id),
+        })
+    }
+
+    /// An earlier SMS with it may have reached the phone although nobody said so.
+    fn maybe_sent(&self, id: AlertId) -> bool {
+        let attempts = self.alerts.get(&id).map_or(&[][..], |row| &row.attempts);
+        attempts.iter().map(|n| &self.attempts[*n]).any(|a| {
+            let class = a.closing.as_ref().map(|c| c.class);
+            !a.requeued.contains(&id) && may_have_been_taken(a.state, class)
         })
     }
 
@@ -181,6 +186,9 @@ impl Tables {
             .map(|n| &self.attempts[*n])
             .any(|a| a.state == AttemptState::Open && a.new.recipient == new.recipient);
         if alerts.is_empty() || distinct.len() != alerts.len() || busy || !alerts.iter().all(free) {
+            return false;
+        }
+        if !new.possible_duplicate && alerts.iter().any(|id| self.maybe_sent(*id)) {
             return false;
         }
         if let Some(n) = repeated {
