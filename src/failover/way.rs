@@ -260,6 +260,10 @@ impl Way {
         matches!(self.health, Health::Down { .. } | Health::Probing { .. })
     }
 
+    pub(super) fn is_on_trial(&self) -> bool {
+        matches!(self.health, Health::Trial { .. })
+    }
+
     pub(super) fn is_closed(&self, now: Instant) -> bool {
         self.is_down() || self.is_stalled(now) || self.throttled_until.is_some_and(|until| now < until)
     }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use smsd::config::{Main, OnUnknown, Overflow};
+use smsd::failover::STREAK;
 use smsd::queue::Age;
 
 /// Everything that happens in one run, but for the dice of single calls.
@@ -138,7 +139,8 @@ impl Plan {
             if !yes {
                 return Vec::new();
             }
-            (0..recipients).filter(|_| r.f64() < 0.2).collect()
+            let most = if r.bool() { 3 } else { usize::MAX };
+            (0..recipients).filter(|_| r.f64() < 0.2).take(most).collect()
         };
         let everywhere = few(r, refusing);
         let ways: Vec<WayPlan> = (0..r.usize(1..=3))
@@ -239,6 +241,18 @@ impl Plan {
         }
     }
 
+    /// A number that every gateway refuses for ever is given up, unless so many are refused that it is taken for
+    /// the gateways' own fault: then it may wait.
+    pub fn may_wait(&self, phone: &str) -> bool {
+        let everywhere = |n: &usize| self.ways.iter().all(|way| way.refuses.contains(n));
+        let refused: Vec<usize> = self
+            .ways
+            .first()
+            .map_or_else(Vec::new, |way| way.refuses.iter().copied().filter(everywhere).collect());
+        let most = self.ways.iter().map(|way| way.refuses.len()).max().unwrap_or(0);
+        most >= STREAK && refused.iter().any(|n| phone_of(*n) == phone)
+    }
+
     /// How long after the healing everything is settled at the latest.
     pub fn bound(&self) -> Duration {
         let slowest = self.ways.iter().filter_map(|w| w.rate).fold(f64::INFINITY, f64::min);
@@ -246,12 +260,19 @@ impl Plan {
         let back: i64 =
             self.faults.iter().map(|(_, f)| if let Fault::Jump(s) = f { s.abs() } else { 0 }).sum();
         let probes = self.faults.iter().any(|(_, f)| matches!(f, Fault::Gateway(_, Mode::Misconfigured)));
+        // So many may be tried before one whom it does not refuse.
+        let refused = self.ways.iter().map(|way| way.refuses.len() as u64).sum::<u64>();
         let limit = u64::from(self.main.retrylimit) + 1;
         // Ten minutes, and what is configured: back-offs of those whom a gateway refuses for ever, rates, leases.
-        secs(600 + u64::from(probes) * 700 + back.unsigned_abs())
+        secs(600 + u64::from(probes) * 700 + 60 * refused + back.unsigned_abs())
             + self.main.maxdelay.mul_f64(1.2) * u32::try_from(limit).unwrap_or(1)
             + Duration::from_secs_f64(sms.min(3600.0))
     }
+}
+
+/// The number of the n-th recipient.
+pub fn phone_of(n: usize) -> String {
+    format!("+47999{n:05}")
 }
 
 pub const fn secs(n: u64) -> Duration {

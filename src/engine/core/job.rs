@@ -56,7 +56,7 @@ impl Core {
     }
 
     pub(super) fn start_ready(&mut self, now: Instant) {
-        while let Some((turn, phone)) = self.ready.first().cloned() {
+        while let Some((turn, phone)) = self.next_ready(now) {
             let resend = self.recipients.get(&phone).and_then(|r| r.resends.first().copied());
             let avoid: Vec<WayId> = resend.and_then(|id| self.doubts.get(&id)?.avoid).into_iter().collect();
             match self.failover.choose(&avoid, now) {
@@ -81,6 +81,16 @@ impl Core {
                 }
                 Choice::Busy | Choice::Down => break,
             }
+        }
+    }
+
+    /// Whose turn it is: the most urgent. A dispatcher on trial is given who has failed least often, so that one
+    /// recipient whom it always refuses does not keep it, and with it everybody else, from coming back.
+    fn next_ready(&self, now: Instant) -> Option<(Turn, Phone)> {
+        let failed = |phone: &Phone| self.recipients.get(phone).map_or(0, |r| r.pauses);
+        match self.failover.has_only_a_trial(now) {
+            false => self.ready.first().cloned(),
+            true => self.ready.iter().min_by_key(|(turn, phone)| (failed(phone), *turn)).cloned(),
         }
     }
 
