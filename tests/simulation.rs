@@ -100,6 +100,38 @@ fn a_seed_is_the_same_history_to_the_letter() {
     }
 }
 
+/// Each known fault is found within so many seeds.
+#[cfg(feature = "seeded-bugs")]
+#[test]
+fn seeded_bugs_are_found() {
+    use smsd::seeded::{Bug, choose};
+
+    const SEEDS: u64 = 600;
+    let (next, hidden) = (AtomicU64::new(0), std::sync::Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(bug) = Bug::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    choose(Some(*bug));
+                    let start = Instant::now();
+                    let found =
+                        (0..SEEDS).find_map(|n| run(BASE + n, false).violation.map(|v| (n + 1, v.what)));
+                    let seconds = start.elapsed().as_secs_f64();
+                    match found {
+                        Some((n, what)) => println!("{bug:?}: seed {n} in {seconds:.1} s: {what}"),
+                        None => {
+                            println!("{bug:?}: NOT FOUND in {SEEDS} seeds, {seconds:.1} s");
+                            hidden.lock().unwrap().push(*bug);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let hidden = hidden.into_inner().unwrap();
+    assert!(hidden.is_empty(), "the simulation does not find {hidden:?}: mend the simulation");
+}
+
 /// What was wrong, how to see it again, and what happened to the alert or attempt that it is about.
 fn story(seed: u64, outcome: &Outcome, whole: bool) -> String {
     let mut out = String::new();

@@ -218,7 +218,13 @@ impl Oracle {
     }
 
     /// What must hold of each alert at any time.
-    pub fn check_rows(&self, rows: &[AlertRow], audit: &Audit, plan: &Plan) -> Verdict {
+    pub fn check_rows(&self, queue: &MemoryQueue, rows: &[AlertRow], audit: &Audit, plan: &Plan) -> Verdict {
+        let mut counted: HashSet<AlertId> = HashSet::new();
+        queue.each_attempt(|w| {
+            if w.state == AttemptState::Accepted {
+                counted.extend(&w.attempt.counted);
+            }
+        });
         if let Some(offender) = audit.offenders.first() {
             let Violation { what, .. } = Violation::new(format!("the audit: {}", offender.what));
             return Err(Violation { what, alert: offender.alert, attempt: offender.attempt });
@@ -228,6 +234,9 @@ impl Oracle {
             match (row.state, row.reason) {
                 (AlertState::Sent, _) if !self.accepts.contains_key(&row.id) => {
                     return wrong("sent, but no gateway took it".into());
+                }
+                (AlertState::Waiting, _) if counted.contains(&row.id) => {
+                    return wrong("it waits, though an accepted SMS has counted it".into());
                 }
                 (AlertState::Ignored, None) => return wrong("ignored without a reason".into()),
                 (AlertState::Ignored, Some(reason)) => {

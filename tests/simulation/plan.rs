@@ -242,7 +242,7 @@ impl Plan {
     }
 
     /// A number that every gateway refuses for ever is given up, unless so many are refused that it is taken for
-    /// the gateways' own fault: then it may wait.
+    /// the gateways' own fault, or a gateway that nobody else uses any more has had such a time: then it may wait.
     pub fn may_wait(&self, phone: &str) -> bool {
         let everywhere = |n: &usize| self.ways.iter().all(|way| way.refuses.contains(n));
         let refused: Vec<usize> = self
@@ -250,7 +250,7 @@ impl Plan {
             .first()
             .map_or_else(Vec::new, |way| way.refuses.iter().copied().filter(everywhere).collect());
         let most = self.ways.iter().map(|way| way.refuses.len()).max().unwrap_or(0);
-        most >= STREAK && refused.iter().any(|n| phone_of(*n) == phone)
+        (most >= STREAK || self.ways.len() > 1) && refused.iter().any(|n| phone_of(*n) == phone)
     }
 
     /// How long after the healing everything is settled at the latest.

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
+use tokio::time::Instant;
+
 /// What is done to the process from outside.
 #[derive(Default)]
 pub struct Control(Mutex<Inner>);
@@ -15,6 +17,8 @@ struct Inner {
     frozen: bool,
     polls: u64,
     kill_at: Option<u64>,
+    moment: Option<Instant>,
+    polls_now: u64,
     wakers: Vec<Waker>,
 }
 
@@ -77,6 +81,12 @@ impl<F: Future> Future for Process<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut inner = self.control.lock();
         inner.polls += 1;
+        let now = Instant::now();
+        if inner.moment != Some(now) {
+            (inner.moment, inner.polls_now) = (Some(now), 0);
+        }
+        inner.polls_now += 1;
+        assert!(inner.polls_now < 20_000, "the engine spins");
         if inner.kill_at.is_some_and(|at| at <= inner.polls) {
             inner.dead = true;
         }

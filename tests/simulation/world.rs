@@ -139,7 +139,7 @@ impl World {
     async fn check_rows(&self) {
         let (rows, audit) = (self.rows().await, self.queue.audit().await.unwrap());
         let mut w = self.lock();
-        let verdict = w.oracle.check_rows(&rows, &audit, &self.plan);
+        let verdict = w.oracle.check_rows(&self.queue, &rows, &audit, &self.plan);
         w.judge(verdict);
     }
 

@@ -50,6 +50,7 @@ impl Core {
                     self.begin(job, way, now);
                 }
                 Choice::Busy => self.between.push_back(job),
+                Choice::Down if bug(Bug::FailoverLosesRecipient) => {}
                 Choice::Down => self.give_back_after(job, Exhausted::Uncounted, now),
             }
         }
@@ -88,7 +89,7 @@ impl Core {
     /// recipient whom it always refuses does not keep it, and with it everybody else, from coming back.
     fn next_ready(&self, now: Instant) -> Option<(Turn, Phone)> {
         let failed = |phone: &Phone| self.recipients.get(phone).map_or(0, |r| r.pauses);
-        match self.failover.has_only_a_trial(now) {
+        match self.failover.has_only_a_trial(now) && !bug(Bug::TrialForTheMostUrgent) {
             false => self.ready.first().cloned(),
             true => self.ready.iter().min_by_key(|(turn, phone)| (failed(phone), *turn)).cloned(),
         }
@@ -144,7 +145,7 @@ impl Core {
             carried: doubt.carried,
             counted: doubt.counted,
             severity: doubt.severity,
-            possible_duplicate: true,
+            possible_duplicate: !bug(Bug::ResendUnmarked),
             resend_of: Some(id),
             resend_refusals: refusals,
             number: doubt.number + 1,
@@ -181,6 +182,9 @@ impl Core {
         job.next = Next::Pending;
         self.on_their_way.extend(job.carried.iter().chain(&job.counted));
         self.jobs.insert(id, job);
+        if bug(Bug::SubmitBeforeBegin) {
+            self.submit(id);
+        }
     }
 
     /// Takes a job off its way.
@@ -225,6 +229,10 @@ impl Core {
             });
         }
         let timeout = self.failover.config(job.way).timeout;
+        if bug(Bug::SentBeforeSubmit) {
+            let sent = outcome::accepted(id, Receipt::default(), &job.carried, &job.counted);
+            self.out.settlements.push((job.owner, sent));
+        }
         let sms = Sms { attempt: id, recipient: job.recipient.clone(), text: job.text.clone(), timeout };
         self.out.submits.push(Submit { way: job.way, sms });
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::*;
 use crate::queue::Note;
+use crate::seeded::{Bug, bug};
 
 /// All rows. `waiting`, `held`, `open` and `unresolved` are indexes over the rest.
 #[derive(Default)]
@@ -179,16 +180,20 @@ impl Tables {
         };
         let alerts: Vec<AlertId> = new.carried.iter().chain(&new.counted).copied().collect();
         let distinct: BTreeSet<AlertId> = alerts.iter().copied().collect();
-        let free = |id: &AlertId| self.waits(*id) && self.held.get(id).copied() == repeated;
+        let free = |id: &AlertId| {
+            self.waits(*id) && (self.held.get(id).copied() == repeated || bug(Bug::NoAlertLock))
+        };
         let busy = self
             .unresolved
             .iter()
             .map(|n| &self.attempts[*n])
-            .any(|a| a.state == AttemptState::Open && a.new.recipient == new.recipient);
+            .any(|a| a.state == AttemptState::Open && a.new.recipient == new.recipient)
+            && !bug(Bug::NoRecipientLock);
         if alerts.is_empty() || distinct.len() != alerts.len() || busy || !alerts.iter().all(free) {
             return false;
         }
-        if !new.possible_duplicate && alerts.iter().any(|id| self.maybe_sent(*id)) {
+        let stale = bug(Bug::StaleClaimUnmarked);
+        if !new.possible_duplicate && !stale && alerts.iter().any(|id| self.maybe_sent(*id)) {
             return false;
         }
         if let Some(n) = repeated {
@@ -271,6 +276,9 @@ impl Tables {
         let orphaned = attempt.state.is_unresolved()
             && attempt.state != AttemptState::Open
             && !self.lives(attempt.owner, now);
+        if bug(Bug::OldOwnerMaySettle) && attempt.state.is_unresolved() {
+            return Judgement::Close;
+        }
         judge(attempt.state, to, self.lives(owner, now) && (attempt.owner == owner || orphaned))
     }
 
