@@ -303,8 +303,8 @@ impl Core {
         }
     }
 
-    /// `begin` wrote the batch `asked` for `owner`, who now owns `owned`. Without `may_send` (the lease ran out
-    /// meanwhile) they are not submitted after all.
+    /// `begin` wrote the batch `asked` for `owner`, who now owns `owned`. Without `may_send`, or if we have joined
+    /// anew since, the lease under which they were written ran out: they are not submitted after all.
     pub fn begun(&mut self, owner: Uuid, asked: &[Uuid], owned: &[Uuid], may_send: bool, now: Instant) {
         let owned: HashSet<&Uuid> = owned.iter().collect();
         for id in asked {
@@ -314,7 +314,9 @@ impl Core {
                 }
                 match self.jobs.get(id).map(|job| job.way) {
                     Some(_) if bug(Bug::SubmitBeforeBegin) => {}
-                    Some(way) if may_send => self.lines.entry(way).or_default().push_back(*id),
+                    Some(way) if may_send && owner == self.owner => {
+                        self.lines.entry(way).or_default().push_back(*id)
+                    }
                     _ => self.abandon(*id, "the lease ran out first"),
                 }
             } else if let Some(job) = self.end(*id) {

@@ -204,7 +204,8 @@ impl Core {
         for way in self.lines.keys().copied().collect::<Vec<_>>() {
             let closed = self.failover.is_closed(way, now);
             while let Some(id) = self.lines.get(&way).and_then(|line| line.front().copied()) {
-                if closed || !may_send {
+                let ours = self.jobs.get(&id).is_some_and(|job| job.owner == self.owner);
+                if closed || !may_send || !ours {
                     self.abandon(id, "its dispatcher, or the lease, was gone first");
                 } else if self.failover.start_submit(way) {
                     self.submit(id);
