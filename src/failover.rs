@@ -119,6 +119,11 @@ impl Failover {
         Choice::Down
     }
 
+    /// Is the next SMS one that decides whether its dispatcher works again?
+    pub fn has_only_a_trial(&self, now: Instant) -> bool {
+        matches!(self.choose(&[], now), Choice::Take(id) if self.ways[id.0].is_on_trial())
+    }
+
     /// An SMS was given to it: the room is taken until one of `released`, `succeeded`, … .
     pub fn taken(&mut self, id: WayId, now: Instant) {
         self.ways[id.0].taken(now);

@@ -14,6 +14,7 @@ pub mod config;
 pub mod telemetry;
 pub mod os;
 pub mod demo;
+pub mod seeded;
 pub mod cli;
 
 /// The version of this program.

@@ -35,7 +35,8 @@ use crate::alert::{Alert, AlertId, Phone, Severity, Verdict};
 ///
 /// 1. `begin` returns only what is durable, and only attempts all of whose alerts wait (checked after the
 ///    insert, in a new statement) and stand in no other unresolved attempt, whose recipient has no other
-///    open attempt, and whose owner's lease is good.
+///    open attempt, which is marked a possible duplicate if an earlier SMS with one of its alerts may have been
+///    taken ([`Alert::maybe_sent`], by now), and whose owner's lease is good.
 /// 2. `settle` closes the attempt and sets its alerts in one transaction. Acceptance may be recorded by any
 ///    holder of the attempt id; refusal and doubt only by the owner while the attempt is open.
 /// 3. An alert that is no longer waiting is never set again, and never an error.

@@ -3,6 +3,7 @@
 use crate::alert::{AlertId, Reason, Verdict};
 use crate::dispatch::{Class, Receipt, SubmitError};
 use crate::queue::{AttemptState, Closing, Settlement};
+use crate::seeded::{Bug, bug};
 use uuid::Uuid;
 
 /// Whose fault a refusal was, after the rule of breadth.
@@ -36,7 +37,7 @@ pub fn exhausted(round: &[Blame], ways: usize) -> Exhausted {
     }
     match round.iter().filter(|b| **b == Blame::Refused).count() {
         0 => Exhausted::Uncounted,
-        refused if refused < ways => Exhausted::Refused,
+        refused if refused < ways && !bug(Bug::RefusedByOneIsFinal) => Exhausted::Refused,
         _ => Exhausted::Rejected,
     }
 }
@@ -44,6 +45,7 @@ pub fn exhausted(round: &[Blame], ways: usize) -> Exhausted {
 /// The settlement of an accepted attempt: what it carries is sent, what it counts is squeezed out.
 pub fn accepted(attempt: Uuid, receipt: Receipt, carried: &[AlertId], counted: &[AlertId]) -> Settlement {
     let sent = carried.iter().map(|id| (*id, Verdict::Sent));
+    let counted = if bug(Bug::SqueezedLeftWaiting) { &[] } else { counted };
     let squeezed = counted.iter().map(|id| (*id, Verdict::Ignored(Reason::Squeezed)));
     Settlement {
         closing: Some(Closing {

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::rate::Bucket;
 use super::{MISCONFIGURED_PAUSE, STALL, STREAK, WayConfig};
 use crate::alert::{AlertId, Phone};
+use crate::seeded::{Bug, bug};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -250,6 +251,7 @@ impl Way {
     pub(super) fn probed(&mut self, result: Result<(), Cause>, now: Instant) {
         let Health::Probing { pause, cause } = self.health else { return };
         self.health = match result {
+            Ok(()) if bug(Bug::BreakerNeverCloses) => down(pause, cause, now),
             Ok(()) => Health::Trial { pause, cause, busy: false },
             Err(cause) => down(longer(pause, cause), cause, now),
         };
@@ -257,6 +259,10 @@ impl Way {
 
     pub(super) fn is_down(&self) -> bool {
         matches!(self.health, Health::Down { .. } | Health::Probing { .. })
+    }
+
+    pub(super) fn is_on_trial(&self) -> bool {
+        matches!(self.health, Health::Trial { .. })
     }
 
     pub(super) fn is_closed(&self, now: Instant) -> bool {

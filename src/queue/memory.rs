@@ -40,6 +40,19 @@ pub enum Standing {
     Ignored,
 }
 
+/// An attempt as it stands in the ledger, for whoever checks it without copying it.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<'a> {
+    /// As it was begun.
+    pub attempt: &'a NewAttempt,
+    /// Where it stands.
+    pub state: AttemptState,
+    /// The class of the answer that closed it.
+    pub class: Option<&'a str>,
+    /// The lease of its owner is good.
+    pub owned: bool,
+}
+
 /// The time by this queue's clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -87,6 +100,20 @@ impl MemoryQueue {
     /// Damages the ledger: the attempt no longer knows its alerts, nor they it.
     pub fn orphan(&self, attempt: Uuid) {
         self.lock().orphan(attempt);
+    }
+
+    /// Shows one attempt, if it is written.
+    pub fn look_up<T>(&self, attempt: Uuid, see: impl FnOnce(Written<'_>) -> T) -> Option<T> {
+        let now = self.now();
+        let t = self.lock();
+        t.find(attempt).map(|n| see(t.written(n, now)))
+    }
+
+    /// Shows every attempt in the order in which they were begun.
+    pub fn each_attempt(&self, mut see: impl FnMut(Written<'_>)) {
+        let now = self.now();
+        let t = self.lock();
+        (0..t.attempts.len()).for_each(|n| see(t.written(n, now)));
     }
 
     /// The time by this queue's clock.

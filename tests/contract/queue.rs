@@ -239,6 +239,7 @@ macro_rules! queue_contract {
                 one_alert_twice_in_a_batch_goes_once
                 a_recipient_has_one_open_attempt
                 what_no_longer_waits_is_not_owned
+                what_may_have_been_sent_goes_out_only_marked
                 the_rest_of_a_batch_is_owned
                 a_repeated_begin_finds_what_it_did
                 a_repeated_begin_does_not_reopen

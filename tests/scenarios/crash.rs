@@ -1,4 +1,7 @@
-use smsd::alert::AlertId;
+use smsd::alert::{Alert, AlertId};
+use smsd::engine::core::Core;
+use smsd::engine::policy::Policy;
+use smsd::failover::WayConfig;
 use smsd::queue::{AlertState, Queue};
 
 use super::bench::*;
@@ -68,6 +71,37 @@ async fn the_work_of_a_dead_engine_is_taken_over_when_its_lease_has_run_out() {
     assert_eq!(gateway.taken().len(), 2);
     two.audit().await;
     two.stop().await.unwrap();
+}
+
+/// The reply to `begin` came so late that our lease had run out and we had joined anew: the attempt is in doubt by
+/// now, and another instance may be resending it.
+#[tokio::test(start_paused = true)]
+async fn what_was_written_under_a_lost_lease_is_not_submitted_under_the_next() {
+    let now = tokio::time::Instant::now();
+    let way = WayConfig { name: "gw".into(), concurrency: 1, rate: None, timeout: secs(30), grace: secs(30) };
+    let ids = Box::new(uuid::Uuid::now_v7);
+    let policy = Policy::new(&smsd::config::Main::default());
+    let mut core = Core::new(policy, Default::default(), vec![way], ids, 1, now);
+    let (before, after) = (core.new_id(), core.new_id());
+    core.joined(before);
+    let alert = |id| Alert {
+        id: AlertId(id),
+        phone: phone(id as usize),
+        text: "down".into(),
+        severity: Default::default(),
+        queued_at: Default::default(),
+        maybe_sent: false,
+    };
+    core.learn(vec![alert(1)], now);
+    core.step(true, now);
+    let asked: Vec<uuid::Uuid> = core.take_out().begins.iter().map(|new| new.id).collect();
+    assert_eq!(asked.len(), 1);
+    core.joined(after);
+    core.begun(before, &asked, &asked, true, now);
+    core.step(true, now);
+    let out = core.take_out();
+    assert!(out.submits.is_empty(), "{:?}", out.submits);
+    assert_eq!(out.settlements[0].0, before, "it is told by the name under which it was written");
 }
 
 #[tokio::test(start_paused = true)]

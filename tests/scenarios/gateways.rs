@@ -1,4 +1,4 @@
-use smsd::alert::Reason;
+use smsd::alert::{AlertId, Reason};
 use smsd::config::OnUnknown;
 use smsd::dispatch::Class;
 use smsd::failover::Cause;
@@ -252,6 +252,28 @@ async fn refused_by_one_while_the_other_is_down_is_no_refusal_by_all() {
     second.now(|_| Answer::Take);
     pass(secs(61)).await;
     assert_eq!(bench.state(id).await, AlertState::Sent);
+    bench.audit().await;
+    bench.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_is_always_refused_does_not_keep_a_gateway_from_coming_back() {
+    let gateway = Gateway::refusing(Class::Rejected);
+    let bench = Bench::start(&[&gateway]);
+    let bad = bench.alert(&phone(1), "down", 1);
+    let good: Vec<AlertId> = (2..8).map(|n| bench.alert(&phone(n), "down", 5)).collect();
+    pass(secs(20)).await;
+    assert!(bench.has_event(|e| matches!(e, Event::DispatcherDown { .. })));
+    gateway.now(|sms| match sms.recipient.as_str() == phone(1) {
+        true => Answer::Refuse(Class::Rejected),
+        false => Answer::Take,
+    });
+    pass(secs(120)).await;
+    for id in good {
+        assert_eq!(bench.state(id).await, AlertState::Sent);
+    }
+    pass(secs(600)).await;
+    assert_eq!(bench.state(bad).await, AlertState::Ignored);
     bench.audit().await;
     bench.stop().await.unwrap();
 }

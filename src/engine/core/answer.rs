@@ -118,7 +118,8 @@ impl Core {
         let change = self.failover.troubled(job.way, &job.recipient, now);
         self.tell(change, Some(error));
         self.recipients.entry(job.recipient.clone()).or_default().last_sms = Some(now);
-        let held = job.possible_duplicate || self.policy.on_unknown == OnUnknown::Hold;
+        let again = job.possible_duplicate && !bug(Bug::ResendForEver);
+        let held = again || self.policy.on_unknown == OnUnknown::Hold;
         self.out.events.push(Event::Doubtful {
             attempt: id,
             recipient: job.recipient.clone(),
@@ -141,6 +142,7 @@ impl Core {
             Class::Rejected if self.failover.refusal_is_its_own(way, &job.recipient) => Blame::Dispatcher,
             Class::Rejected => Blame::Refused,
             Class::Deferred => Blame::Recipient,
+            Class::Unavailable if bug(Bug::DispatchersFaultCounts) => Blame::Recipient,
             Class::Throttled { .. } | Class::Misconfigured | Class::Unknown => Blame::Dispatcher,
             Class::Unavailable | Class::Failed => {
                 let successes = self.failover.successes(way);

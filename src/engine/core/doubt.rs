@@ -23,7 +23,8 @@ const RESEND_PAUSE: Duration = Duration::from_secs(5);
 impl Core {
     pub(super) fn doubt(&mut self, doubt: Doubt, way: Option<WayId>, now: Instant) {
         let id = doubt.id;
-        if doubt.possible_duplicate || self.policy.on_unknown == OnUnknown::Hold {
+        let again = doubt.possible_duplicate && !bug(Bug::ResendForEver);
+        if again || self.policy.on_unknown == OnUnknown::Hold {
             self.hold(id, doubt.recipient);
             return;
         }
@@ -32,7 +33,9 @@ impl Core {
         let grace_over = now + grace.saturating_sub(doubt.age);
         let timer = if at_once && way.is_some() { now } else { grace_over };
         self.doubts.insert(id, Doubted { doubt, avoid: way, grace_over, timer: Some(timer), refusals: 0 });
-        self.doubt_timers.insert((timer, id));
+        if !bug(Bug::DoubtForgotten) {
+            self.doubt_timers.insert((timer, id));
+        }
     }
 
     /// The queue did not let it be resent.

@@ -50,13 +50,14 @@ impl Core {
                     self.begin(job, way, now);
                 }
                 Choice::Busy => self.between.push_back(job),
+                Choice::Down if bug(Bug::FailoverLosesRecipient) => {}
                 Choice::Down => self.give_back_after(job, Exhausted::Uncounted, now),
             }
         }
     }
 
     pub(super) fn start_ready(&mut self, now: Instant) {
-        while let Some((turn, phone)) = self.ready.first().cloned() {
+        while let Some((turn, phone)) = self.next_ready(now) {
             let resend = self.recipients.get(&phone).and_then(|r| r.resends.first().copied());
             let avoid: Vec<WayId> = resend.and_then(|id| self.doubts.get(&id)?.avoid).into_iter().collect();
             match self.failover.choose(&avoid, now) {
@@ -101,6 +102,16 @@ impl Core {
         }
         self.back_off(phone, now);
         self.refresh(phone, now);
+    }
+
+    /// Whose turn it is: the most urgent. A dispatcher on trial is given who has failed least often, so that one
+    /// recipient whom it always refuses does not keep it, and with it everybody else, from coming back.
+    fn next_ready(&self, now: Instant) -> Option<(Turn, Phone)> {
+        let failed = |phone: &Phone| self.recipients.get(phone).map_or(0, |r| r.pauses);
+        match self.failover.has_only_a_trial(now) && !bug(Bug::TrialForTheMostUrgent) {
+            false => self.ready.first().cloned(),
+            true => self.ready.iter().min_by_key(|(turn, phone)| (failed(phone), *turn)).cloned(),
+        }
     }
 
     pub(super) fn start_fresh(&mut self, phone: &Phone, way: WayId, now: Instant) {
@@ -153,7 +164,7 @@ impl Core {
             carried: doubt.carried,
             counted: doubt.counted,
             severity: doubt.severity,
-            possible_duplicate: true,
+            possible_duplicate: !bug(Bug::ResendUnmarked),
             resend_of: Some(id),
             resend_refusals: refusals,
             number: doubt.number + 1,
@@ -190,6 +201,9 @@ impl Core {
         job.next = Next::Pending;
         self.on_their_way.extend(job.carried.iter().chain(&job.counted));
         self.jobs.insert(id, job);
+        if bug(Bug::SubmitBeforeBegin) {
+            self.submit(id);
+        }
     }
 
     /// Takes a job off its way.
@@ -209,7 +223,8 @@ impl Core {
         for way in self.lines.keys().copied().collect::<Vec<_>>() {
             let closed = self.failover.is_closed(way, now);
             while let Some(id) = self.lines.get(&way).and_then(|line| line.front().copied()) {
-                if closed || !may_send {
+                let ours = self.jobs.get(&id).is_some_and(|job| job.owner == self.owner);
+                if closed || !may_send || !ours {
                     self.abandon(id, "its dispatcher, or the lease, was gone first");
                 } else if self.failover.start_submit(way) {
                     self.submit(id);
@@ -234,6 +249,10 @@ impl Core {
             });
         }
         let timeout = self.failover.config(job.way).timeout;
+        if bug(Bug::SentBeforeSubmit) {
+            let sent = outcome::accepted(id, Receipt::default(), &job.carried, &job.counted);
+            self.out.settlements.push((job.owner, sent));
+        }
         let sms = Sms { attempt: id, recipient: job.recipient.clone(), text: job.text.clone(), timeout };
         self.out.submits.push(Submit { way: job.way, sms });
     }

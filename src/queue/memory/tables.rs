@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::*;
 use crate::queue::Note;
+use crate::seeded::{Bug, bug};
 
 /// All rows. `waiting`, `held`, `open` and `unresolved` are indexes over the rest.
 #[derive(Default)]
@@ -74,6 +75,20 @@ impl Tables {
         }
     }
 
+    pub(super) fn find(&self, attempt: Uuid) -> Option<usize> {
+        self.by_id.get(&attempt).copied()
+    }
+
+    pub(super) fn written(&self, n: usize, now: Timestamp) -> Written<'_> {
+        let a = &self.attempts[n];
+        Written {
+            attempt: &a.new,
+            state: a.state,
+            class: a.closing.as_ref().map(|c| c.class),
+            owned: self.lives(a.owner, now),
+        }
+    }
+
     pub(super) fn insert(&mut self, phone: &str, text: &str, severity: Severity, at: Timestamp) -> AlertId {
         self.last_id += 1;
         let id = AlertId(self.last_id);
@@ -131,17 +146,22 @@ impl Tables {
 
     pub(super) fn alert(&self, id: AlertId) -> Option<Alert> {
         let row = self.alerts.get(&id)?;
-        let maybe_sent = row.attempts.iter().map(|n| &self.attempts[*n]).any(|a| {
-            let class = a.closing.as_ref().map(|c| c.class);
-            !a.requeued.contains(&id) && may_have_been_taken(a.state, class)
-        });
         Some(Alert {
             id,
             phone: row.phone.clone(),
             text: row.text.clone(),
             severity: row.severity,
             queued_at: row.queued_at,
-            maybe_sent,
+            maybe_sent: self.maybe_sent(id),
+        })
+    }
+
+    /// An earlier SMS with it may have reached the phone although nobody said so.
+    fn maybe_sent(&self, id: AlertId) -> bool {
+        let attempts = self.alerts.get(&id).map_or(&[][..], |row| &row.attempts);
+        attempts.iter().map(|n| &self.attempts[*n]).any(|a| {
+            let class = a.closing.as_ref().map(|c| c.class);
+            !a.requeued.contains(&id) && may_have_been_taken(a.state, class)
         })
     }
 
@@ -160,13 +180,20 @@ impl Tables {
         };
         let alerts: Vec<AlertId> = new.carried.iter().chain(&new.counted).copied().collect();
         let distinct: BTreeSet<AlertId> = alerts.iter().copied().collect();
-        let free = |id: &AlertId| self.waits(*id) && self.held.get(id).copied() == repeated;
+        let free = |id: &AlertId| {
+            self.waits(*id) && (self.held.get(id).copied() == repeated || bug(Bug::NoAlertLock))
+        };
         let busy = self
             .unresolved
             .iter()
             .map(|n| &self.attempts[*n])
-            .any(|a| a.state == AttemptState::Open && a.new.recipient == new.recipient);
+            .any(|a| a.state == AttemptState::Open && a.new.recipient == new.recipient)
+            && !bug(Bug::NoRecipientLock);
         if alerts.is_empty() || distinct.len() != alerts.len() || busy || !alerts.iter().all(free) {
+            return false;
+        }
+        let stale = bug(Bug::StaleClaimUnmarked);
+        if !new.possible_duplicate && !stale && alerts.iter().any(|id| self.maybe_sent(*id)) {
             return false;
         }
         if let Some(n) = repeated {
@@ -249,6 +276,9 @@ impl Tables {
         let orphaned = attempt.state.is_unresolved()
             && attempt.state != AttemptState::Open
             && !self.lives(attempt.owner, now);
+        if bug(Bug::OldOwnerMaySettle) && attempt.state.is_unresolved() {
+            return Judgement::Close;
+        }
         judge(attempt.state, to, self.lives(owner, now) && (attempt.owner == owner || orphaned))
     }
 

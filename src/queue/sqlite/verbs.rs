@@ -85,6 +85,12 @@ fn begin_one(conn: &Connection, owner: i64, new: &NewAttempt, now: Now) -> Resul
         INSERT INTO attempt_alert (attempt, position, alert, counted)
         SELECT ?1, ?2, id, ?4 FROM alert WHERE id = ?3 AND state = 'waiting'
         ON CONFLICT DO NOTHING";
+    // As the claim has it: what another instance has learned since the alert was claimed counts too.
+    const UNMARKED: &str = "
+        SELECT EXISTS (SELECT 1 FROM attempt_alert n JOIN attempt_alert s ON s.alert = n.alert
+            JOIN attempt t ON t.seq = s.attempt
+            WHERE n.attempt = ?1 AND s.requeued = 0
+                AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))";
     let id = new.id.to_string();
     if let Some(ours) =
         conn.prepare_cached(KNOWN)?.query_row(params![id, owner], |row| row.get(0)).optional()?
@@ -111,6 +117,11 @@ fn begin_one(conn: &Connection, owner: i64, new: &NewAttempt, now: Now) -> Resul
         if stand.execute(params![attempt, position, alert, counted])? != 1 {
             return Ok(false);
         }
+    }
+    if !new.possible_duplicate
+        && conn.prepare_cached(UNMARKED)?.query_row([attempt], |row| row.get::<_, bool>(0))?
+    {
+        return Ok(false);
     }
     Ok(!new.carried.is_empty() || !new.counted.is_empty())
 }

@@ -332,3 +332,19 @@ pub async fn two_racing_handles_own_each_alert_once<F: Fixture>(f: &F) {
     }
     clean(&*q).await;
 }
+
+pub async fn what_may_have_been_sent_goes_out_only_marked<F: Fixture>(f: &F) {
+    let (q, other) = (f.queue(), f.second().await);
+    let ids = submitted(f, PHONE, 2).await;
+    let (me, rival) = (joined(&*q, LONG).await, joined(&*other, LONG).await);
+    // The rival claimed before we failed.
+    assert!(claimed(&*other).await.iter().all(|a| !a.maybe_sent));
+    let failed = begun(&*q, me, PHONE, &ids[..1]).await;
+    settled(&*q, me, close(&failed, AttemptState::Failed, "failed")).await;
+    let unmarked = NewAttempt { counted: ids[..1].to_vec(), ..attempt(PHONE, &ids[1..]) };
+    assert_eq!(begin(&*other, rival, &[&unmarked]).await, NONE);
+    no_trace(&*q, &unmarked).await;
+    let marked = NewAttempt { possible_duplicate: true, ..unmarked };
+    assert_eq!(begin(&*other, rival, &[&marked]).await, [marked.id]);
+    clean(&*q).await;
+}

@@ -1,0 +1,97 @@
+//! Known faults, to prove that the tests would find them: a check that can not fail is a defect.
+//!
+//! Without the cargo feature `seeded-bugs` none of them exists: [`bug`] is a constant `false`. With it, one of them
+//! is switched on for a thread ([`choose`]), or for the whole process by the environment variable `SMSD_SEEDED_BUG`.
+
+/// A fault that somebody could have made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is told by its name and by the place where it is asked for")]
+pub enum Bug {
+    SubmitBeforeBegin,
+    SentBeforeSubmit,
+    NoLeaseCheck,
+    ResendUnmarked,
+    ResendForEver,
+    BegunBeforeDurable,
+    SqueezedLeftWaiting,
+    SettleErrorIgnored,
+    SettleErrorSendsAgain,
+    DoubtForgotten,
+    SilenceIsRefusal,
+    UnownedSubmitted,
+    RefusedIsAccepted,
+    DispatchersFaultCounts,
+    BreakerNeverCloses,
+    TrialForTheMostUrgent,
+    FailoverLosesRecipient,
+    StaleClaimUnmarked,
+    NoRecipientLock,
+    NoAlertLock,
+    RefusedByOneIsFinal,
+    OldOwnerMaySettle,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Bug; 22] = [
+        Bug::SubmitBeforeBegin,
+        Bug::SentBeforeSubmit,
+        Bug::NoLeaseCheck,
+        Bug::ResendUnmarked,
+        Bug::ResendForEver,
+        Bug::BegunBeforeDurable,
+        Bug::SqueezedLeftWaiting,
+        Bug::SettleErrorIgnored,
+        Bug::SettleErrorSendsAgain,
+        Bug::DoubtForgotten,
+        Bug::SilenceIsRefusal,
+        Bug::UnownedSubmitted,
+        Bug::RefusedIsAccepted,
+        Bug::DispatchersFaultCounts,
+        Bug::BreakerNeverCloses,
+        Bug::TrialForTheMostUrgent,
+        Bug::FailoverLosesRecipient,
+        Bug::StaleClaimUnmarked,
+        Bug::NoRecipientLock,
+        Bug::NoAlertLock,
+        Bug::RefusedByOneIsFinal,
+        Bug::OldOwnerMaySettle,
+    ];
+}
+
+#[cfg(feature = "seeded-bugs")]
+mod chosen {
+    use std::cell::Cell;
+    use std::sync::OnceLock;
+
+    use super::Bug;
+
+    thread_local! {
+        static HERE: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+    static EVERYWHERE: OnceLock<Option<Bug>> = OnceLock::new();
+
+    /// Switches one on, or all off, for this thread.
+    pub fn choose(bug: Option<Bug>) {
+        HERE.set(bug);
+    }
+
+    pub(crate) fn bug(bug: Bug) -> bool {
+        let named = || {
+            let name = std::env::var("SMSD_SEEDED_BUG").ok()?;
+            Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name)
+        };
+        HERE.get() == Some(bug) || *EVERYWHERE.get_or_init(named) == Some(bug)
+    }
+}
+
+#[cfg(feature = "seeded-bugs")]
+pub(crate) use chosen::bug;
+#[cfg(feature = "seeded-bugs")]
+pub use chosen::choose;
+
+/// Is this fault switched on? Never, in what is shipped.
+#[cfg(not(feature = "seeded-bugs"))]
+pub(crate) const fn bug(_: Bug) -> bool {
+    false
+}

@@ -1,0 +1,212 @@
+//! A queue that fails as databases fail: slow, gone, hanging, or done with what was asked but unable to say so.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use smsd::alert::{Alert, AlertId};
+use smsd::queue::memory::MemoryQueue;
+use smsd::queue::{
+    Age, AlertRow, Audit, Cancelled, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
+    Settled, Settlement, Stats, Story, Which,
+};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::plan::millis;
+use super::process::Control;
+use super::world::World;
+
+/// One process's connection to the database.
+pub struct Connection {
+    pub world: Arc<World>,
+    pub control: Arc<Control>,
+    pub name: String,
+}
+
+/// What befalls one call.
+#[derive(Clone, Copy, Default)]
+pub struct Fate {
+    there: Duration,
+    back: Duration,
+    /// It fails before it has any effect.
+    refused: bool,
+    /// It has its effect, and the caller never hears of it.
+    lost: bool,
+}
+
+impl World {
+    fn fate(&self) -> Fate {
+        let now = self.now();
+        let mut guard = self.lock();
+        let w = &mut *guard;
+        if w.healed {
+            return Fate::default();
+        }
+        let mut roll = |p: f64| p > 0.0 && w.rng.f64() < p;
+        let mut fate = Fate { refused: now < w.gone_until || roll(w.dice.refused_before), ..Fate::default() };
+        fate.lost = !fate.refused && roll(w.dice.lost_reply);
+        let slow = if now < w.slow_until { w.slow_by } else { Duration::ZERO };
+        if roll(w.dice.hangs) {
+            // Until the connection's own time limit ends it.
+            (fate.refused, fate.lost) = if roll(0.5) { (true, false) } else { (false, true) };
+            fate.back = millis(20_000);
+        }
+        let latency = w.dice.queue_latency + slow;
+        if !latency.is_zero() {
+            fate.there = latency.mul_f64(w.rng.f64());
+            fate.back += latency.mul_f64(w.rng.f64());
+        }
+        fate
+    }
+}
+
+impl Connection {
+    async fn call<T, F, A>(&self, verb: &'static str, effect: F) -> Result<T, QueueError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Arc<MemoryQueue>) -> A + Send + 'static,
+        A: Future<Output = Result<T, QueueError>> + Send + 'static,
+    {
+        self.control.running().await;
+        let fate = self.world.fate();
+        let (tell, told) = oneshot::channel();
+        let (world, name) = (self.world.clone(), self.name.clone());
+        let served = async move {
+            if !fate.there.is_zero() {
+                sleep(fate.there).await;
+            }
+            // What is on its way when the database goes is lost too.
+            let gone = !world.lock().healed && world.now() < world.lock().gone_until;
+            let result = if fate.refused || gone {
+                world.log(|| format!("{name}: {verb} is refused"));
+                Err(QueueError::Unavailable("scripted: not reached".into()))
+            } else {
+                let result = effect(world.queue.clone()).await;
+                world.changed(verb).await;
+                if fate.lost {
+                    world.log(|| format!("{name}: the reply to {verb} is lost"));
+                    result.and(Err(QueueError::Unavailable("scripted: reply lost".into())))
+                } else {
+                    result
+                }
+            };
+            if !fate.back.is_zero() {
+                sleep(fate.back).await;
+            }
+            let _ = tell.send(result);
+        };
+        if fate.there.is_zero() && fate.back.is_zero() {
+            served.await;
+        } else {
+            // The database is another machine: what has been asked of it happens, whatever becomes of the process.
+            tokio::spawn(served);
+        }
+        let answer = told.await;
+        self.control.running().await;
+        answer.unwrap_or_else(|_| Err(QueueError::Unavailable("scripted: no answer".into())))
+    }
+}
+
+#[async_trait]
+impl Queue for Connection {
+    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError> {
+        let instance = instance.clone();
+        self.call("join", move |q| async move { q.join(&instance, ttl).await }).await
+    }
+
+    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
+        self.call("renew", move |q| async move { q.renew(instance, ttl).await }).await
+    }
+
+    async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
+        self.call("leave", move |q| async move { q.leave(instance).await }).await
+    }
+
+    async fn newest(&self) -> Result<AlertId, QueueError> {
+        self.call("newest", |q| async move { q.newest().await }).await
+    }
+
+    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
+        self.call("claim", move |q| async move { q.claim(look, limit).await }).await
+    }
+
+    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError> {
+        let attempts = attempts.to_vec();
+        let world = self.world.clone();
+        self.call("begin", move |q| async move {
+            let result = q.begin(owner, &attempts).await;
+            world.log(|| {
+                let asked: Vec<String> =
+                    attempts.iter().map(|a| format!("{:.8} {:?}", a.id.to_string(), a.carried)).collect();
+                format!("begin {asked:?}: {result:?}")
+            });
+            result
+        })
+        .await
+    }
+
+    async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
+        let settlements = settlements.to_vec();
+        let world = self.world.clone();
+        self.call("settle", move |q| async move {
+            let result = q.settle(owner, &settlements).await;
+            world.log(|| format!("settle {settlements:?}: {result:?}"));
+            result
+        })
+        .await
+    }
+
+    async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
+        self.call("doubts", move |q| async move { q.doubts(owner).await }).await
+    }
+
+    async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
+        let age = age.clone();
+        self.call("expire", move |q| async move { q.expire(&age).await }).await
+    }
+
+    async fn wait(&self) {
+        self.world.queue.wait().await;
+        self.control.running().await;
+    }
+
+    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
+        let alerts = alerts.to_vec();
+        self.call("submit", move |q| async move { q.submit(&alerts).await }).await
+    }
+
+    async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
+        let (which, by) = (which.clone(), by.to_owned());
+        self.call("cancel", move |q| async move { q.cancel(&which, &by).await }).await
+    }
+
+    async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
+        let (ids, by) = (ids.to_vec(), by.to_owned());
+        let world = self.world.clone();
+        self.call("requeue", move |q| async move {
+            let result = q.requeue(&ids, &by).await;
+            world.log(|| format!("requeue {ids:?}: {result:?}"));
+            result
+        })
+        .await
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<AlertRow>, QueueError> {
+        self.world.queue.list(filter).await
+    }
+
+    async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
+        self.world.queue.show(id).await
+    }
+
+    async fn stats(&self) -> Result<Stats, QueueError> {
+        self.world.queue.stats().await
+    }
+
+    async fn audit(&self) -> Result<Audit, QueueError> {
+        self.world.queue.audit().await
+    }
+}

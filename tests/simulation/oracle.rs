@@ -1,0 +1,306 @@
+//! What really happened, as far as the world outside the engine can tell, and what must hold of it.
+//!
+//! The gateways' own list of accepts is the truth. The ledger is held against it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use smsd::alert::{AlertId, Reason};
+use smsd::config::OnUnknown;
+use smsd::dispatch::{Class, Sms};
+use smsd::queue::memory::{MemoryQueue, Written};
+use smsd::queue::{AlertRow, AlertState, AttemptState, Audit};
+use uuid::Uuid;
+
+use super::plan::Plan;
+
+/// What a run found to be wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub what: String,
+    pub alert: Option<AlertId>,
+    pub attempt: Option<Uuid>,
+}
+
+impl Violation {
+    pub fn new(what: impl Into<String>) -> Violation {
+        Violation { what: what.into(), alert: None, attempt: None }
+    }
+
+    pub fn alert(mut self, id: AlertId) -> Violation {
+        self.alert = Some(id);
+        self
+    }
+
+    pub fn attempt(mut self, id: Uuid) -> Violation {
+        self.attempt = Some(id);
+        self
+    }
+}
+
+pub type Verdict = Result<(), Violation>;
+
+/// One SMS that a gateway took.
+#[derive(Clone, Copy, Debug)]
+struct Accept {
+    attempt: Uuid,
+    /// The gateway said afterwards that it had failed: the design lets such an SMS be repeated, marked.
+    denied: bool,
+}
+
+/// What a recipient met at one gateway.
+#[derive(Default)]
+struct Trouble {
+    /// The gateway's successes when trouble began.
+    since: Option<u64>,
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    accepts: BTreeMap<AlertId, Vec<Accept>>,
+    taken: HashSet<Uuid>,
+    submitted: HashSet<Uuid>,
+    /// Successes that a gateway told.
+    successes: HashMap<usize, u64>,
+    troubles: HashMap<(usize, String), Trouble>,
+    /// Answers that may count against a recipient.
+    counted: HashMap<String, u32>,
+    refused: BTreeSet<(String, usize)>,
+    pub doubted: bool,
+}
+
+/// The alerts whose text an SMS carries, and how many it counts.
+pub fn read(text: &str) -> (Vec<AlertId>, usize) {
+    let carried = (text.match_indices("<a"))
+        .filter_map(|(at, _)| text.get(at + 2..at + 8)?.strip_suffix('>')?.parse().ok())
+        .map(AlertId)
+        .collect();
+    let rest = text.rsplit_once(" +").and_then(|(_, tail)| tail.strip_suffix(" see web.")?.parse().ok());
+    (carried, rest.unwrap_or(0))
+}
+
+/// A text by which its alert is known again.
+pub fn text_of(id: i64, words: usize) -> String {
+    format!("<a{id:05}>{}", " down".repeat(words))
+}
+
+impl Oracle {
+    /// An engine hands over an SMS. `strict`: its lease must be good at this moment.
+    pub fn handed_over(&mut self, queue: &MemoryQueue, sms: &Sms, strict: bool) -> Verdict {
+        let wrong = |what: &str| Err(Violation::new(what).attempt(sms.attempt));
+        if !self.submitted.insert(sms.attempt) {
+            return wrong("an attempt is submitted twice");
+        }
+        let seen = queue.look_up(sms.attempt, |w| {
+            let same = w.attempt.text == sms.text && w.attempt.recipient == sms.recipient;
+            (w.state, w.owned, same, w.attempt.carried.clone(), w.attempt.counted.len())
+        });
+        let Some((state, owned, same, carried, counted)) = seen else {
+            return wrong("an SMS is submitted that is not in the ledger");
+        };
+        if strict && (state != AttemptState::Open || !owned) {
+            return wrong(&format!(
+                "an SMS is submitted whose attempt is {state:?}, its lease good: {owned}"
+            ));
+        }
+        if !same || read(&sms.text) != (carried, counted) {
+            return wrong("the SMS is another than the ledger says");
+        }
+        Ok(())
+    }
+
+    /// A gateway takes an SMS; `denied`: it will say that it failed.
+    pub fn take(&mut self, queue: &MemoryQueue, sms: &Sms, denied: bool) -> Verdict {
+        self.taken.insert(sms.attempt);
+        let order: HashMap<Uuid, (usize, bool)> = {
+            let mut order = HashMap::new();
+            let mut n = 0;
+            queue.each_attempt(|w| {
+                order.insert(w.attempt.id, (n, w.attempt.possible_duplicate));
+                n += 1;
+            });
+            order
+        };
+        for id in read(&sms.text).0 {
+            let accepts = self.accepts.entry(id).or_default();
+            accepts.push(Accept { attempt: sms.attempt, denied });
+            let first = accepts.iter().filter_map(|a| order.get(&a.attempt)).min().map(|(n, _)| *n);
+            for accept in accepts.iter() {
+                let Some((n, marked)) = order.get(&accept.attempt) else { continue };
+                if Some(*n) != first && !marked {
+                    let what =
+                        "an alert goes out again, and the ledger does not mark it a possible duplicate";
+                    return Err(Violation::new(what).alert(id).attempt(accept.attempt));
+                }
+            }
+            if accepts.iter().filter(|a| !a.denied).count() > 2 {
+                return Err(Violation::new("an alert goes out more than twice")
+                    .alert(id)
+                    .attempt(sms.attempt));
+            }
+        }
+        Ok(())
+    }
+
+    /// A gateway answers.
+    pub fn answered(&mut self, way: usize, phone: &str, class: Option<Class>) {
+        let successes = self.successes.entry(way).or_default();
+        let trouble = self.troubles.entry((way, phone.into())).or_default();
+        match class {
+            None => {
+                *successes += 1;
+                trouble.since = None;
+            }
+            Some(Class::Deferred) => *self.counted.entry(phone.into()).or_default() += 1,
+            Some(Class::Unavailable | Class::Failed) => match trouble.since {
+                Some(since) if since < *successes => *self.counted.entry(phone.into()).or_default() += 1,
+                Some(_) => {}
+                None => trouble.since = Some(*successes),
+            },
+            Some(Class::Rejected) => {
+                self.refused.insert((phone.into(), way));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// What must hold of the ledger at any time.
+    pub fn check(&self, queue: &MemoryQueue, plan: &Plan) -> Verdict {
+        let mut unresolved: HashSet<AlertId> = HashSet::new();
+        let mut open: HashSet<String> = HashSet::new();
+        let mut first: HashMap<Uuid, bool> = HashMap::new();
+        let mut repeated: HashSet<Uuid> = HashSet::new();
+        let mut found = Ok(());
+        queue.each_attempt(|w| {
+            let Written { attempt: new, state, class, .. } = w;
+            let mut wrong = |what: &str| {
+                if found.is_ok() {
+                    found = Err(Violation {
+                        what: what.into(),
+                        alert: new.carried.first().copied(),
+                        attempt: Some(new.id),
+                    });
+                }
+            };
+            if state.is_unresolved()
+                && !new.carried.iter().chain(&new.counted).all(|id| unresolved.insert(*id))
+            {
+                wrong("an alert stands in two unresolved attempts");
+            }
+            if state == AttemptState::Open && !open.insert(new.recipient.to_string()) {
+                wrong("a recipient has two open attempts");
+            }
+            if let Some(old) = new.resend_of {
+                if first.get(&old).is_none_or(|marked| *marked) {
+                    wrong("what may have been a duplicate already is resent without a person");
+                }
+                if !repeated.insert(old) {
+                    wrong("an attempt is resent twice");
+                }
+                if !new.possible_duplicate {
+                    wrong("a resend is not marked");
+                }
+                if plan.main.on_unknown == OnUnknown::Hold {
+                    wrong("resent, though a person is to decide");
+                }
+            }
+            first.insert(new.id, new.possible_duplicate);
+            let taken = self.taken.contains(&new.id);
+            match state {
+                AttemptState::Accepted if !taken => wrong("accepted in the ledger, but by no gateway"),
+                AttemptState::Rejected if taken => wrong("rejected in the ledger, but a gateway took it"),
+                AttemptState::Failed if taken && class != Some("failed") => {
+                    wrong("certainly not taken, says the ledger, but a gateway took it");
+                }
+                _ => {}
+            }
+        });
+        found
+    }
+
+    /// What must hold of each alert at any time.
+    pub fn check_rows(&self, queue: &MemoryQueue, rows: &[AlertRow], audit: &Audit, plan: &Plan) -> Verdict {
+        let mut counted: HashSet<AlertId> = HashSet::new();
+        queue.each_attempt(|w| {
+            if w.state == AttemptState::Accepted {
+                counted.extend(&w.attempt.counted);
+            }
+        });
+        if let Some(offender) = audit.offenders.first() {
+            let Violation { what, .. } = Violation::new(format!("the audit: {}", offender.what));
+            return Err(Violation { what, alert: offender.alert, attempt: offender.attempt });
+        }
+        for row in rows {
+            let wrong = |what: String| Err(Violation::new(what).alert(row.id));
+            match (row.state, row.reason) {
+                (AlertState::Sent, _) if !self.accepts.contains_key(&row.id) => {
+                    return wrong("sent, but no gateway took it".into());
+                }
+                (AlertState::Waiting, _) if counted.contains(&row.id) => {
+                    return wrong("it waits, though an accepted SMS has counted it".into());
+                }
+                (AlertState::Ignored, None) => return wrong("ignored without a reason".into()),
+                (AlertState::Ignored, Some(reason)) => {
+                    if let Some(why) = self.unjust(row, reason, plan) {
+                        return wrong(format!("ignored as {reason:?}, but {why}"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Why an alert should not have been ignored for this reason.
+    fn unjust(&self, row: &AlertRow, reason: Reason, plan: &Plan) -> Option<String> {
+        match reason {
+            // The audit knows the SMS that counts it.
+            Reason::Squeezed | Reason::Cancelled => None,
+            Reason::Rejected if row.to.contains('x') => None,
+            Reason::Rejected => (0..plan.ways.len())
+                .find(|way| !self.refused.contains(&(row.to.clone(), *way)))
+                .map(|way| format!("gateway {way} has not refused {}", row.to)),
+            Reason::RetryLimit => {
+                let counted = self.counted.get(&row.to).copied().unwrap_or(0);
+                (plan.main.retrylimit == 0 || counted < plan.main.retrylimit)
+                    .then(|| format!("{} failed only {counted} times by its own fault", row.to))
+            }
+            Reason::Expired => {
+                let old = row.ended_at.zip(row.queued_at).map(|(end, start)| end.duration_since(start));
+                let age = plan.main.autocancel.as_ref().map(|age| age.duration);
+                (age.is_none()
+                    || old.is_none_or(|old| old.as_secs_f64() < age.unwrap_or_default().as_secs_f64()))
+                .then(|| "it was not old enough".into())
+            }
+        }
+    }
+
+    /// All was healed long ago.
+    pub fn check_end(&self, queue: &MemoryQueue, rows: &[AlertRow], plan: &Plan) -> Verdict {
+        for row in rows {
+            if row.state == AlertState::Waiting && plan.may_wait(&row.to) {
+                continue;
+            }
+            if !matches!(row.state, AlertState::Sent | AlertState::Ignored | AlertState::Held) {
+                return Err(
+                    Violation::new(format!("still {:?} long after all was healed", row.state)).alert(row.id)
+                );
+            }
+            if row.state == AlertState::Held && !self.doubted {
+                return Err(Violation::new("held, though nothing was ever in doubt").alert(row.id));
+            }
+        }
+        let mut left = None;
+        queue.each_attempt(|w| {
+            if matches!(w.state, AttemptState::Open | AttemptState::InDoubt) {
+                left = Some((w.attempt.id, w.state));
+            }
+        });
+        match left {
+            Some((id, state)) => {
+                Err(Violation::new(format!("an attempt is still {state:?} long after all was healed"))
+                    .attempt(id))
+            }
+            None => Ok(()),
+        }
+    }
+}

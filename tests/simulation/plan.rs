@@ -1,0 +1,284 @@
+//! What a seed means: how large the world is, how the engine is configured, what arrives, what goes wrong and when.
+//!
+//! Each seed takes a random subset of the faults ("swarm"): a fault that always happens hides what happens without it.
+
+use std::time::Duration;
+
+use smsd::config::{Main, OnUnknown, Overflow};
+use smsd::failover::STREAK;
+use smsd::queue::Age;
+
+/// Everything that happens in one run, but for the dice of single calls.
+#[derive(Debug)]
+pub struct Plan {
+    pub main: Main,
+    pub overflow: Overflow,
+    pub poll: Duration,
+    pub ways: Vec<WayPlan>,
+    pub instances: usize,
+    /// When, for whom, how severe, how long a text, through `submit` or past it.
+    pub arrivals: Vec<Arrival>,
+    /// What goes wrong, in order of time.
+    pub faults: Vec<(Duration, Fault)>,
+    /// When all is healed.
+    pub heal_at: Duration,
+    pub dice: Dice,
+}
+
+#[derive(Clone, Debug)]
+pub struct WayPlan {
+    pub concurrency: usize,
+    pub rate: Option<f64>,
+    pub grace: Duration,
+    /// Recipients that it refuses, for ever.
+    pub refuses: Vec<usize>,
+    /// Recipients that it defers, until all is healed.
+    pub defers: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub at: Duration,
+    pub recipient: usize,
+    pub severity: Option<i32>,
+    pub words: usize,
+    pub announced: bool,
+    /// Its number is none.
+    pub bad: bool,
+}
+
+/// How likely it is that something happens to a single call, until all is healed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dice {
+    pub queue_latency: Duration,
+    pub refused_before: f64,
+    pub lost_reply: f64,
+    pub hangs: f64,
+    pub gateway_latency: Duration,
+    pub gateway_fails: f64,
+    pub gateway_silent: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// kill -9 at this moment, and a new start after so long.
+    Kill(usize, Duration),
+    /// kill -9 at the engine's so many-th poll from now.
+    KillAtPoll(usize, u64, Duration),
+    /// A stop as asked for by SIGTERM, and a new start.
+    Stop(usize, Duration),
+    /// SIGSTOP, and SIGCONT after so long.
+    Freeze(usize, Duration),
+    /// The queue can not be reached for so long.
+    Gone(Duration),
+    /// Its calls take so much longer for so long.
+    Slow(Duration, Duration),
+    /// Its clock jumps by so many seconds.
+    Jump(i64),
+    /// A gateway does this from now on.
+    Gateway(usize, Mode),
+    /// A person cancels one alert.
+    Cancel(i64),
+}
+
+/// What a gateway does with an SMS.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    Up,
+    /// Refuses connections.
+    Down,
+    /// Answers 500, having taken it with this probability.
+    Error(f64),
+    /// Never answers, having taken it with this probability.
+    Hung(f64),
+    /// Answers after so long.
+    Slow(Duration),
+    /// Asks to be left alone for so long, with this probability.
+    Throttling(Duration, f64),
+    Misconfigured,
+    /// Takes it, and answers after the engine has stopped to listen.
+    Late,
+}
+
+impl Plan {
+    pub fn new(seed: u64) -> Plan {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x736d_7364);
+        let r = &mut rng;
+        let on = |r: &mut fastrand::Rng, p: f64| r.f64() < p;
+
+        let mut main = Main {
+            delay: secs(r.u64(3..=30)),
+            delayfactor: 1.0 + r.f64(),
+            maxdelay: secs(r.u64(30..=200)),
+            retrylimit: [0, 3, 5][r.usize(..3)],
+            exit_on_permanent_error: on(r, 0.1),
+            group_interval: Some(secs([0, 1, 10, 30][r.usize(..4)])),
+            group_wait: secs([0, 0, 2][r.usize(..3)]),
+            urgent_severity: r.i32(0..=2),
+            on_unknown: [OnUnknown::Resend, OnUnknown::Resend, OnUnknown::Failover, OnUnknown::Hold]
+                [r.usize(..4)],
+            submit_timeout: secs([5, 10, 30][r.usize(..3)]),
+            shutdown_timeout: secs([2, 30][r.usize(..2)]),
+            ..Main::default()
+        };
+        if on(r, 0.15) {
+            let minutes = r.u64(1..=10);
+            main.autocancel = Some(Age { text: format!("{minutes} minutes"), duration: secs(60 * minutes) });
+        }
+        let overflow = if on(r, 0.2) { Overflow::Next } else { Overflow::Ignore };
+
+        let big = on(r, 0.1);
+        let recipients = if big { r.usize(20..=200) } else { r.usize(1..=6) };
+        let alerts = if big { r.usize(50..=300) } else { r.usize(1..=60) };
+        let span = secs(r.u64(20..=240));
+        let instances = [1, 1, 1, 1, 2, 2, 3][r.usize(..7)];
+
+        let refusing = on(r, 0.2);
+        let deferring = on(r, 0.2);
+        let few = |r: &mut fastrand::Rng, yes: bool| -> Vec<usize> {
+            if !yes {
+                return Vec::new();
+            }
+            let most = if r.bool() { 3 } else { usize::MAX };
+            (0..recipients).filter(|_| r.f64() < 0.2).take(most).collect()
+        };
+        let everywhere = few(r, refusing);
+        let ways: Vec<WayPlan> = (0..r.usize(1..=3))
+            .map(|_| WayPlan {
+                concurrency: r.usize(1..=32),
+                rate: on(r, 0.15).then(|| 1.0 + 9.0 * r.f64()),
+                grace: secs([0, 5, 30][r.usize(..3)]),
+                refuses: if on(r, 0.7) { everywhere.clone() } else { few(r, refusing) },
+                defers: few(r, deferring),
+            })
+            .collect();
+
+        let arrivals = (0..alerts)
+            .map(|_| Arrival {
+                at: if on(r, 0.3) { Duration::ZERO } else { span.mul_f64(0.9 * r.f64()) },
+                recipient: r.usize(..recipients),
+                severity: on(r, 0.8).then(|| r.i32(1..=5)),
+                words: r.usize(0..=12),
+                announced: on(r, 0.3),
+                bad: on(r, 0.01),
+            })
+            .collect();
+
+        let mut dice = Dice {
+            queue_latency: millis([0, 0, 2, 30][r.usize(..4)]),
+            gateway_latency: millis([1, 20, 300][r.usize(..3)]),
+            ..Dice::default()
+        };
+        if on(r, 0.3) {
+            dice.refused_before = 0.1 * r.f64();
+        }
+        if on(r, 0.4) {
+            dice.lost_reply = 0.15 * r.f64();
+        }
+        if on(r, 0.2) {
+            dice.hangs = 0.02 * r.f64();
+        }
+        if on(r, 0.25) {
+            dice.gateway_fails = 0.3 * r.f64();
+        }
+        if on(r, 0.25) {
+            dice.gateway_silent = 0.2 * r.f64();
+        }
+
+        let mut faults: Vec<(Duration, Fault)> = Vec::new();
+        let mut some = |r: &mut fastrand::Rng,
+                        chance: f64,
+                        most: usize,
+                        make: &mut dyn FnMut(&mut fastrand::Rng) -> Fault| {
+            if r.f64() < chance {
+                for _ in 0..r.usize(1..=most) {
+                    faults.push((span.mul_f64(r.f64()), make(r)));
+                }
+            }
+        };
+        let away = |r: &mut fastrand::Rng| [millis(0), millis(0), secs(2), secs(20), secs(60)][r.usize(..5)];
+        some(r, 0.4, 8, &mut |r| Fault::Kill(r.usize(..instances), away(r)));
+        some(r, 0.4, 12, &mut |r| Fault::KillAtPoll(r.usize(..instances), r.u64(1..30), away(r)));
+        some(r, 0.3, 3, &mut |r| Fault::Stop(r.usize(..instances), away(r)));
+        some(r, 0.3, 4, &mut |r| Fault::Freeze(r.usize(..instances), millis(r.u64(100..40_000))));
+        some(r, 0.3, 4, &mut |r| Fault::Gone(millis(r.u64(50..40_000))));
+        some(r, 0.2, 3, &mut |r| Fault::Slow(millis(r.u64(1_000..60_000)), millis(r.u64(50..8_000))));
+        some(r, 0.1, 2, &mut |r| Fault::Jump(if r.bool() { 3600 } else { -3600 }));
+        some(r, 0.1, 3, &mut |r| Fault::Cancel(r.i64(1..=alerts as i64)));
+        let kinds: Vec<usize> = (0..8).filter(|_| r.f64() < 0.35).collect();
+        for way in 0..ways.len() {
+            if kinds.is_empty() {
+                break;
+            }
+            some(r, 0.7, 6, &mut |r| {
+                let part = [0.0, 0.3, 1.0][r.usize(..3)];
+                let mode = match kinds[r.usize(..kinds.len())] {
+                    0 => Mode::Down,
+                    1 => Mode::Error(part),
+                    2 => Mode::Hung(part),
+                    3 => Mode::Slow(millis(r.u64(500..20_000))),
+                    4 => Mode::Throttling(millis(r.u64(100..20_000)), 0.3 + part),
+                    5 => Mode::Misconfigured,
+                    6 => Mode::Late,
+                    _ => Mode::Up,
+                };
+                Fault::Gateway(way, mode)
+            });
+            some(r, 0.7, 4, &mut |_| Fault::Gateway(way, Mode::Up));
+        }
+        faults.sort_by_key(|(at, _)| *at);
+
+        Plan {
+            main,
+            overflow,
+            poll: millis([250, 250, 1000][r.usize(..3)]),
+            ways,
+            instances,
+            arrivals,
+            faults,
+            heal_at: span,
+            dice,
+        }
+    }
+
+    /// A number that every gateway refuses for ever is given up, unless so many are refused that it is taken for
+    /// the gateways' own fault, or a gateway that nobody else uses any more has had such a time: then it may wait.
+    pub fn may_wait(&self, phone: &str) -> bool {
+        let everywhere = |n: &usize| self.ways.iter().all(|way| way.refuses.contains(n));
+        let refused: Vec<usize> = self
+            .ways
+            .first()
+            .map_or_else(Vec::new, |way| way.refuses.iter().copied().filter(everywhere).collect());
+        let most = self.ways.iter().map(|way| way.refuses.len()).max().unwrap_or(0);
+        (most >= STREAK || self.ways.len() > 1) && refused.iter().any(|n| phone_of(*n) == phone)
+    }
+
+    /// How long after the healing everything is settled at the latest.
+    pub fn bound(&self) -> Duration {
+        let slowest = self.ways.iter().filter_map(|w| w.rate).fold(f64::INFINITY, f64::min);
+        let sms = self.arrivals.len() as f64 * 2.0 / slowest;
+        let back: i64 =
+            self.faults.iter().map(|(_, f)| if let Fault::Jump(s) = f { s.abs() } else { 0 }).sum();
+        let probes = self.faults.iter().any(|(_, f)| matches!(f, Fault::Gateway(_, Mode::Misconfigured)));
+        // So many may be tried before one whom it does not refuse.
+        let refused = self.ways.iter().map(|way| way.refuses.len() as u64).sum::<u64>();
+        let limit = u64::from(self.main.retrylimit) + 1;
+        // Ten minutes, and what is configured: back-offs of those whom a gateway refuses for ever, rates, leases.
+        secs(600 + u64::from(probes) * 700 + 60 * refused + back.unsigned_abs())
+            + self.main.maxdelay.mul_f64(1.2) * u32::try_from(limit).unwrap_or(1)
+            + Duration::from_secs_f64(sms.min(3600.0))
+    }
+}
+
+/// The number of the n-th recipient.
+pub fn phone_of(n: usize) -> String {
+    format!("+47999{n:05}")
+}
+
+pub const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}

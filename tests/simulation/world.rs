@@ -1,0 +1,437 @@
+//! One run: the database, the gateways, the processes, and the director who does to them what the seed says.
+
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use smsd::alert::{AlertId, Phone, Severity};
+use smsd::compose::Shape;
+use smsd::dispatch::{Dispatcher, Sms};
+use smsd::engine::policy::Policy;
+use smsd::engine::{Engine, Resources, Settings};
+use smsd::failover::WayConfig;
+use smsd::queue::memory::MemoryQueue;
+use smsd::queue::{AlertRow, Filter, NewAlert, Queue, Which};
+use smsd::telemetry::Event;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::database::Connection;
+use super::gateway::Line;
+use super::oracle::{Oracle, Verdict, Violation, text_of};
+use super::plan::{Arrival, Dice, Fault, Mode, Plan, millis, phone_of, secs};
+use super::process::{Control, Process};
+
+/// How a run ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub violation: Option<Violation>,
+    /// All that happened, if it was recorded.
+    pub log: Vec<String>,
+    /// Of the tables at the end.
+    pub hash: u64,
+    /// How much time passed in the world.
+    pub span: Duration,
+    pub accepts: usize,
+}
+
+/// Everything outside the engines.
+pub struct World {
+    pub queue: Arc<MemoryQueue>,
+    pub plan: Plan,
+    start: Instant,
+    offset: Arc<AtomicI64>,
+    state: Mutex<State>,
+}
+
+pub struct State {
+    pub rng: fastrand::Rng,
+    pub oracle: Oracle,
+    pub modes: Vec<Mode>,
+    pub dice: Dice,
+    pub healed: bool,
+    pub gone_until: Duration,
+    pub slow_until: Duration,
+    pub slow_by: Duration,
+    next_check: Duration,
+    next_rows: Duration,
+    violation: Option<Violation>,
+    log: Option<Vec<String>>,
+    accepts: usize,
+}
+
+impl State {
+    pub fn judge(&mut self, verdict: Verdict) {
+        if let (Err(violation), None) = (verdict, &self.violation) {
+            self.violation = Some(violation);
+        }
+    }
+}
+
+impl World {
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub fn log(&self, line: impl FnOnce() -> String) {
+        let now = self.now();
+        if let Some(log) = &mut self.lock().log {
+            let line = format!("{:10.3} {}", now.as_secs_f64(), line());
+            if std::env::var_os("SMSD_SIM_LIVE").is_some() {
+                println!("{line}");
+            }
+            log.push(line);
+        }
+    }
+
+    pub fn gateway_latency(&self) -> Duration {
+        let mut w = self.lock();
+        let latency = w.dice.gateway_latency;
+        latency.mul_f64(0.5 + w.rng.f64())
+    }
+
+    pub fn handed_over(&self, sms: &Sms, running: bool) {
+        let jumps = self.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(_)));
+        let mut w = self.lock();
+        let verdict = w.oracle.handed_over(&self.queue, sms, running && !jumps);
+        w.judge(verdict);
+    }
+
+    /// The database has done something: all must hold, and is looked at each 100 ms.
+    pub async fn changed(&self, verb: &str) {
+        if matches!(verb, "claim" | "newest" | "renew") {
+            return;
+        }
+        let now = self.now();
+        if now < self.lock().next_check {
+            return;
+        }
+        self.lock().next_check = now + millis(100);
+        self.check().await;
+    }
+
+    async fn check(&self) {
+        let now = self.now();
+        let with_rows = {
+            let mut w = self.lock();
+            let verdict = w.oracle.check(&self.queue, &self.plan);
+            w.judge(verdict);
+            let due = now >= w.next_rows;
+            if due {
+                w.next_rows = now + secs(1);
+            }
+            due
+        };
+        if with_rows {
+            self.check_rows().await;
+        }
+    }
+
+    async fn check_rows(&self) {
+        let (rows, audit) = (self.rows().await, self.queue.audit().await.unwrap());
+        let mut w = self.lock();
+        let verdict = w.oracle.check_rows(&self.queue, &rows, &audit, &self.plan);
+        w.judge(verdict);
+    }
+
+    async fn rows(&self) -> Vec<AlertRow> {
+        self.queue.list(&Filter { state: None, to: None, limit: usize::MAX, before: None }).await.unwrap()
+    }
+}
+
+/// One place where an engine runs, dies and is started again.
+struct Slot {
+    control: Mutex<Arc<Control>>,
+    stop: Mutex<CancellationToken>,
+    /// How long it stays away when it has ended.
+    away: Mutex<Duration>,
+}
+
+/// Runs one seed to its end under paused time.
+pub fn run(seed: u64, record: bool) -> Outcome {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(live(seed, record))
+}
+
+async fn live(seed: u64, record: bool) -> Outcome {
+    let plan = Plan::new(seed);
+    let start = Instant::now();
+    let offset = Arc::new(AtomicI64::new(0));
+    let clock = {
+        let offset = offset.clone();
+        let epoch = Timestamp::from_second(1_800_000_000).unwrap();
+        move || epoch + start.elapsed() + jiff::SignedDuration::from_secs(offset.load(Ordering::Relaxed))
+    };
+    let state = State {
+        rng: fastrand::Rng::with_seed(seed),
+        oracle: Oracle::default(),
+        modes: vec![Mode::Up; plan.ways.len()],
+        dice: plan.dice,
+        healed: false,
+        gone_until: Duration::ZERO,
+        slow_until: Duration::ZERO,
+        slow_by: Duration::ZERO,
+        next_check: Duration::ZERO,
+        next_rows: Duration::ZERO,
+        violation: None,
+        log: record.then(Vec::new),
+        accepts: 0,
+    };
+    let queue = Arc::new(MemoryQueue::with_clock(Arc::new(clock)));
+    let world = Arc::new(World { queue, plan, start, offset, state: Mutex::new(state) });
+    world.log(|| format!("{:?}", world.plan));
+
+    let over = CancellationToken::new();
+    let slots: Vec<Arc<Slot>> = (0..world.plan.instances)
+        .map(|_| {
+            Arc::new(Slot {
+                control: Mutex::default(),
+                stop: Mutex::new(CancellationToken::new()),
+                away: Mutex::new(Duration::ZERO),
+            })
+        })
+        .collect();
+    let supervisors: Vec<_> = slots
+        .iter()
+        .enumerate()
+        .map(|(n, slot)| tokio::spawn(supervise(world.clone(), slot.clone(), n, seed, over.clone())))
+        .collect();
+
+    direct(&world, &slots).await;
+    let settled = settle(&world).await;
+    over.cancel();
+    for slot in &slots {
+        slot.stop.lock().unwrap().cancel();
+    }
+    for supervisor in supervisors {
+        if let Err(error) = supervisor.await {
+            world.lock().judge(Err(Violation::new(format!("an engine ended in a panic: {error}"))));
+        }
+    }
+    world.check().await;
+    world.check_rows().await;
+    if settled {
+        let rows = world.rows().await;
+        let mut w = world.lock();
+        let verdict = w.oracle.check_end(&world.queue, &rows, &world.plan);
+        w.judge(verdict);
+    }
+    let mut hasher = DefaultHasher::new();
+    world.queue.each_attempt(|w| format!("{w:?}").hash(&mut hasher));
+    format!("{:?}", world.rows().await).hash(&mut hasher);
+    let mut w = world.lock();
+    Outcome {
+        violation: w.violation.take(),
+        log: w.log.take().unwrap_or_default(),
+        hash: hasher.finish(),
+        span: world.now(),
+        accepts: w.accepts,
+    }
+}
+
+/// Does what the seed says, and heals all.
+async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
+    enum Deed {
+        Arrive(Arrival),
+        Fault(Fault),
+    }
+    let mut deeds: Vec<(Duration, Deed)> = world
+        .plan
+        .arrivals
+        .iter()
+        .map(|a| (a.at, Deed::Arrive(*a)))
+        .chain(world.plan.faults.iter().map(|(at, fault)| (*at, Deed::Fault(*fault))))
+        .collect();
+    deeds.sort_by_key(|(at, _)| *at);
+    for (at, deed) in deeds {
+        sleep_until(world.start + at).await;
+        if world.lock().violation.is_some() {
+            return;
+        }
+        match deed {
+            Deed::Arrive(arrival) => arrive(world, arrival).await,
+            Deed::Fault(fault) => befall(world, slots, fault).await,
+        }
+    }
+    sleep_until(world.start + world.plan.heal_at).await;
+    world.log(|| "all is healed".into());
+    let mut w = world.lock();
+    w.healed = true;
+    w.modes.fill(Mode::Up);
+    w.dice = Dice { gateway_latency: millis(5), ..Dice::default() };
+    drop(w);
+    for slot in slots {
+        *slot.away.lock().unwrap() = Duration::ZERO;
+        slot.control.lock().unwrap().freeze(false);
+    }
+}
+
+async fn arrive(world: &Arc<World>, arrival: Arrival) {
+    let id = world.queue.newest().await.unwrap().0 + 1;
+    let text = text_of(id, arrival.words);
+    let severity = Severity(arrival.severity);
+    let to = if arrival.bad { "x12".into() } else { phone_of(arrival.recipient) };
+    world.log(|| format!("alert {id} for {to}, severity {:?}", arrival.severity));
+    match Phone::parse(&to) {
+        Ok(to) if arrival.announced => {
+            let new = NewAlert { to, text, severity, account: None };
+            world.queue.submit(&[new]).await.unwrap();
+        }
+        _ => {
+            world.queue.insert(&to, &text, severity, world.queue.now());
+        }
+    }
+}
+
+async fn befall(world: &Arc<World>, slots: &[Arc<Slot>], fault: Fault) {
+    world.log(|| format!("{fault:?}"));
+    let now = world.now();
+    match fault {
+        Fault::Kill(n, away) => {
+            *slots[n].away.lock().unwrap() = away;
+            slots[n].control.lock().unwrap().kill();
+        }
+        Fault::KillAtPoll(n, polls, away) => {
+            *slots[n].away.lock().unwrap() = away;
+            slots[n].control.lock().unwrap().kill_at(polls);
+        }
+        Fault::Stop(n, away) => {
+            *slots[n].away.lock().unwrap() = away;
+            slots[n].stop.lock().unwrap().cancel();
+        }
+        Fault::Freeze(n, time) => {
+            let control = slots[n].control.lock().unwrap().clone();
+            control.freeze(true);
+            tokio::spawn(async move {
+                sleep(time).await;
+                control.freeze(false);
+            });
+        }
+        Fault::Gone(time) => world.lock().gone_until = now + time,
+        Fault::Slow(time, by) => {
+            let mut w = world.lock();
+            w.slow_until = now + time;
+            w.slow_by = by;
+        }
+        Fault::Jump(by) => {
+            world.offset.fetch_add(by, Ordering::Relaxed);
+        }
+        Fault::Gateway(way, mode) => world.lock().modes[way] = mode,
+        Fault::Cancel(id) => {
+            world.queue.cancel(&Which::Ids(vec![AlertId(id)]), "somebody").await.unwrap();
+        }
+    }
+}
+
+/// Waits until all is settled; false if something was wrong before.
+async fn settle(world: &Arc<World>) -> bool {
+    let deadline = Instant::now() + world.plan.bound();
+    for round in 0.. {
+        if world.lock().violation.is_some() {
+            return false;
+        }
+        let rows = world.rows().await;
+        if world.lock().oracle.check_end(&world.queue, &rows, &world.plan).is_ok()
+            || Instant::now() >= deadline
+        {
+            return true;
+        }
+        // Life goes on: other people are texted too.
+        if round % 4 == 0 && Instant::now() + secs(60) < deadline {
+            let (recipient, words) = (90_000 + round, 3);
+            let other =
+                Arrival { at: world.now(), recipient, severity: None, words, announced: false, bad: false };
+            arrive(world, other).await;
+        }
+        sleep(secs(5)).await;
+    }
+    true
+}
+
+/// Starts an engine whenever there is none.
+async fn supervise(world: Arc<World>, slot: Arc<Slot>, n: usize, seed: u64, over: CancellationToken) {
+    let mut life = 0;
+    while !over.is_cancelled() {
+        life += 1;
+        let control = Arc::new(Control::default());
+        let stop = over.child_token();
+        *slot.control.lock().unwrap() = control.clone();
+        *slot.stop.lock().unwrap() = stop.clone();
+        let name = format!("smsd{n}.{life}");
+        world.log(|| format!("{name} starts"));
+        let work = Box::pin(engine(&world, &control, &name, n, seed.wrapping_mul(1000) + life, stop));
+        let end = Process { work, control: control.clone() }.await;
+        control.kill();
+        world.log(|| format!("{name} ends: {end:?}"));
+        let away = std::mem::take(&mut *slot.away.lock().unwrap());
+        if !over.is_cancelled() {
+            let healed = world.lock().healed;
+            sleep(if healed { millis(100) } else { away }).await;
+        }
+    }
+}
+
+fn engine(
+    world: &Arc<World>,
+    control: &Arc<Control>,
+    name: &str,
+    slot: usize,
+    seed: u64,
+    stop: CancellationToken,
+) -> impl Future<Output = String> + use<> {
+    let plan = &world.plan;
+    let ways = plan
+        .ways
+        .iter()
+        .enumerate()
+        .map(|(way, p)| {
+            let config = WayConfig {
+                name: format!("gw{way}").into(),
+                concurrency: p.concurrency,
+                rate: p.rate,
+                timeout: plan.main.submit_timeout,
+                grace: p.grace,
+            };
+            let line = Line { world: world.clone(), control: control.clone(), way, name: name.to_owned() };
+            (config, Arc::new(line) as Arc<dyn Dispatcher>)
+        })
+        .collect();
+    let settings = Settings {
+        policy: Policy::new(&plan.main),
+        shape: Shape { overflow: plan.overflow, ..Shape::default() },
+        poll_interval: plan.poll,
+        autocancel: plan.main.autocancel.clone(),
+        shutdown_timeout: plan.main.shutdown_timeout,
+    };
+    let mut ids = fastrand::Rng::with_seed(seed ^ ((slot as u64) << 56));
+    let (start, told, teller) = (world.start, world.clone(), name.to_owned());
+    let resources = Resources {
+        queue: Arc::new(Connection { world: world.clone(), control: control.clone(), name: name.to_owned() }),
+        ways,
+        name: name.to_owned(),
+        lock: format!("lock {slot}"),
+        boot_clock: Box::new(move || start.elapsed()),
+        ids: Box::new(move || Uuid::from_u64_pair(ids.u64(..), ids.u64(..))),
+        seed,
+        events: Box::new(move |event| {
+            told.log(|| format!("{teller}: {event:?}"));
+            let mut w = told.lock();
+            w.oracle.doubted |= matches!(event, Event::Doubtful { .. } | Event::Held { .. });
+            w.accepts += usize::from(matches!(event, Event::Accepted { .. }));
+        }),
+    };
+    async move {
+        let (_commands, inbox) = mpsc::channel(1);
+        format!("{:?}", Engine::new(settings, resources).run(stop, inbox).await)
+    }
+}
