@@ -203,3 +203,20 @@ fn the_line_is_as_long_as_the_pace_allows() {
     (0..200).for_each(|_| failover.measured(first, Duration::from_micros(1)));
     assert_eq!(room(&mut failover), 4 + 4, "and never more than are submitted at once");
 }
+
+#[test]
+fn a_trial_does_not_wait_for_old_sms_that_hang() {
+    let (mut failover, first, second, mut now) = two();
+    for _ in 0..4 {
+        failover.taken(first, now);
+        assert!(failover.start_submit(first));
+    }
+    (0..5).for_each(|n| drop(failover.troubled(first, &phone(n), now)));
+    now += secs(3);
+    assert_eq!(failover.probes(now), [first]);
+    failover.probed(first, Ok(()), now);
+    assert_eq!(failover.choose(&[second], now), Choice::Take(first));
+    assert!(!failover.is_closed(first, now), "what is admitted may stand in line");
+    failover.taken(first, now);
+    assert!(failover.start_submit(first), "and is submitted");
+}

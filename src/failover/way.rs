@@ -122,7 +122,7 @@ impl Way {
     }
 
     pub(super) fn admits(&self, now: Instant) -> Admission {
-        if self.throttled_until.is_some_and(|until| now < until) {
+        if self.is_throttled(now) {
             return Admission::No;
         }
         match self.health {
@@ -148,9 +148,10 @@ impl Way {
         }
     }
 
-    /// True if one more may be submitted now; then it counts as such.
+    /// True if one more may be submitted now; then it counts as such. The one SMS of a trial does not wait for old
+    /// ones that hang.
     pub(super) fn start_submit(&mut self) -> bool {
-        let has_room = self.submitting < self.room;
+        let has_room = self.submitting < self.room || self.is_on_trial();
         self.submitting += usize::from(has_room);
         has_room
     }
@@ -265,8 +266,13 @@ impl Way {
         matches!(self.health, Health::Trial { .. })
     }
 
+    /// Never true of one that [`Way::admits`] an SMS, or SMS would go round in circles.
     pub(super) fn is_closed(&self, now: Instant) -> bool {
-        self.is_down() || self.is_stalled(now) || self.throttled_until.is_some_and(|until| now < until)
+        self.is_down() || self.is_stalled(now) || self.is_throttled(now)
+    }
+
+    fn is_throttled(&self, now: Instant) -> bool {
+        self.throttled_until.is_some_and(|until| now < until)
     }
 
     pub(super) fn cause(&self) -> Option<Cause> {
@@ -281,7 +287,7 @@ impl Way {
     pub(super) fn state(&self, now: Instant) -> State {
         match self.cause() {
             Some(cause) => State::Down(cause),
-            None if self.throttled_until.is_some_and(|until| now < until) => State::Throttled,
+            None if self.is_throttled(now) => State::Throttled,
             None => State::Up,
         }
     }
@@ -303,9 +309,11 @@ impl Way {
         [health, throttle].into_iter().flatten().min()
     }
 
-    /// It is full, and has answered nothing for a while.
+    /// It is in use, full, and has answered nothing for a while.
     pub(super) fn is_stalled(&self, now: Instant) -> bool {
-        self.submitting >= self.room && now.duration_since(self.answered_at) >= STALL
+        self.health == Health::Up
+            && self.submitting >= self.room
+            && now.duration_since(self.answered_at) >= STALL
     }
 
     /// How many SMS may stand in line: as many as it takes in [`LINE`], and no more than are submitted at once. So a
