@@ -203,3 +203,23 @@ fn the_line_is_as_long_as_the_pace_allows() {
     (0..200).for_each(|_| failover.measured(first, Duration::from_micros(1)));
     assert_eq!(room(&mut failover), 4 + 512, "and never without bound");
 }
+
+/// It went down while its room was full of SMS that it did not answer: a good probe alone makes no room for a trial.
+#[test]
+fn there_is_no_trial_while_there_is_no_room_for_it() {
+    let (mut failover, first, second, mut now) = two();
+    for _ in 0..4 {
+        failover.taken(first, now);
+        assert!(failover.start_submit(first));
+    }
+    assert!(failover.misconfigured(first, now).is_some());
+    failover.taken(first, now);
+    assert!(!failover.start_submit(first));
+    now += MISCONFIGURED_PAUSE;
+    assert_eq!(failover.probes(now), [first]);
+    failover.probed(first, Ok(()), now);
+    assert!(failover.is_closed(first, now));
+    assert_eq!(failover.choose(&[], now), Choice::Take(second), "what would stand in line is not begun");
+    failover.measured(first, STALL);
+    assert_eq!(failover.choose(&[], now), Choice::Take(first));
+}
