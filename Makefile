@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check bench
+.PHONY: help run test check bench simulate
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -16,6 +16,9 @@ test: ## Install what the tests need, then run every test
 
 check: ## Format, lints, documentation, licences: all must be clean
 	scripts/check
+
+simulate: ## Run many simulated worlds: make simulate SEEDS=20000 [FROM=0]
+	SMSD_SIM_SEEDS=$(or $(SEEDS),20000) SMSD_SIM_FROM=$(or $(FROM),0) cargo test --locked --profile dev-release --test simulation -- --nocapture no_seed
 
 bench: ## Measure what the README claims
 	scripts/install-test-deps

@@ -96,6 +96,7 @@ impl World {
         let late = sms.timeout + secs(3);
         let mut deed = match w.modes[way] {
             Mode::Down => deed(false, Some(Class::Unavailable)),
+            Mode::Refusing => deed(false, Some(Class::Rejected)),
             Mode::Misconfigured => deed(false, Some(Class::Misconfigured)),
             Mode::Throttling(pause, p) if roll(p) => {
                 deed(false, Some(Class::Throttled { retry_after: pause }))

@@ -66,6 +66,8 @@ pub struct Oracle {
     counted: HashMap<String, u32>,
     refused: BTreeSet<(String, usize)>,
     pub doubted: bool,
+    /// Attempts that were in doubt or held when last looked at.
+    uncertain: HashSet<Uuid>,
 }
 
 /// The alerts whose text an SMS carries, and how many it counts.
@@ -164,7 +166,7 @@ impl Oracle {
     }
 
     /// What must hold of the ledger at any time.
-    pub fn check(&self, queue: &MemoryQueue, plan: &Plan) -> Verdict {
+    pub fn check(&mut self, queue: &MemoryQueue, plan: &Plan) -> Verdict {
         let mut unresolved: HashSet<AlertId> = HashSet::new();
         let mut open: HashSet<String> = HashSet::new();
         let mut first: HashMap<Uuid, bool> = HashMap::new();
@@ -205,6 +207,15 @@ impl Oracle {
             }
             first.insert(new.id, new.possible_duplicate);
             let taken = self.taken.contains(&new.id);
+            match state {
+                AttemptState::InDoubt | AttemptState::Held => _ = self.uncertain.insert(new.id),
+                AttemptState::Failed | AttemptState::Rejected if self.uncertain.contains(&new.id) => {
+                    wrong(
+                        "in doubt, and then certainly not taken, by the word of one who no longer owned it",
+                    );
+                }
+                _ => {}
+            }
             match state {
                 AttemptState::Accepted if !taken => wrong("accepted in the ledger, but by no gateway"),
                 AttemptState::Rejected if taken => wrong("rejected in the ledger, but a gateway took it"),

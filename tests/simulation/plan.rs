@@ -69,6 +69,8 @@ pub enum Fault {
     Stop(usize, Duration),
     /// SIGSTOP, and SIGCONT after so long.
     Freeze(usize, Duration),
+    /// SIGSTOP at the engine's so many-th poll from now, and SIGCONT after so long.
+    FreezeAtPoll(usize, u64, Duration),
     /// The queue can not be reached for so long.
     Gone(Duration),
     /// Its calls take so much longer for so long.
@@ -96,6 +98,8 @@ pub enum Mode {
     /// Asks to be left alone for so long, with this probability.
     Throttling(Duration, f64),
     Misconfigured,
+    /// Refuses every number.
+    Refusing,
     /// Takes it, and answers after the engine has stopped to listen.
     Late,
 }
@@ -128,7 +132,7 @@ impl Plan {
         let overflow = if on(r, 0.2) { Overflow::Next } else { Overflow::Ignore };
 
         let big = on(r, 0.1);
-        let recipients = if big { r.usize(20..=200) } else { r.usize(1..=6) };
+        let recipients = if big { r.usize(20..=200) } else { r.usize(1..=9) };
         let alerts = if big { r.usize(50..=300) } else { r.usize(1..=60) };
         let span = secs(r.u64(20..=240));
         let instances = [1, 1, 1, 1, 2, 2, 3][r.usize(..7)];
@@ -201,11 +205,14 @@ impl Plan {
         some(r, 0.4, 12, &mut |r| Fault::KillAtPoll(r.usize(..instances), r.u64(1..30), away(r)));
         some(r, 0.3, 3, &mut |r| Fault::Stop(r.usize(..instances), away(r)));
         some(r, 0.3, 4, &mut |r| Fault::Freeze(r.usize(..instances), millis(r.u64(100..40_000))));
+        some(r, 0.3, 6, &mut |r| {
+            Fault::FreezeAtPoll(r.usize(..instances), r.u64(1..30), millis(r.u64(10_000..40_000)))
+        });
         some(r, 0.3, 4, &mut |r| Fault::Gone(millis(r.u64(50..40_000))));
         some(r, 0.2, 3, &mut |r| Fault::Slow(millis(r.u64(1_000..60_000)), millis(r.u64(50..8_000))));
         some(r, 0.1, 2, &mut |r| Fault::Jump(if r.bool() { 3600 } else { -3600 }));
         some(r, 0.1, 3, &mut |r| Fault::Cancel(r.i64(1..=alerts as i64)));
-        let kinds: Vec<usize> = (0..8).filter(|_| r.f64() < 0.35).collect();
+        let kinds: Vec<usize> = (0..9).filter(|_| r.f64() < 0.35).collect();
         for way in 0..ways.len() {
             if kinds.is_empty() {
                 break;
@@ -220,6 +227,7 @@ impl Plan {
                     4 => Mode::Throttling(millis(r.u64(100..20_000)), 0.3 + part),
                     5 => Mode::Misconfigured,
                     6 => Mode::Late,
+                    7 => Mode::Refusing,
                     _ => Mode::Up,
                 };
                 Fault::Gateway(way, mode)

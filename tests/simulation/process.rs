@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -17,6 +18,7 @@ struct Inner {
     frozen: bool,
     polls: u64,
     kill_at: Option<u64>,
+    freeze_at: Option<(u64, Duration)>,
     moment: Option<Instant>,
     polls_now: u64,
     wakers: Vec<Waker>,
@@ -37,6 +39,12 @@ impl Control {
     pub fn kill_at(&self, polls: u64) {
         let mut inner = self.lock();
         inner.kill_at = Some(inner.polls + polls);
+    }
+
+    /// Stands still from its so many-th poll from now, for so long.
+    pub fn freeze_at(&self, polls: u64, time: Duration) {
+        let mut inner = self.lock();
+        inner.freeze_at = Some((inner.polls + polls, time));
     }
 
     pub fn freeze(&self, frozen: bool) {
@@ -89,6 +97,15 @@ impl<F: Future> Future for Process<F> {
         assert!(inner.polls_now < 20_000, "the engine spins");
         if inner.kill_at.is_some_and(|at| at <= inner.polls) {
             inner.dead = true;
+        }
+        let polls = inner.polls;
+        if let Some((_, time)) = inner.freeze_at.take_if(|(at, _)| *at <= polls) {
+            inner.frozen = true;
+            let control = self.control.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                control.freeze(false);
+            });
         }
         if inner.dead {
             return Poll::Ready(None);

@@ -317,6 +317,7 @@ async fn befall(world: &Arc<World>, slots: &[Arc<Slot>], fault: Fault) {
                 control.freeze(false);
             });
         }
+        Fault::FreezeAtPoll(n, polls, time) => slots[n].control.lock().unwrap().freeze_at(polls, time),
         Fault::Gone(time) => world.lock().gone_until = now + time,
         Fault::Slow(time, by) => {
             let mut w = world.lock();
