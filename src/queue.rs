@@ -100,7 +100,7 @@ pub trait Queue: Send + Sync {
     /// an open attempt are being sent right now and are left.
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError>;
 
-    /// Makes sent or ignored alerts wait again, on record. Returns those that it changed.
+    /// Makes sent or ignored alerts wait again, on record; what may have been sent stays so. Returns those that it changed.
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError>;
 
     /// Alerts, newest first.

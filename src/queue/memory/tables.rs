@@ -161,7 +161,7 @@ impl Tables {
         let attempts = self.alerts.get(&id).map_or(&[][..], |row| &row.attempts);
         attempts.iter().map(|n| &self.attempts[*n]).any(|a| {
             let class = a.closing.as_ref().map(|c| c.class);
-            !a.requeued.contains(&id) && may_have_been_taken(a.state, class)
+            may_have_been_taken(a.state, class)
         })
     }
 

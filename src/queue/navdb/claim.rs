@@ -19,7 +19,7 @@ macro_rules! alert {
         "q.id::bigint, q.phone::text, q.msg::text, q.severity, \
          extract(epoch FROM coalesce(q.time::timestamptz, now()))::float8, \
          EXISTS (SELECT FROM smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt \
-             WHERE l.alert = q.id AND NOT l.requeued AND (a.state IN ('resent', 'cancelled') \
+             WHERE l.alert = q.id AND (a.state IN ('resent', 'cancelled') \
                  OR a.state = 'failed' AND a.class = 'failed'))"
     };
 }

@@ -28,7 +28,7 @@ fn claim_by((index, range): Walk) -> String {
     format!(
         "SELECT a.id, a.phone, a.text, a.severity, a.queued_at, EXISTS (
             SELECT 1 FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
-            WHERE s.alert = a.id AND s.requeued = 0
+            WHERE s.alert = a.id
                 AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))
         FROM alert a {index}
         WHERE a.state = 'waiting'

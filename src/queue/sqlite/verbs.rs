@@ -89,7 +89,7 @@ fn begin_one(conn: &Connection, owner: i64, new: &NewAttempt, now: Now) -> Resul
     const UNMARKED: &str = "
         SELECT EXISTS (SELECT 1 FROM attempt_alert n JOIN attempt_alert s ON s.alert = n.alert
             JOIN attempt t ON t.seq = s.attempt
-            WHERE n.attempt = ?1 AND s.requeued = 0
+            WHERE n.attempt = ?1
                 AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))";
     let id = new.id.to_string();
     if let Some(ours) =

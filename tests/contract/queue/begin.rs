@@ -346,5 +346,15 @@ pub async fn what_may_have_been_sent_goes_out_only_marked<F: Fixture>(f: &F) {
     no_trace(&*q, &unmarked).await;
     let marked = NewAttempt { possible_duplicate: true, ..unmarked };
     assert_eq!(begin(&*other, rival, &[&marked]).await, [marked.id]);
+    // To be given up and made to wait again changes nothing about that.
+    let rejected = Settlement {
+        verdicts: ids.iter().map(|id| (*id, Verdict::Ignored(Reason::Rejected))).collect(),
+        ..close(&marked, AttemptState::Rejected, "rejected")
+    };
+    settled(&*other, rival, rejected).await;
+    assert_eq!(q.requeue(&ids[..1], "smsd").await.unwrap(), ids[..1]);
+    assert!(claimed(&*q).await.iter().all(|a| a.maybe_sent));
+    let unmarked = NewAttempt { id: Uuid::now_v7(), ..attempt(PHONE, &ids[..1]) };
+    assert_eq!(begin(&*q, me, &[&unmarked]).await, NONE);
     clean(&*q).await;
 }
