@@ -220,23 +220,3 @@ fn a_trial_does_not_wait_for_old_sms_that_hang() {
     failover.taken(first, now);
     assert!(failover.start_submit(first), "and is submitted");
 }
-
-/// It went down while its room was full of SMS that it did not answer: a good probe alone makes no room for a trial.
-#[test]
-fn there_is_no_trial_while_there_is_no_room_for_it() {
-    let (mut failover, first, second, mut now) = two();
-    for _ in 0..4 {
-        failover.taken(first, now);
-        assert!(failover.start_submit(first));
-    }
-    assert!(failover.misconfigured(first, now).is_some());
-    failover.taken(first, now);
-    assert!(!failover.start_submit(first));
-    now += MISCONFIGURED_PAUSE;
-    assert_eq!(failover.probes(now), [first]);
-    failover.probed(first, Ok(()), now);
-    assert!(failover.is_closed(first, now));
-    assert_eq!(failover.choose(&[], now), Choice::Take(second), "what would stand in line is not begun");
-    failover.measured(first, STALL);
-    assert_eq!(failover.choose(&[], now), Choice::Take(first));
-}

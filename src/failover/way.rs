@@ -129,8 +129,6 @@ impl Way {
             Health::Down { .. } | Health::Probing { .. } => Admission::No,
             // Others are used while the one trial is under way.
             Health::Trial { busy: true, .. } => Admission::No,
-            // Nor is there a trial while what it was given before it went down takes all the room.
-            Health::Trial { .. } if self.is_stalled(now) => Admission::No,
             Health::Trial { busy: false, .. } => Admission::Yes,
             Health::Up if self.is_stalled(now) => Admission::No,
             Health::Up if self.in_flight >= self.room + self.line() => Admission::NoRoom,
