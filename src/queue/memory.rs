@@ -24,8 +24,8 @@ use uuid::Uuid;
 use crate::alert::{Alert, AlertId, Reason, Severity, Verdict};
 use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
 use crate::queue::{
-    Age, AlertRow, AttemptState, Audit, Cancelled, Closing, Doubt, Filter, Instance, Look, NewAlert,
-    NewAttempt, Place, Queue, QueueError, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, AttemptState, Audit, Cancelled, Closing, Decision, Doubt, Filter, Instance, Look, NewAlert,
+    NewAttempt, Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
 };
 use tables::{Lease, Tables};
 
@@ -234,6 +234,17 @@ impl Queue for MemoryQueue {
             t.ignore(*id, Reason::Cancelled, "", by, now);
         }
         Ok(Cancelled { cancelled, in_flight })
+    }
+
+    async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        let decided: Vec<AlertId> = ids.iter().flat_map(|id| t.resolve(*id, decision, by, now)).collect();
+        drop(t);
+        if !decided.is_empty() {
+            self.news.notify_one();
+        }
+        Ok(Resolved::of(ids, decided))
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {

@@ -32,8 +32,8 @@ use uuid::Uuid;
 
 use super::postgres::{Fault, Link, Server, Settings};
 use super::{
-    Age, AlertRow, Audit, Cancelled, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
-    Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
+    Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
@@ -166,6 +166,15 @@ impl Queue for NavDbQueue {
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
         self.people.run(&self.server, |client| async move { people::cancel(&client, which, by).await }).await
+    }
+
+    async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {
+        let resolved = self
+            .people
+            .run(&self.server, |client| async move { people::resolve(&client, ids, decision, by).await })
+            .await?;
+        self.server.news.notify_one();
+        Ok(resolved)
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {

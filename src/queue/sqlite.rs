@@ -27,8 +27,8 @@ use uuid::Uuid;
 
 use crate::alert::{Alert, AlertId};
 use crate::queue::{
-    Age, AlertRow, Audit, Cancelled, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
-    Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
+    Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
 };
 use clock::Now;
 use worker::Worker;
@@ -145,6 +145,16 @@ impl Queue for SqliteQueue {
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
         let (which, by) = (which.clone(), by.to_owned());
         self.writer.write(move |conn| people::cancel(conn, &which, &by, Now::read())).await
+    }
+
+    async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {
+        let (ids, by) = (ids.to_vec(), by.to_owned());
+        let work = move |conn: &_| people::resolve(conn, &ids, decision, &by, Now::read());
+        let resolved = self.writer.write(work).await?;
+        if !resolved.decided.is_empty() {
+            self.news.notify_one();
+        }
+        Ok(resolved)
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
