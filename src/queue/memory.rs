@@ -24,8 +24,8 @@ use uuid::Uuid;
 use crate::alert::{Alert, AlertId, Reason, Severity, Verdict};
 use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
 use crate::queue::{
-    Age, AlertRow, AttemptState, Audit, Cancelled, Closing, Decision, Doubt, Filter, Instance, Look, NewAlert,
-    NewAttempt, Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, AttemptState, Audit, Cancelled, Closing, Decision, Doubt, Filter, Instance, Look,
+    NewAlert, NewAttempt, Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
 };
 use tables::{Lease, Tables};
 

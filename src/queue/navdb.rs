@@ -32,8 +32,8 @@ use uuid::Uuid;
 
 use super::postgres::{Fault, Link, Server, Settings};
 use super::{
-    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
-    Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue,
+    QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;

@@ -27,8 +27,8 @@ use uuid::Uuid;
 
 use crate::alert::{Alert, AlertId};
 use crate::queue::{
-    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
-    Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue,
+    QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
 };
 use clock::Now;
 use worker::Worker;
