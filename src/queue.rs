@@ -11,12 +11,14 @@
 
 mod report;
 mod ledger;
+mod news;
 mod open;
 pub mod navdb;
 pub mod postgres;
 pub mod sqlite;
 pub mod memory;
 
+pub use news::News;
 pub use open::{Opened, open};
 pub use report::*;
 
@@ -85,10 +87,10 @@ pub trait Queue: Send + Sync {
     /// unresolved attempt. Returns the ids.
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError>;
 
-    /// Returns when there may be something new, sooner than the next look: a notification, or an alert
-    /// submitted through this object. May return for nothing. Never returns an error: a queue that can not
+    /// Returns when there may be something to do, sooner than the next look: a notification, or alerts that were
+    /// submitted or made to wait again through this object. May return for nothing. Never returns an error: a queue that can not
     /// notify waits for ever, and the engine polls.
-    async fn wait(&self);
+    async fn wait(&self) -> News;
 
     // -- what people and intakes ask ---------------------------------------------------------
 

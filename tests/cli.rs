@@ -321,7 +321,7 @@ fn an_alert_is_queued_listed_cancelled_and_requeued() {
 /// A daemon that is killed while two SMS are on their way leaves two doubts; a person decides of both.
 #[test]
 fn what_is_held_is_accepted_or_released_by_name() {
-    let main = "on_unknown: hold\ndelay: 1\n";
+    let main = "on_unknown: hold\n";
     let way = "[dispatcher]\ndispatcher1: gw\n[gw]\ntype: DebugDispatcher\n";
     let site = Site::with(main, &format!("{way}latency: 20s\n"));
     site.run(&["send", "--to", "+4790000001", "it came"]);

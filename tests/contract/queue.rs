@@ -232,6 +232,7 @@ macro_rules! queue_contract {
                 wait_notices_a_submit_here
                 wait_notices_a_submit_before_it
                 wait_waits_when_there_is_nothing
+                wait_tells_new_alerts_from_those_that_wait_again
             }
             begin {
                 what_is_begun_is_on_record

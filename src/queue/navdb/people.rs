@@ -19,6 +19,8 @@ const SUBMIT: &str = "WITH new AS (INSERT INTO smsq (accountid, time, phone, msg
             AS t (accountid, phone, msg, severity, nth) ORDER BY nth RETURNING id) \
      SELECT id::bigint, txid_current() FROM new ORDER BY id";
 const NOTIFY: &str = "SELECT pg_notify('smsd', '')";
+/// The same when older alerts wait again.
+const NOTIFY_FREED: &str = "SELECT pg_notify('smsd', 'freed')";
 
 /// Begins a transaction in which no attempt begins or closes: what it finds without a lock stays so. Begins
 /// wait for it, and look again when it is over.
@@ -176,7 +178,8 @@ pub(super) async fn resolve(
         Decision::Accept => ACCEPT,
         Decision::Resend => RELEASE,
     };
-    let answers = in_transaction(client, BEGIN_ALONE, &[(statement, &parameters), (NOTIFY, &[])]).await?;
+    let answers =
+        in_transaction(client, BEGIN_ALONE, &[(statement, &parameters), (NOTIFY_FREED, &[])]).await?;
     let keys = answers.iter().take(1).flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     Ok(Resolved::of(wanted, ids(keys)))
 }
@@ -195,7 +198,8 @@ pub(super) async fn expire(client: &Client, age: &Age) -> Verb<Vec<AlertId>> {
 pub(super) async fn requeue(client: &Client, wanted: &[AlertId], by: &str) -> Verb<Vec<AlertId>> {
     let (chosen, by) = (keys(wanted), clean(by));
     let parameters: [Parameter<'_>; 2] = [(&chosen, Type::INT8_ARRAY), (&by, Type::TEXT)];
-    let answers = in_transaction(client, super::BEGIN, &[(REQUEUE, &parameters), (NOTIFY, &[])]).await?;
+    let answers =
+        in_transaction(client, super::BEGIN, &[(REQUEUE, &parameters), (NOTIFY_FREED, &[])]).await?;
     let keys = answers.iter().take(1).flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let changed: HashSet<AlertId> = ids(keys).into_iter().collect();
     let mut told = HashSet::new();

@@ -150,6 +150,12 @@ pub(super) fn expire(conn: &Connection, age: &Age, now: Now) -> Result<Vec<Alert
     Ok(ids)
 }
 
+/// The key of the last note, 0 if there is none.
+pub(super) fn last_note(conn: &Connection) -> Result<i64, Failure> {
+    const LAST: &str = "SELECT coalesce(max(seq), 0) FROM note";
+    Ok(conn.prepare_cached(LAST)?.query_row([], |row| row.get(0))?)
+}
+
 fn waits(conn: &Connection, id: AlertId) -> Result<bool, Failure> {
     const WAITS: &str = "SELECT EXISTS (SELECT 1 FROM alert WHERE id = ? AND state = 'waiting')";
     Ok(conn.prepare_cached(WAITS)?.query_row([id.0], |row| row.get(0))?)
