@@ -36,7 +36,9 @@ use crate::alert::{Alert, AlertId};
 use crate::compose::Shape;
 use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
 use crate::failover::{WayConfig, WayId};
-use crate::queue::{Age, Doubt, Instance, Look, NewAttempt, Place, Queue, QueueError, Settled, Settlement};
+use crate::queue::{
+    Age, Doubt, Instance, Look, NewAttempt, News, Place, Queue, QueueError, Settled, Settlement,
+};
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
 
@@ -143,7 +145,7 @@ enum Done {
     Requeued(Vec<AlertId>, Result<Vec<AlertId>, QueueError>),
     Submitted(Uuid, Result<Receipt, SubmitError>, Duration),
     Probed(WayId, Result<Health, SubmitError>),
-    Kicked,
+    Kicked(News),
 }
 
 /// What a `settle` was about: attempts, and alerts that had none.
@@ -345,10 +347,7 @@ impl Engine {
         let (Some(owner), None) = (self.lease.owner, &self.stopping) else { return };
         if !self.looks.kick_armed {
             self.looks.kick_armed = true;
-            self.ask(|queue| async move {
-                queue.wait().await;
-                Done::Kicked
-            });
+            self.ask(|queue| async move { Done::Kicked(queue.wait().await) });
         }
         if now >= self.looks.next_doubts && !self.looks.doubting {
             self.looks.doubting = true;
@@ -483,11 +482,14 @@ impl Engine {
                     None => self.looks.next_full = now + QUEUE_PAUSE.1,
                 }
             }
-            Ok(Done::Kicked) => {
+            Ok(Done::Kicked(news)) => {
                 self.looks.kick_armed = false;
                 // A queue that does not answer is not asked sooner for a notification.
                 if !self.silence.concerns(Verb::Look) {
                     self.looks.next_new = now;
+                    if news == News::Freed {
+                        self.looks.next_full = self.looks.next_full.min(now + self.settings.poll_interval);
+                    }
                 }
             }
             Ok(Done::Joined(id, asked, result)) => self.joined(id, asked, result, now),

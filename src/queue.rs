@@ -11,12 +11,14 @@
 
 mod report;
 mod ledger;
+mod news;
 mod open;
 pub mod navdb;
 pub mod postgres;
 pub mod sqlite;
 pub mod memory;
 
+pub use news::News;
 pub use open::{Opened, open};
 pub use report::*;
 
@@ -86,10 +88,10 @@ pub trait Queue: Send + Sync {
     /// unresolved attempt. Returns the ids.
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError>;
 
-    /// Returns when there may be something new, sooner than the next look: a notification, or an alert
-    /// submitted through this object. May return for nothing. Never returns an error: a queue that can not
+    /// Returns when there may be something to do, sooner than the next look: a notification, or alerts that were
+    /// submitted or made to wait again through this object. May return for nothing. Never returns an error: a queue that can not
     /// notify waits for ever, and the engine polls.
-    async fn wait(&self);
+    async fn wait(&self) -> News;
 
     // -- what people and intakes ask ---------------------------------------------------------
 
@@ -99,6 +101,11 @@ pub trait Queue: Send + Sync {
     /// Ignores, with reason `cancelled`, what waits. Attempts in doubt or held are cancelled with it; alerts in
     /// an open attempt are being sent right now and are left.
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError>;
+
+    /// Closes the attempts in doubt or held that these alerts stand in, as a person decides, on record: whoever
+    /// decides for one alert decides for all that the SMS was about. See [`Decision`]. Any other alert is left,
+    /// so that the first to decide wins: a resend that the engine begins, a late answer, or another person.
+    async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError>;
 
     /// Makes sent or ignored alerts wait again, on record; what may have been sent stays so. Returns those that it changed.
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError>;
@@ -370,6 +377,25 @@ pub enum Which {
     All,
     /// These.
     Ids(Vec<AlertId>),
+}
+
+/// What a person says of an SMS of which nobody knows whether it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It came: the attempt becomes accepted, what it carries sent, what it counts squeezed out.
+    Accept,
+    /// It did not, or may come twice: the attempt has failed and may have been taken, its alerts wait again, and
+    /// what carries them next is a possible duplicate.
+    Resend,
+}
+
+/// What a resolve did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Resolved {
+    /// Decided, by key; those that were in the same SMS included.
+    pub decided: Vec<AlertId>,
+    /// Asked for, but in no attempt in doubt or held, or no longer waiting.
+    pub untouched: Vec<AlertId>,
 }
 
 /// What a cancel did.

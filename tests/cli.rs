@@ -180,6 +180,8 @@ fn usage_errors_exit_2_and_print_nothing_on_stdout() {
         &["queue"],
         &["queue", "list", "--state", "lost"],
         &["queue", "show", "x"],
+        &["queue", "accept"],
+        &["queue", "release", "1", "--by", " "],
         &["send", "text without recipient"],
         &["send", "--to", "112"],
         &["send", "--to", "112", "--severity", "6", "x"],
@@ -316,6 +318,60 @@ fn an_alert_is_queued_listed_cancelled_and_requeued() {
     assert_eq!(site.run(&["why", "99"]).code, 1);
 }
 
+/// A daemon that is killed while two SMS are on their way leaves two doubts; a person decides of both.
+#[test]
+fn what_is_held_is_accepted_or_released_by_name() {
+    let main = "on_unknown: hold\n";
+    let way = "[dispatcher]\ndispatcher1: gw\n[gw]\ntype: DebugDispatcher\n";
+    let site = Site::with(main, &format!("{way}latency: 20s\n"));
+    site.run(&["send", "--to", "+4790000001", "it came"]);
+    site.run(&["send", "--to", "+4790000002", "it did not"]);
+    let daemon = site.daemon();
+    until("both are on their way", || (site.json(&["queue", "stats"])["open"] == 2).then_some(()));
+    kill(daemon.pid, Signal::SIGKILL).unwrap();
+    let conf = fs::read_to_string(site.path("smsd.conf")).unwrap();
+    site.write("smsd.conf", &conf.replace("latency: 20s\n", ""));
+    let daemon = site.daemon();
+    until("both are held", || (site.json(&["queue", "stats"])["held"] == 2).then_some(()));
+
+    let listed = site.run(&["queue", "list", "--state", "held"]);
+    for verb in ["accept", "release", "cancel"] {
+        let command = format!("smsd queue {verb} ID");
+        assert!(listed.err.contains(&command), "{command} is missing in {}", listed.err);
+        let why = site.run(&["why", "1"]).out;
+        assert!(why.contains("HELD") && why.contains(&format!("smsd queue {verb} 1")), "{why}");
+    }
+    assert_eq!(site.json(&["queue", "list", "--state", "held"]).as_array().unwrap().len(), 2);
+
+    let said = site.run(&["queue", "accept", "1", "77", "--by", " kari "]);
+    assert_eq!((said.code, &*said.out), (1, "1 alert accepted\n"), "one of them is unknown");
+    assert!(said.err.contains("nothing to decide: 77"), "{}", said.err);
+    let told = site.run(&["why", "1"]).out;
+    for part in ["SENT", "kari said at", "accepted by kari"] {
+        assert!(told.contains(part), "{part:?} is missing in {told}");
+    }
+    let done = site.json(&["queue", "release", "2", "--by", "ola"]);
+    assert_eq!(done, serde_json::json!({ "decided": [2], "untouched": [] }));
+    let again = site.run(&["queue", "release", "2"]);
+    assert_eq!((again.code, &*again.out), (1, "0 alerts made to wait again, as possible duplicates\n"));
+    let show = until("the running daemon sends it again", || {
+        let show = site.json(&["queue", "show", "2"]);
+        (show["alert"]["state"] == "sent").then_some(show)
+    });
+    assert_eq!(show["attempts"].as_array().unwrap().len(), 2, "{show}");
+    assert_eq!(show["attempts"][1]["possible_duplicate"], true, "{show}");
+    assert_eq!((&show["notes"][0]["what"], &show["notes"][0]["by"]), (&"released".into(), &"ola".into()));
+    assert!(site.run(&["why", "2"]).out.contains("ola released it"));
+    assert_eq!(site.run(&["queue", "audit"]).code, 0);
+    daemon.stop();
+
+    site.run(&["send", "--to", "112", "x"]);
+    site.run(&["queue", "cancel", "3", "--by", "kari"]);
+    site.run(&["queue", "requeue", "3", "--by", "ola"]);
+    let show = site.json(&["queue", "show", "3"]);
+    assert_eq!((&show["notes"][0]["by"], &show["notes"][1]["by"]), (&"kari".into(), &"ola".into()));
+}
+
 #[test]
 fn text_from_stdin_and_text_that_would_move_the_cursor() {
     let site = Site::new(TWO_WAYS);
@@ -345,6 +401,8 @@ fn each_json_is_exactly_one_value() {
         &["queue", "audit"],
         &["queue", "cancel", "1"],
         &["queue", "requeue", "1"],
+        &["queue", "accept", "1"],
+        &["queue", "release", "1"],
         &["why", "1"],
         &["dispatcher", "list"],
         &["dispatcher", "probe"],

@@ -8,7 +8,8 @@ use comfy_table::Cell;
 use super::output::{Table, count, json, paint, print, shown, span, time_or_dash, tinted};
 use super::{FAILED, Globals, Session, block_on, eprintln_quietly, exit, login, story};
 use crate::alert::{AlertId, Phone};
-use crate::queue::{AlertRow, AlertState, Filter, Queue, Stats, Which};
+use crate::queue::{AlertRow, AlertState, Decision, Filter, Queue, Stats, Which};
+use crate::telemetry::clip;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -19,6 +20,10 @@ pub(crate) enum Command {
     Show(story::Show),
     /// Mark waiting alerts ignored
     Cancel(Ids),
+    /// Say of SMS in doubt or held that they came: their alerts are sent
+    Accept(Ids),
+    /// Say of SMS in doubt or held that they did not come: their alerts wait again, as possible duplicates
+    Release(Ids),
     /// Make sent or ignored alerts wait again
     Requeue(Ids),
     /// Prove that every alert is accounted for: exit 0 and the counts, 1 with the offenders
@@ -38,6 +43,8 @@ impl Command {
             match self {
                 Command::List(list) => list.run(&session, &*queue).await,
                 Command::Cancel(ids) => ids.cancel(&session, &*queue).await,
+                Command::Accept(ids) => ids.resolve(&session, &*queue, Decision::Accept).await,
+                Command::Release(ids) => ids.resolve(&session, &*queue, Decision::Resend).await,
                 Command::Requeue(ids) => ids.requeue(&session, &*queue).await,
                 Command::Audit(form) => audit(&session, &*queue, form.json).await,
                 Command::Stats(form) => stats(&*queue, form.json).await,
@@ -73,6 +80,9 @@ pub(crate) struct Ids {
     /// Ids of alerts
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
+    /// Who says so, for the record [default: your login]
+    #[arg(long, value_name = "NAME", value_parser = named)]
+    by: Option<String>,
     /// JSON on stdout
     #[arg(long)]
     json: bool,
@@ -115,6 +125,12 @@ impl List {
         if let (true, Some(last)) = (rows.len() == filter.limit, rows.last()) {
             session.say(format_args!("there may be more: --before {}", last.id));
         }
+        if self.state == Some(AlertState::Held) {
+            session.say(format_args!(
+                "ask the recipients. It came: `smsd queue accept ID`; it did not: `smsd queue release ID`; \
+                 it no longer matters: `smsd queue cancel ID`"
+            ));
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -122,7 +138,7 @@ impl List {
 impl Ids {
     async fn cancel(self, session: &Session, queue: &dyn Queue) -> anyhow::Result<ExitCode> {
         let ids = self.alert_ids();
-        let done = queue.cancel(&Which::Ids(ids.clone()), &login()).await?;
+        let done = queue.cancel(&Which::Ids(ids.clone()), &self.by()).await?;
         if self.json {
             json(&done)?;
         } else {
@@ -137,9 +153,33 @@ impl Ids {
         Ok(self.finish(session, &not_waiting, "not waiting, so nothing to cancel", done.in_flight.is_empty()))
     }
 
+    async fn resolve(
+        self,
+        session: &Session,
+        queue: &dyn Queue,
+        decision: Decision,
+    ) -> anyhow::Result<ExitCode> {
+        let ids = self.alert_ids();
+        let done = queue.resolve(&ids, decision, &self.by()).await?;
+        if self.json {
+            json(&done)?;
+        } else {
+            let what = match decision {
+                Decision::Accept => "accepted",
+                Decision::Resend => "made to wait again, as possible duplicates",
+            };
+            print(&format!("{} {what}\n", count(done.decided.len(), "alert")))?;
+        }
+        let others: Vec<AlertId> = done.decided.iter().filter(|id| !ids.contains(id)).copied().collect();
+        if !others.is_empty() {
+            session.say(format_args!("they were in the same SMS, so decided too: {}", list(&others)));
+        }
+        Ok(self.finish(session, &done.untouched, "in no SMS in doubt or held, so nothing to decide", true))
+    }
+
     async fn requeue(self, session: &Session, queue: &dyn Queue) -> anyhow::Result<ExitCode> {
         let ids = self.alert_ids();
-        let done = queue.requeue(&ids, &login()).await?;
+        let done = queue.requeue(&ids, &self.by()).await?;
         if self.json {
             json(&serde_json::json!({ "requeued": done }))?;
         } else {
@@ -147,6 +187,10 @@ impl Ids {
         }
         let left: Vec<AlertId> = ids.iter().filter(|id| !done.contains(id)).copied().collect();
         Ok(self.finish(session, &left, "neither sent nor ignored, or unknown", true))
+    }
+
+    fn by(&self) -> String {
+        self.by.clone().unwrap_or_else(login)
     }
 
     fn alert_ids(&self) -> Vec<AlertId> {
@@ -239,6 +283,16 @@ fn state_and_reason(row: &AlertRow) -> String {
         Some(reason) => format!("{} ({})", row.state, reason.as_str().replace('_', " ")),
         None => row.state.to_string().replace('_', " "),
     }
+}
+
+/// A name for the record.
+fn named(name: &str) -> Result<String, String> {
+    let mut name = name.trim().to_owned();
+    if name.is_empty() {
+        return Err("expected a name".to_owned());
+    }
+    clip(&mut name, 64);
+    Ok(name)
 }
 
 /// Ids as people read them, cut after 20.

@@ -78,7 +78,7 @@ fn conclusion(story: &Story) -> String {
     let last = |state| story.attempts.iter().rev().find(|a| a.state == state);
     match alert.state {
         AlertState::Sent => match last(AttemptState::Accepted) {
-            Some(a) => sent(alert, a),
+            Some(a) => accepted(story, a).unwrap_or_else(|| sent(alert, a)),
             None => "It was sent before there was a ledger, so no more is known.".to_owned(),
         },
         AlertState::Ignored => ignored(story),
@@ -86,8 +86,9 @@ fn conclusion(story: &Story) -> String {
             let by = last(AttemptState::Held).map_or("a dispatcher", |a| &*a.dispatcher);
             let id = alert.id;
             format!(
-                "Nobody knows whether {} took it, and a person has to decide. Ask the recipient: if it came, \
-                 `smsd queue cancel {id}`; if not, that and then `smsd queue requeue {id}`.",
+                "Nobody knows whether {} took it, and a person has to decide. Ask the recipient. It came: \
+                 `smsd queue accept {id}`; it did not: `smsd queue release {id}`; it no longer matters: \
+                 `smsd queue cancel {id}`.",
                 shown(by, 64)
             )
         }
@@ -95,12 +96,21 @@ fn conclusion(story: &Story) -> String {
             let by = last(AttemptState::InDoubt).map_or("a dispatcher", |a| &*a.dispatcher);
             format!(
                 "Nobody knows whether {} took it. What happens next is `on_unknown` in [main]: by default it \
-                 is sent again, once, after a grace.",
-                shown(by, 64)
+                 is sent again, once, after a grace. Who knows better says `smsd queue accept {id}` (it came) or \
+                 `smsd queue release {id}` (it did not).",
+                shown(by, 64),
+                id = alert.id
             )
         }
         AlertState::Waiting => waiting(story),
     }
+}
+
+/// A person said so, not a gateway.
+fn accepted(story: &Story, a: &AttemptRow) -> Option<String> {
+    let said = story.notes.last().filter(|n| n.what == "accepted")?;
+    let (by, at, dispatcher) = (shown(&said.by, 64), time(said.at), shown(&a.dispatcher, 64));
+    Some(format!("{by} said at {at} that it came. Whether {dispatcher} took it was not known."))
 }
 
 fn sent(alert: &AlertRow, a: &AttemptRow) -> String {
@@ -345,9 +355,24 @@ mod tests {
             ),
             (
                 told(AlertState::Held, None, vec![attempt_row(1, AttemptState::Held, "unknown")], vec![]),
-                "smsd queue cancel 12",
+                "It came: `smsd queue accept 12`; it did not: `smsd queue release 12`;",
             ),
             (told(AlertState::Sent, None, vec![], vec![]), "before there was a ledger"),
+            (
+                told(
+                    AlertState::Sent,
+                    None,
+                    vec![attempt_row(1, AttemptState::Accepted, "accepted")],
+                    vec![Note {
+                        at: at(2),
+                        what: "accepted".into(),
+                        reason: None,
+                        detail: String::new(),
+                        by: "kari".into(),
+                    }],
+                ),
+                "that it came. Whether gw1 took it was not known.",
+            ),
             (
                 told(AlertState::Ignored, Some(Reason::Squeezed), vec![squeezer], vec![]),
                 "at the same time as 13, which filled it",

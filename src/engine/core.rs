@@ -291,6 +291,7 @@ impl Core {
 
     /// Attempts in doubt that we are to resolve; those that are known are passed over.
     pub fn learn_doubts(&mut self, doubts: Vec<Doubt>, now: Instant) {
+        self.drop_decided(&doubts, now);
         for doubt in doubts {
             if self.doubts.contains_key(&doubt.id) || self.jobs.contains_key(&doubt.id) {
                 continue;

@@ -1,6 +1,9 @@
 //! Rules of the ledger that are the same whatever keeps it. Pure.
 
-use super::AttemptState;
+use std::collections::BTreeSet;
+
+use super::{AttemptState, Decision, Resolved};
+use crate::alert::AlertId;
 
 /// The audit names at most so many offenders.
 pub(super) const MAX_OFFENDERS: usize = 1000;
@@ -35,6 +38,49 @@ pub(super) fn may_have_been_taken(state: AttemptState, class: Option<&str>) -> b
         AttemptState::Resent | AttemptState::Cancelled => true,
         AttemptState::Failed => class == Some("failed"),
         _ => false,
+    }
+}
+
+impl Decision {
+    /// How the attempt ends.
+    pub(super) fn state(self) -> AttemptState {
+        match self {
+            Decision::Accept => AttemptState::Accepted,
+            Decision::Resend => AttemptState::Failed,
+        }
+    }
+
+    /// Its class; a release must be one that [`may_have_been_taken`].
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Decision::Accept => "accepted",
+            Decision::Resend => "failed",
+        }
+    }
+
+    /// What the alerts' notes call it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Decision::Accept => "accepted",
+            Decision::Resend => "released",
+        }
+    }
+
+    /// Why the attempt ended. What was known of it before follows, after [`BEFORE`].
+    pub(super) fn detail(self, by: &str) -> String {
+        format!("{by} {} it", self.word())
+    }
+}
+
+/// Stands between a person's decision and what was known of the attempt before.
+pub(super) const BEFORE: &str = "; before: ";
+
+impl Resolved {
+    /// Of those that were asked for, what was not decided is untouched.
+    pub(super) fn of(asked: &[AlertId], decided: impl IntoIterator<Item = AlertId>) -> Resolved {
+        let decided: BTreeSet<AlertId> = decided.into_iter().collect();
+        let rest: BTreeSet<AlertId> = asked.iter().copied().filter(|id| !decided.contains(id)).collect();
+        Resolved { decided: decided.into_iter().collect(), untouched: rest.into_iter().collect() }
     }
 }
 

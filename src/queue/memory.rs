@@ -17,15 +17,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::alert::{Alert, AlertId, Reason, Severity, Verdict};
 use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
+use crate::queue::news::Bell;
 use crate::queue::{
-    Age, AlertRow, AttemptState, Audit, Cancelled, Closing, Doubt, Filter, Instance, Look, NewAlert,
-    NewAttempt, Place, Queue, QueueError, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, AttemptState, Audit, Cancelled, Closing, Decision, Doubt, Filter, Instance, Look,
+    NewAlert, NewAttempt, News, Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
 };
 use tables::{Lease, Tables};
 
@@ -60,7 +60,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct MemoryQueue {
     tables: Mutex<Tables>,
     clock: Clock,
-    news: Notify,
+    news: Bell,
 }
 
 impl Default for MemoryQueue {
@@ -78,7 +78,7 @@ impl MemoryQueue {
 
     /// An empty queue by a clock of the caller's.
     pub fn with_clock(clock: Clock) -> MemoryQueue {
-        MemoryQueue { tables: Mutex::default(), clock, news: Notify::new() }
+        MemoryQueue { tables: Mutex::default(), clock, news: Bell::default() }
     }
 
     /// Inserts a waiting alert as a foreign program would: any phone, any time, and nobody is notified.
@@ -230,8 +230,8 @@ impl Queue for MemoryQueue {
         Ok(ids.into_iter().collect())
     }
 
-    async fn wait(&self) {
-        self.news.notified().await;
+    async fn wait(&self) -> News {
+        self.news.wait().await
     }
 
     async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
@@ -240,7 +240,7 @@ impl Queue for MemoryQueue {
         let ids = alerts.iter().map(|a| t.insert(a.to.as_str(), &a.text, a.severity, now)).collect();
         drop(t);
         if !alerts.is_empty() {
-            self.news.notify_one();
+            self.news.ring(News::Submitted);
         }
         Ok(ids)
     }
@@ -263,13 +263,24 @@ impl Queue for MemoryQueue {
         Ok(Cancelled { cancelled, in_flight })
     }
 
+    async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        let decided: Vec<AlertId> = ids.iter().flat_map(|id| t.resolve(*id, decision, by, now)).collect();
+        drop(t);
+        if !decided.is_empty() {
+            self.news.ring(News::Freed);
+        }
+        Ok(Resolved::of(ids, decided))
+    }
+
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
         let now = self.now();
         let mut t = self.lock();
         let changed: Vec<AlertId> = ids.iter().copied().filter(|id| t.requeue(*id, by, now)).collect();
         drop(t);
         if !changed.is_empty() {
-            self.news.notify_one();
+            self.news.ring(News::Freed);
         }
         Ok(changed)
     }

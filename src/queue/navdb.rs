@@ -27,13 +27,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::news::Bell;
 use super::postgres::{Fault, Link, Server, Settings};
 use super::{
-    Age, AlertRow, Audit, Cancelled, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
-    Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
+    Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
@@ -79,7 +79,7 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
     let settings = Settings::resolve(target)?;
     let prepare = if setup { schema::create_or_check } else { schema::check };
     Ok(NavDbQueue {
-        server: Server { settings, prepare, news: Arc::new(Notify::new()) },
+        server: Server { settings, prepare, news: Arc::new(Bell::default()) },
         setup,
         look: Link::new(PATIENCE).listening(),
         begin: Link::new(PATIENCE),
@@ -132,8 +132,8 @@ impl Queue for NavDbQueue {
         self.people.run(&self.server, |client| async move { people::expire(&client, age).await }).await
     }
 
-    async fn wait(&self) {
-        self.server.news.notified().await;
+    async fn wait(&self) -> News {
+        self.server.news.wait().await
     }
 
     /// A lost reply to the commit is looked into, so that a repeat queues nothing twice.
@@ -158,7 +158,7 @@ impl Queue for NavDbQueue {
                 }
             };
             if done {
-                self.server.news.notify_one();
+                self.server.news.ring(News::Submitted);
                 return Ok(submitted.ids);
             }
         }
@@ -168,12 +168,21 @@ impl Queue for NavDbQueue {
         self.people.run(&self.server, |client| async move { people::cancel(&client, which, by).await }).await
     }
 
+    async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {
+        let resolved = self
+            .people
+            .run(&self.server, |client| async move { people::resolve(&client, ids, decision, by).await })
+            .await?;
+        self.server.news.ring(News::Freed);
+        Ok(resolved)
+    }
+
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
         let ids = self
             .people
             .run(&self.server, |client| async move { people::requeue(&client, ids, by).await })
             .await?;
-        self.server.news.notify_one();
+        self.server.news.ring(News::Freed);
         Ok(ids)
     }
 

@@ -141,7 +141,7 @@ pub struct AttemptRow {
 pub struct Note {
     /// When.
     pub at: Timestamp,
-    /// `ignored` or `requeued`.
+    /// `ignored`, `requeued`, or of an SMS in doubt `accepted` or `released`.
     pub what: String,
     /// Why, if it was ignored.
     pub reason: Option<Reason>,

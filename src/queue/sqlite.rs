@@ -22,13 +22,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::alert::{Alert, AlertId};
+use crate::queue::news::Bell;
 use crate::queue::{
-    Age, AlertRow, Audit, Cancelled, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
-    Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
+    Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
 };
 use clock::Now;
 use worker::Worker;
@@ -39,9 +39,11 @@ pub struct SqliteQueue {
     poll_interval: Duration,
     writer: Worker,
     reader: Worker,
-    news: Notify,
+    news: Bell,
     /// The file's change counter at the last look; it counts what other connections commit.
     seen: AtomicI64,
+    /// The last note at the last change: alerts that wait again have one.
+    noted: AtomicI64,
 }
 
 impl SqliteQueue {
@@ -58,23 +60,28 @@ impl SqliteQueue {
         let at = path.to_owned();
         let reader = Worker::start(path.into(), "queue-reports", move || file::open_reader(&at)).await?;
         let seen = writer.read(file::change_counter).await?;
+        let noted = writer.read(people::last_note).await.unwrap_or(0);
         Ok(SqliteQueue {
             path: path.into(),
             poll_interval,
             writer,
             reader,
-            news: Notify::new(),
+            news: Bell::default(),
             seen: AtomicI64::new(seen),
+            noted: AtomicI64::new(noted),
         })
     }
 
-    /// True if another connection has changed the file since the last look.
-    async fn changed(&self) -> bool {
-        match self.writer.read(file::change_counter).await {
-            Ok(now) => self.seen.swap(now, Ordering::Relaxed) != now,
-            // The engine's next look meets the error itself, and tells it.
-            Err(_) => false,
+    /// What another connection has changed in the file since the last look, if anything. A note of our own since
+    /// then counts as well: that costs a full look, which does no harm.
+    async fn changed(&self) -> Option<News> {
+        // Of an error nothing is said: the engine's next look meets it itself, and tells it.
+        let now = self.writer.read(file::change_counter).await.ok()?;
+        if self.seen.swap(now, Ordering::Relaxed) == now {
+            return None;
         }
+        let last = self.writer.read(people::last_note).await.ok()?;
+        Some(if self.noted.swap(last, Ordering::Relaxed) == last { News::Submitted } else { News::Freed })
     }
 }
 
@@ -120,14 +127,14 @@ impl Queue for SqliteQueue {
         self.writer.write(move |conn| people::expire(conn, &age, Now::read())).await
     }
 
-    async fn wait(&self) {
+    async fn wait(&self) -> News {
         loop {
             tokio::select! {
-                () = self.news.notified() => return,
+                news = self.news.wait() => return news,
                 () = tokio::time::sleep(self.poll_interval) => {}
             }
-            if self.changed().await {
-                return;
+            if let Some(news) = self.changed().await {
+                return news;
             }
         }
     }
@@ -138,7 +145,7 @@ impl Queue for SqliteQueue {
         }
         let alerts = alerts.to_vec();
         let ids = self.writer.write(move |conn| people::submit(conn, &alerts, Now::read())).await?;
-        self.news.notify_one();
+        self.news.ring(News::Submitted);
         Ok(ids)
     }
 
@@ -147,11 +154,21 @@ impl Queue for SqliteQueue {
         self.writer.write(move |conn| people::cancel(conn, &which, &by, Now::read())).await
     }
 
+    async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {
+        let (ids, by) = (ids.to_vec(), by.to_owned());
+        let work = move |conn: &_| people::resolve(conn, &ids, decision, &by, Now::read());
+        let resolved = self.writer.write(work).await?;
+        if !resolved.decided.is_empty() {
+            self.news.ring(News::Freed);
+        }
+        Ok(resolved)
+    }
+
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
         let (ids, by) = (ids.to_vec(), by.to_owned());
         let changed = self.writer.write(move |conn| people::requeue(conn, &ids, &by, Now::read())).await?;
         if !changed.is_empty() {
-            self.news.notify_one();
+            self.news.ring(News::Freed);
         }
         Ok(changed)
     }

@@ -14,8 +14,8 @@ use smsd::alert::{AlertId, Reason, Severity, Verdict};
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::sqlite::SqliteQueue;
 use smsd::queue::{
-    Age, AttemptState, Audit, Filter, Instance, Look, NewAlert, NewAttempt, Place, Queue, Settlement, Stats,
-    Story, Which,
+    Age, AttemptState, Audit, Decision, Filter, Instance, Look, NewAlert, NewAttempt, Place, Queue,
+    Settlement, Stats, Story, Which,
 };
 use uuid::Uuid;
 
@@ -68,6 +68,7 @@ enum Step {
     },
     Cancel(Vec<usize>),
     CancelAll,
+    Resolve(Vec<usize>, bool),
     Requeue(Vec<usize>),
     Expire(bool),
     RepeatBegin,
@@ -93,6 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (one.clone(), some()).prop_map(|(by, alerts)| Step::Ignore { by, alerts }),
         2 => some().prop_map(Step::Cancel),
         1 => Just(Step::CancelAll),
+        3 => (some(), any::<bool>()).prop_map(|(alerts, accept)| Step::Resolve(alerts, accept)),
         3 => some().prop_map(Step::Requeue),
         1 => any::<bool>().prop_map(Step::Expire),
         1 => Just(Step::RepeatBegin),
@@ -200,6 +202,11 @@ impl World {
             }
             Step::CancelAll => {
                 both!(self, q => q.cancel(&Which::All, "ann")).unwrap();
+            }
+            Step::Resolve(alerts, accept) => {
+                let ids = self.some_alerts(alerts);
+                let decision = if *accept { Decision::Accept } else { Decision::Resend };
+                both!(self, q => q.resolve(&ids, decision, "eve")).unwrap();
             }
             Step::Requeue(alerts) => {
                 let ids = self.some_alerts(alerts);

@@ -11,6 +11,7 @@ pub mod begin;
 pub mod claim;
 pub mod life;
 pub mod people;
+pub mod resolve;
 pub mod settle;
 
 use std::future::Future;
@@ -231,6 +232,7 @@ macro_rules! queue_contract {
                 wait_notices_a_submit_here
                 wait_notices_a_submit_before_it
                 wait_waits_when_there_is_nothing
+                wait_tells_new_alerts_from_those_that_wait_again
             }
             begin {
                 what_is_begun_is_on_record
@@ -296,6 +298,16 @@ macro_rules! queue_contract {
                 list_filters_and_pages
                 show_tells_the_whole_story
                 stats_count
+            }
+            resolve {
+                accepting_sends_what_the_sms_carried
+                released_alerts_wait_again_as_possible_duplicates
+                a_crash_leaves_a_doubt_that_a_person_can_decide
+                only_what_is_in_doubt_or_held_is_decided
+                a_late_answer_changes_no_decision_but_a_release
+                a_decision_races_a_resend
+                a_decision_leaves_what_changed_under_us
+                a_released_alert_does_not_expire_at_once
             }
             audit {
                 an_empty_queue_is_clean

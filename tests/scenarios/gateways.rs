@@ -2,7 +2,7 @@ use smsd::alert::{AlertId, Reason};
 use smsd::config::OnUnknown;
 use smsd::dispatch::Class;
 use smsd::failover::Cause;
-use smsd::queue::{AlertState, AttemptState, Queue};
+use smsd::queue::{AlertState, AttemptState, Decision, Queue};
 use smsd::telemetry::Event;
 
 use super::bench::*;
@@ -196,6 +196,30 @@ async fn a_second_silence_is_held_for_a_person_and_new_alerts_go_on() {
     assert_eq!(bench.state(id).await, AlertState::Held);
     bench.audit().await;
     bench.stop().await.unwrap();
+}
+
+/// Between the silence and the end of the grace a person decides: the engine repeats nothing past that.
+#[tokio::test(start_paused = true)]
+async fn what_a_person_decided_of_a_doubt_the_engine_does_not_resend() {
+    for (decision, copies) in [(Decision::Accept, 1), (Decision::Resend, 2)] {
+        let gateway = Gateway::new(|_| Answer::TakeAndHang);
+        let bench = Bench::start(&[&gateway]);
+        let id = bench.alert(&phone(1), "down", 3);
+        pass(secs(32)).await;
+        assert_eq!(bench.state(id).await, AlertState::InDoubt);
+        gateway.now(|_| Answer::Take);
+        let done = bench.queue.resolve(&[id], decision, "ann").await.unwrap();
+        assert_eq!(done.decided, [id]);
+        pass(secs(600)).await;
+        assert_eq!(gateway.taken().len(), copies, "{decision:?}");
+        assert_eq!(bench.state(id).await, AlertState::Sent);
+        let story = bench.queue.show(id).await.unwrap().unwrap();
+        assert_eq!(story.attempts.len(), copies);
+        assert_eq!(story.attempts[copies - 1].possible_duplicate, decision == Decision::Resend);
+        assert!(!bench.has_event(|e| matches!(e, Event::Held { .. })), "nobody is asked again");
+        bench.audit().await;
+        bench.stop().await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use smsd::alert::{Alert, AlertId};
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::{
-    Age, AlertRow, Audit, Cancelled, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, Queue, QueueError,
-    Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
+    Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
 };
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -168,9 +168,10 @@ impl Queue for Connection {
         self.call("expire", move |q| async move { q.expire(&age).await }).await
     }
 
-    async fn wait(&self) {
-        self.world.queue.wait().await;
+    async fn wait(&self) -> News {
+        let news = self.world.queue.wait().await;
         self.control.running().await;
+        news
     }
 
     async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
@@ -181,6 +182,11 @@ impl Queue for Connection {
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
         let (which, by) = (which.clone(), by.to_owned());
         self.call("cancel", move |q| async move { q.cancel(&which, &by).await }).await
+    }
+
+    async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {
+        let (ids, by) = (ids.to_vec(), by.to_owned());
+        self.call("resolve", move |q| async move { q.resolve(&ids, decision, &by).await }).await
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {

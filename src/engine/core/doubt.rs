@@ -44,6 +44,7 @@ impl Core {
         if refusals >= RESEND_TRIES {
             return self.hold(id, job.recipient);
         }
+        self.out.look_soon = true;
         let at = now + RESEND_PAUSE;
         let avoid = None;
         let mut doubt = doubt_of(id, job, &self.failover);
@@ -51,6 +52,21 @@ impl Core {
         doubt.number -= 1;
         self.doubts.insert(id, Doubted { doubt, avoid, grace_over: at, timer: Some(at), refusals });
         self.doubt_timers.insert((at, id));
+    }
+
+    /// What the queue did not let be resent, and does not name in doubt any more, a person has decided.
+    pub(super) fn drop_decided(&mut self, named: &[Doubt], now: Instant) {
+        let named: HashSet<Uuid> = named.iter().map(|doubt| doubt.id).collect();
+        let decided: Vec<(Uuid, Doubted)> =
+            self.doubts.extract_if(|id, d| d.refusals > 0 && !named.contains(id)).collect();
+        for (id, doubted) in decided {
+            self.doubt_timers.retain(|(_, other)| *other != id);
+            let phone = doubted.doubt.recipient;
+            if let Some(recipient) = self.recipients.get_mut(&phone) {
+                recipient.resends.retain(|other| *other != id);
+            }
+            self.refresh(&phone, now);
+        }
     }
 
     /// A resend is not repeated without a person.

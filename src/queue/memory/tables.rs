@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::*;
 use crate::queue::Note;
+use crate::queue::ledger::BEFORE;
 use crate::seeded::{Bug, bug};
 
 /// All rows. `waiting`, `held`, `open` and `unresolved` are indexes over the rest.
@@ -334,6 +335,48 @@ impl Tables {
         self.set(id, Standing::Waiting, None, now);
         self.note(id, "requeued", None, "", by, now);
         true
+    }
+
+    /// Closes the attempt in doubt or held that the alert stands in; returns those of its alerts that waited.
+    pub(super) fn resolve(
+        &mut self,
+        id: AlertId,
+        decision: Decision,
+        by: &str,
+        now: Timestamp,
+    ) -> Vec<AlertId> {
+        let holder = self.held.get(&id).copied();
+        let Some(n) = holder.filter(|n| self.attempts[*n].state != AttemptState::Open) else {
+            return Vec::new();
+        };
+        self.close(n, decision.state(), now);
+        let attempt = &mut self.attempts[n];
+        let before = attempt.closing.take();
+        let said = before.as_ref().map(|c| &*c.detail).filter(|d| !d.is_empty());
+        attempt.closing = Some(Closing {
+            id: attempt.new.id,
+            state: decision.state(),
+            class: decision.class(),
+            detail: decision.detail(by) + &said.map_or_else(String::new, |d| format!("{BEFORE}{d}")),
+            code: before.as_ref().and_then(|c| c.code.clone()),
+            references: before.map(|c| c.references).unwrap_or_default(),
+        });
+        let sent: HashSet<AlertId> = attempt.new.carried.iter().copied().collect();
+        let alerts: Vec<AlertId> = attempt.alerts().collect();
+        let decided: Vec<AlertId> = alerts.into_iter().filter(|id| self.waits(*id)).collect();
+        for id in &decided {
+            match decision {
+                Decision::Accept if sent.contains(id) => self.set(*id, Standing::Sent, None, now),
+                Decision::Accept => self.set(*id, Standing::Ignored, Some(Reason::Squeezed), now),
+                Decision::Resend => {
+                    if let Some(row) = self.alerts.get_mut(id) {
+                        row.since = now;
+                    }
+                }
+            }
+            self.note(*id, decision.word(), None, "", by, now);
+        }
+        decided
     }
 
     fn note(&mut self, id: AlertId, what: &str, reason: Option<Reason>, why: &str, by: &str, at: Timestamp) {

@@ -67,12 +67,13 @@ CREATE TABLE IF NOT EXISTS smsd.unresolved (
     attempt uuid NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- What happened to an alert outside its attempts: ignored (with the reason), requeued.
+-- What happened to an alert outside its attempts: ignored (with the reason), requeued,
+-- and what a person decided of an SMS in doubt.
 CREATE TABLE IF NOT EXISTS smsd.note (
     id     bigserial PRIMARY KEY,
     alert  bigint NOT NULL,
     at     timestamptz NOT NULL DEFAULT now(),
-    what   text NOT NULL CHECK (what IN ('ignored', 'requeued')),
+    what   text NOT NULL CHECK (what IN ('ignored', 'requeued', 'accepted', 'released')),
     reason text,
     detail text NOT NULL,
     by     text NOT NULL

@@ -77,7 +77,7 @@ CREATE TABLE note (
     seq         INTEGER PRIMARY KEY,
     alert       INTEGER NOT NULL,
     at          INTEGER NOT NULL,
-    what        TEXT NOT NULL CHECK (what IN ('ignored', 'requeued')),
+    what        TEXT NOT NULL CHECK (what IN ('ignored', 'requeued', 'accepted', 'released')),
     reason      TEXT,
     detail      TEXT NOT NULL,
     who         TEXT NOT NULL

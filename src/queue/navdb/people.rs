@@ -8,8 +8,9 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{Verb, clean, ids, keys};
 use crate::alert::AlertId;
+use crate::queue::ledger::BEFORE;
 use crate::queue::postgres::{Parameter, before_commit, ends_session, in_transaction};
-use crate::queue::{Age, Cancelled, NewAlert, Which};
+use crate::queue::{Age, Cancelled, Decision, NewAlert, Resolved, Which};
 
 /// Keys come from NAV's sequence in the order of the array. Whoever listens hears of it, trigger or not.
 const SUBMIT: &str = "WITH new AS (INSERT INTO smsq (accountid, time, phone, msg, severity) \
@@ -18,6 +19,8 @@ const SUBMIT: &str = "WITH new AS (INSERT INTO smsq (accountid, time, phone, msg
             AS t (accountid, phone, msg, severity, nth) ORDER BY nth RETURNING id) \
      SELECT id::bigint, txid_current() FROM new ORDER BY id";
 const NOTIFY: &str = "SELECT pg_notify('smsd', '')";
+/// The same when older alerts wait again.
+const NOTIFY_FREED: &str = "SELECT pg_notify('smsd', 'freed')";
 
 /// Begins a transaction in which no attempt begins or closes: what it finds without a lock stays so. Begins
 /// wait for it, and look again when it is over.
@@ -38,12 +41,38 @@ const CANCEL: &str = "WITH chosen AS MATERIALIZED (SELECT q.id, a.id AS attempt,
         SELECT id, 'ignored', 'cancelled', '', $2 FROM ended) \
      SELECT id::bigint, true FROM ended UNION ALL SELECT id, false FROM chosen WHERE state = 'open' ORDER BY 1";
 
-/// An alert that was requeued waits since then.
+/// Attempts in doubt or held end as a person decides; those of their alerts that wait are what it decides of.
+macro_rules! resolve {
+    ($decided:expr) => {
+        concat!(
+            "WITH over AS (UPDATE smsd.attempt a SET state = $2, class = $3, ended_at = now(), \
+                detail = $4 || coalesce($5 || nullif(a.detail, ''), '') \
+                WHERE a.state IN ('in_doubt', 'held') \
+                    AND a.id IN (SELECT attempt FROM smsd.unresolved WHERE alert = ANY ($1)) \
+                RETURNING a.id, a.carried, a.counted), \
+             freed AS (DELETE FROM smsd.unresolved u USING over WHERE u.attempt = over.id), \
+             held AS (SELECT unnest(carried) AS alert, 'Y' AS sent FROM over \
+                UNION ALL SELECT unnest(counted), 'I' FROM over), \
+             decided AS (",
+            $decided,
+            "), noted AS (INSERT INTO smsd.note (alert, what, detail, by) SELECT id, $6, '', $7 FROM decided) \
+             SELECT id::bigint FROM decided"
+        )
+    };
+}
+const ACCEPT: &str = resolve!(
+    "UPDATE smsq q SET sent = held.sent, smsid = 0, timesent = now() FROM held \
+     WHERE q.id = held.alert AND q.sent = 'N' RETURNING q.id"
+);
+const RELEASE: &str =
+    resolve!("SELECT q.id FROM smsq q JOIN held ON held.alert = q.id WHERE q.sent = 'N' FOR UPDATE OF q");
+
+/// An alert that was requeued or released waits since then.
 macro_rules! old {
     () => {
         "q.sent = 'N' AND q.time < now() - $1::text::interval \
          AND NOT EXISTS (SELECT FROM smsd.unresolved u WHERE u.alert = q.id) \
-         AND NOT EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what = 'requeued' \
+         AND NOT EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what IN ('requeued', 'released') \
             AND n.at >= now() - $1::text::interval)"
     };
 }
@@ -127,6 +156,34 @@ pub(super) async fn cancel(client: &Client, which: &Which, by: &str) -> Verb<Can
     Ok(cancelled)
 }
 
+pub(super) async fn resolve(
+    client: &Client,
+    wanted: &[AlertId],
+    decision: Decision,
+    by: &str,
+) -> Verb<Resolved> {
+    let (chosen, by) = (keys(wanted), clean(by));
+    let (state, class) = (decision.state().as_str(), decision.class());
+    let (detail, word) = (decision.detail(&by), decision.word());
+    let parameters: [Parameter<'_>; 7] = [
+        (&chosen, Type::INT8_ARRAY),
+        (&state, Type::TEXT),
+        (&class, Type::TEXT),
+        (&detail, Type::TEXT),
+        (&BEFORE, Type::TEXT),
+        (&word, Type::TEXT),
+        (&by, Type::TEXT),
+    ];
+    let statement = match decision {
+        Decision::Accept => ACCEPT,
+        Decision::Resend => RELEASE,
+    };
+    let answers =
+        in_transaction(client, BEGIN_ALONE, &[(statement, &parameters), (NOTIFY_FREED, &[])]).await?;
+    let keys = answers.iter().take(1).flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Ok(Resolved::of(wanted, ids(keys)))
+}
+
 pub(super) async fn expire(client: &Client, age: &Age) -> Verb<Vec<AlertId>> {
     let age: Parameter<'_> = (&age.text as &(dyn ToSql + Sync), Type::TEXT);
     // Most of the time there is nothing, and nobody is to wait for that.
@@ -141,7 +198,8 @@ pub(super) async fn expire(client: &Client, age: &Age) -> Verb<Vec<AlertId>> {
 pub(super) async fn requeue(client: &Client, wanted: &[AlertId], by: &str) -> Verb<Vec<AlertId>> {
     let (chosen, by) = (keys(wanted), clean(by));
     let parameters: [Parameter<'_>; 2] = [(&chosen, Type::INT8_ARRAY), (&by, Type::TEXT)];
-    let answers = in_transaction(client, super::BEGIN, &[(REQUEUE, &parameters), (NOTIFY, &[])]).await?;
+    let answers =
+        in_transaction(client, super::BEGIN, &[(REQUEUE, &parameters), (NOTIFY_FREED, &[])]).await?;
     let keys = answers.iter().take(1).flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let changed: HashSet<AlertId> = ids(keys).into_iter().collect();
     let mut told = HashSet::new();

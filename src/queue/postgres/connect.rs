@@ -15,8 +15,8 @@ use crate::queue::QueueError;
 /// The driver of a connection, which delivers notifications and ends with it.
 pub(super) type Driver = futures_util::future::BoxFuture<'static, ()>;
 
-/// What a connection's driver calls for each notification.
-pub(super) type OnNotify = std::sync::Arc<dyn Fn() + Send + Sync>;
+/// What a connection's driver calls for each notification, with its payload.
+pub(super) type OnNotify = std::sync::Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Connects and logs in.
 pub(super) async fn connect(settings: &Settings, notify: &OnNotify) -> Result<(Client, Driver), QueueError> {
@@ -120,7 +120,7 @@ where
 {
     loop {
         match futures_util::future::poll_fn(|cx| connection.poll_message(cx)).await {
-            Some(Ok(AsyncMessage::Notification(_))) => notify(),
+            Some(Ok(AsyncMessage::Notification(n))) => notify(n.payload()),
             Some(Ok(_)) => {}
             Some(Err(_)) | None => break,
         }

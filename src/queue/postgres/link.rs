@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all, join3};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
@@ -15,7 +15,8 @@ use tokio_postgres::{Client, Error, Row};
 use super::connect::{OnNotify, connect};
 use super::fault;
 use super::settings::Settings;
-use crate::queue::QueueError;
+use crate::queue::news::Bell;
+use crate::queue::{News, QueueError};
 
 /// How often a verb that collided with another (deadlock, serialisation) is done again.
 const COLLISIONS: u32 = 5;
@@ -27,14 +28,14 @@ pub(crate) struct Server {
     /// Checks a new session, given its place for people, before its first verb; what it refuses is not used.
     pub(crate) prepare: fn(Arc<Client>, String) -> BoxFuture<'static, Result<(), Fault>>,
     /// Woken by a notification, and by a new listening session, since what came before it is unknown.
-    pub(crate) news: Arc<Notify>,
+    pub(crate) news: Arc<Bell>,
 }
 
 impl Server {
     /// A session of its own, unchecked.
     pub(crate) async fn session(&self) -> Result<Session, QueueError> {
         let news = self.news.clone();
-        let notify: OnNotify = Arc::new(move || news.notify_one());
+        let notify: OnNotify = Arc::new(move |payload| news.ring(News::of_notification(payload)));
         let (client, driver) = connect(&self.settings, &notify).await?;
         Ok(Session { client: Arc::new(client), driver: tokio::spawn(driver) })
     }
@@ -148,7 +149,7 @@ impl Link {
             (server.prepare)(session.client.clone(), server.settings.location()).await?;
             if self.listens {
                 session.client.batch_execute("LISTEN smsd").await?;
-                server.news.notify_one();
+                server.news.ring(News::Submitted);
             }
             Ok(())
         };

@@ -1,14 +1,15 @@
-//! What people and intakes ask for: submit, cancel, requeue; and what grows too old.
+//! What people and intakes ask for: submit, cancel, resolve, requeue; and what grows too old.
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::clock::{Now, micros};
 use super::failure::Failure;
 use super::verbs::{note, release};
 use crate::alert::{AlertId, Reason};
-use crate::queue::{Age, Cancelled, NewAlert, Which};
+use crate::queue::ledger::BEFORE;
+use crate::queue::{Age, Cancelled, Decision, NewAlert, Resolved, Which};
 
 pub(super) fn submit(conn: &Connection, alerts: &[NewAlert], now: Now) -> Result<Vec<AlertId>, Failure> {
     const SUBMIT: &str =
@@ -59,6 +60,56 @@ pub(super) fn cancel(conn: &Connection, which: &Which, by: &str, now: Now) -> Re
     Ok(done)
 }
 
+/// Accepted or released, the attempt's alerts are no longer held by it, and those that wait are set and noted.
+pub(super) fn resolve(
+    conn: &Connection,
+    ids: &[AlertId],
+    decision: Decision,
+    by: &str,
+    now: Now,
+) -> Result<Resolved, Failure> {
+    const DOUBTED: &str = "
+        SELECT t.seq FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
+        WHERE s.alert = ? AND s.unresolved = 1 AND t.state IN ('in_doubt', 'held')";
+    const END: &str = "
+        UPDATE attempt SET state = :state, class = :class, ended_at = :wall,
+            detail = :detail || coalesce(:before || nullif(detail, ''), '')
+        WHERE seq = :attempt";
+    const ALERTS: &str = "
+        SELECT s.alert, s.counted FROM attempt_alert s JOIN alert a ON a.id = s.alert
+        WHERE s.attempt = ? AND a.state = 'waiting' ORDER BY s.position";
+    const ACCEPT: &str = "UPDATE alert SET state = ?, reason = ?, ended_at = ? WHERE id = ?";
+    const AGAIN: &str = "UPDATE alert SET requeued_at = ? WHERE id = ?";
+    let mut decided = Vec::new();
+    for id in ids {
+        let doubted = conn.prepare_cached(DOUBTED)?.query_row([id.0], |row| row.get(0)).optional()?;
+        let Some(attempt): Option<i64> = doubted else { continue };
+        conn.prepare_cached(END)?.execute(named_params! {
+            ":state": decision.state().as_str(), ":class": decision.class(), ":wall": now.wall,
+            ":detail": decision.detail(by), ":before": BEFORE, ":attempt": attempt,
+        })?;
+        release(conn, attempt)?;
+        let alerts: Vec<(i64, bool)> = (conn.prepare_cached(ALERTS)?)
+            .query_map([attempt], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        for (alert, counted) in alerts {
+            let ended = match counted {
+                false => ("sent", None),
+                true => ("ignored", Some(Reason::Squeezed.as_str())),
+            };
+            match decision {
+                Decision::Accept => {
+                    conn.prepare_cached(ACCEPT)?.execute(params![ended.0, ended.1, now.wall, alert])?
+                }
+                Decision::Resend => conn.prepare_cached(AGAIN)?.execute(params![now.wall, alert])?,
+            };
+            note(conn, AlertId(alert), decision.word(), None, "", by, now)?;
+            decided.push(AlertId(alert));
+        }
+    }
+    Ok(Resolved::of(ids, decided))
+}
+
 pub(super) fn requeue(
     conn: &Connection,
     ids: &[AlertId],
@@ -97,6 +148,12 @@ pub(super) fn expire(conn: &Connection, age: &Age, now: Now) -> Result<Vec<Alert
         note(conn, *id, "ignored", Some(Reason::Expired), &why, "smsd", now)?;
     }
     Ok(ids)
+}
+
+/// The key of the last note, 0 if there is none.
+pub(super) fn last_note(conn: &Connection) -> Result<i64, Failure> {
+    const LAST: &str = "SELECT coalesce(max(seq), 0) FROM note";
+    Ok(conn.prepare_cached(LAST)?.query_row([], |row| row.get(0))?)
 }
 
 fn waits(conn: &Connection, id: AlertId) -> Result<bool, Failure> {

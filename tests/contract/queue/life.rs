@@ -1,7 +1,7 @@
 //! An instance's life: leases, the dead and their doubts; and the wait for something new.
 
 use super::*;
-use smsd::queue::QueueError;
+use smsd::queue::{Decision, News, QueueError};
 use tokio::time::{sleep, timeout};
 
 pub async fn a_lease_lives_while_it_is_renewed<F: Fixture>(f: &F) {
@@ -171,4 +171,25 @@ pub async fn wait_waits_when_there_is_nothing<F: Fixture>(f: &F) {
         }
     }
     panic!("wait returned ten times for nothing");
+}
+
+pub async fn wait_tells_new_alerts_from_those_that_wait_again<F: Fixture>(f: &F) {
+    let (q, other) = (f.queue(), f.second().await);
+    let me = joined(&*q, LONG).await;
+    let ids = submitted(f, PHONE, 2).await;
+    doubtful(&*q, me, PHONE, &ids[..1]).await;
+    let sent = begun(&*q, me, PHONE, &ids[1..]).await;
+    settled(&*q, me, accept(&sent)).await;
+    let quiet = async || while timeout(Duration::from_millis(400), q.wait()).await.is_ok() {};
+    let next = async || timeout(Duration::from_secs(5), q.wait()).await.expect("the wait ends");
+
+    quiet().await;
+    other.resolve(&ids[..1], Decision::Resend, "ann").await.unwrap();
+    assert_eq!(next().await, News::Freed);
+    quiet().await;
+    other.requeue(&ids[1..], "ann").await.unwrap();
+    assert_eq!(next().await, News::Freed);
+    quiet().await;
+    other.submit(&[new_alert(f, PHONE, "new", None)]).await.unwrap();
+    assert_eq!(next().await, News::Submitted);
 }
