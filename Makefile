@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check bench
+.PHONY: help run test check bench fuzz
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -20,3 +20,6 @@ check: ## Format, lints, documentation, licences: all must be clean
 bench: ## Measure what the README claims
 	scripts/install-test-deps
 	scripts/bench
+
+fuzz: ## Feed the parsers for SECONDS each (60), or TARGET alone; needs a nightly toolchain
+	scripts/fuzz "$(TARGET)" "$(or $(SECONDS),60)"
