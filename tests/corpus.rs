@@ -2,6 +2,8 @@
 //!
 //! The targets are plain functions over bytes in `tests/fuzz/`, which `fuzz/` gives to libFuzzer.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 
 #[path = "fuzz/autocancel.rs"]
