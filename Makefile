@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check bench simulate
+.PHONY: help run test check bench simulate fuzz
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -23,3 +23,6 @@ simulate: ## Run many simulated worlds: make simulate SEEDS=20000 [FROM=0]
 bench: ## Measure what the README claims
 	scripts/install-test-deps
 	scripts/bench
+
+fuzz: ## Feed the parsers for SECONDS each (60), or TARGET alone; needs a nightly toolchain
+	scripts/fuzz "$(TARGET)" "$(or $(SECONDS),60)"

@@ -83,7 +83,7 @@ impl HttpGetDispatcher {
     /// What an answer means. A body that breaks the `success` rule is the gateway's word that it failed, but
     /// whether it failed before it passed the SMS on, it does not say: `Failed`, which fails over, loses no
     /// alert to a rule that is wrong, and has the next attempt on record as a possible duplicate.
-    fn judge(&self, answer: &Answer, text: &str) -> Result<Receipt, SubmitError> {
+    pub fn judge(&self, answer: &Answer, text: &str) -> Result<Receipt, SubmitError> {
         let (class, why) = match (self.status(answer.status, &answer.headers), &self.success) {
             (Status::Refused(class), _) => (class, ""),
             (Status::Accepted, None) => return Ok(Receipt::default()),

@@ -123,7 +123,14 @@ impl UrlTemplate {
             match part {
                 Part::Literal(literal) => target.push_str(literal),
                 Part::Phone => target.extend(escape(phone.as_str())),
-                Part::Sms => target.extend(escape(text)),
+                Part::Sms => {
+                    let path = !target.contains('?');
+                    target.extend(escape(text));
+                    // For servers that tidy a path these are the way up, encoded or not (RFC 3986 §5.2.4).
+                    if path && matches!(text, "." | "..") {
+                        target.push_str("%20");
+                    }
+                }
             }
         }
         target
@@ -270,6 +277,14 @@ mod tests {
             assert_eq!(template.shown, shown);
             assert_eq!(template.origin.port(), port);
         }
+    }
+
+    #[test]
+    fn no_text_is_a_way_up_in_the_path() {
+        let template = UrlTemplate::parse("http://gw/a/%(sms)s/.%(sms)s/%(phone)s?t=%(sms)s").unwrap();
+        assert_eq!(template.target(&phone("123"), ".."), "/a/..%20/...%20/123?t=..");
+        assert_eq!(template.target(&phone("123"), "."), "/a/.%20/..%20/123?t=.");
+        assert_eq!(template.target(&phone("123"), "..."), "/a/.../..../123?t=...");
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::ucs2;
+
 /// Units of the longest grapheme cluster that is left whole. Unicode's stream-safe text bounds a cluster at 30
 /// marks (UAX #15 §13), and the longest emoji have 15 units, so only nonsense is cut; and any cluster fits a part.
 pub const CLUSTER_MAX: usize = 32;
@@ -15,7 +17,8 @@ pub const CLUSTER_MAX: usize = 32;
 /// - all other control characters (C0 with NUL, DEL, C1) are removed;
 /// - bidirectional embeddings, overrides and isolates (U+202A–202E, U+2066–2069) are removed, since what one
 ///   alert leaves open would turn round the next one and the count; the marks U+200E, U+200F and U+061C stay;
-/// - a grapheme cluster keeps at most its first [`CLUSTER_MAX`] units.
+/// - a grapheme cluster longer than [`CLUSTER_MAX`] units is cut to that, with a space at its end: what was in
+///   its middle, such as a joiner, would make one cluster of it and the next.
 ///
 /// Nothing else is touched; spaces stay where they are.
 pub fn clean(text: &str) -> Cow<'_, str> {
@@ -37,18 +40,21 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
     // Below U+0300 nothing combines.
     if cleaned.chars().any(|c| c >= '\u{300}') {
-        cleaned = cleaned.graphemes(true).map(bounded).collect();
+        cleaned = cleaned.graphemes(true).flat_map(bounded).collect();
     }
     Cow::Owned(cleaned)
 }
 
-fn bounded(cluster: &str) -> &str {
-    let mut units = 0;
+fn bounded(cluster: &str) -> [&str; 2] {
+    if ucs2::units(cluster) <= CLUSTER_MAX {
+        return [cluster, ""];
+    }
+    let mut units = " ".len();
     let end = cluster.char_indices().find(|(_, c)| {
         units += c.len_utf16();
         units > CLUSTER_MAX
     });
-    end.map_or(cluster, |(at, _)| &cluster[..at])
+    [end.and_then(|(at, _)| cluster.get(..at)).unwrap_or(cluster), " "]
 }
 
 #[cfg(test)]
@@ -72,7 +78,13 @@ mod tests {
 
     #[test]
     fn a_cluster_is_bounded() {
-        assert_eq!(clean(&format!("e{}x", "\u{301}".repeat(99))), format!("e{}x", "\u{301}".repeat(31)));
+        let marks = |n| "\u{301}".repeat(n);
+        assert_eq!(clean(&format!("e{}x", marks(31))), format!("e{}x", marks(31)));
+        assert_eq!(clean(&format!("e{}x", marks(32))), format!("e{} x", marks(30)));
+        // Cut behind the joiner, each of these would join the next.
+        let joined = format!("👨{}\u{200d}👩", marks(29));
+        let cut = format!("👨{} ", marks(29));
+        assert_eq!(clean(&joined.repeat(5)), cut.repeat(5));
         let england = "🏴\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}";
         assert_eq!(clean(england), england);
     }

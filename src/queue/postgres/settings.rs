@@ -88,7 +88,10 @@ impl Settings {
     }
 
     /// The same from a given environment, login name and home directory.
-    fn from_parts(
+    ///
+    /// # Errors
+    /// As [`Settings::resolve`].
+    pub fn from_parts(
         target: &PostgresTarget,
         env: &dyn Fn(&str) -> Option<String>,
         login: Option<String>,
@@ -263,6 +266,11 @@ fn parse_url(rest: &str) -> Result<BTreeMap<String, String>, QueueError> {
     };
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    // A bare `/` or `?` in a password ends it early, and its rest would be shown as a port, a database or a key.
+    if database.contains('@') || (query.contains('@') && !authority.contains('@')) {
+        let escapes = "in a password write / as %2F, ? as %3F and @ as %40";
+        return Err(refused(format!("the database URL has an @ behind its first / or ?; {escapes}")));
+    }
     put("dbname", database)?;
     let (login, places) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
@@ -342,6 +350,16 @@ mod tests {
         let target = PostgresTarget { url: Some(Secret::new(url.into())), ..Default::default() };
         let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         Settings::from_parts(&target, &env, Some("login".into()), None)
+    }
+
+    #[test]
+    fn a_password_that_is_not_escaped_is_refused_and_not_shown() {
+        for password in ["12/secret", "secret/x", "a/secret", "a?secret", "12?sslmode=secret", "a@b/secret"] {
+            let why = try_resolve(&format!("postgresql://nav:{password}@db.example/nav"), &[]).unwrap_err();
+            assert!(why.to_string().contains("write / as %2F"), "{why}");
+            assert!(!why.to_string().contains("secret"), "{why}");
+        }
+        assert_eq!(resolve("postgresql://nav@h/d?application_name=a@b", &[]).application_name, "a@b");
     }
 
     #[test]
