@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check bench
+.PHONY: help run test check bench torture
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -20,3 +20,7 @@ check: ## Format, lints, documentation, licences: all must be clean
 bench: ## Measure what the README claims
 	scripts/install-test-deps
 	scripts/bench
+
+torture: ## Kill the daemon 1000 times on each queue, hurt PostgreSQL, count what it costs (KILLS=50: less)
+	scripts/install-test-deps
+	scripts/torture
