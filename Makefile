@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check bench simulate fuzz
+.PHONY: help run test check bench simulate fuzz torture
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -26,3 +26,7 @@ bench: ## Measure what the README claims
 
 fuzz: ## Feed the parsers for SECONDS each (60), or TARGET alone; needs a nightly toolchain
 	scripts/fuzz "$(TARGET)" "$(or $(SECONDS),60)"
+
+torture: ## Kill the daemon 1000 times on each queue, hurt PostgreSQL, count what it costs (KILLS=50: less)
+	scripts/install-test-deps
+	scripts/torture

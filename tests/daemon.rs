@@ -10,6 +10,8 @@
 
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/proxy.rs"]
+mod proxy;
 
 mod daemon {
     pub mod bench;
@@ -22,4 +24,5 @@ mod daemon {
     mod nav;
     mod process;
     mod secrets;
+    mod torture;
 }

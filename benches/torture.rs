@@ -1,0 +1,78 @@
+//! `make torture`: what a crash costs, counted. The daemon is killed a thousand times on each queue, and its
+//! PostgreSQL is hurt in every way, while alerts keep coming; the table at the end has what came of it.
+//!
+//! `KILLS` (for each queue), `RESTARTS`, `SESSIONS` (ends of all sessions, one every 100 ms), `PAUSES`, `CUTS` and
+//! `SEED` set how much. A seed gives the same moments again, though not the same state of the machine in them.
+//! `ONLY` names a part of the scenario's name. Exit 1 if anything is lost, doubled unknown, or else as it must not be.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "test helpers fail by panicking, and are nobody's interface; not all of them are used here"
+)]
+
+#[path = "../tests/daemon/bench.rs"]
+mod bench;
+#[path = "../tests/support/postgres.rs"]
+mod postgres;
+#[path = "../tests/support/proxy.rs"]
+mod proxy;
+#[path = "../tests/daemon/torture.rs"]
+mod torture;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use torture::{Kind, Line};
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+fn main() -> ExitCode {
+    // `cargo test` and `cargo nextest list` run benches too; the tests have a torture of their own.
+    if !std::env::args().any(|a| a == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    let seed = amount("SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let of = |name, default| amount(name).map_or(default, |n| n as usize);
+    let (kills, restarts) = (of("KILLS", 1000), of("RESTARTS", 50));
+    let (sessions, pauses, cuts) = (of("SESSIONS", 600), of("PAUSES", 10), of("CUTS", 1000));
+    println!("SEED={seed} KILLS={kills} RESTARTS={restarts} SESSIONS={sessions} PAUSES={pauses} CUTS={cuts}");
+
+    type Scenario = (&'static str, Box<dyn Fn(u64) -> Line>);
+    let half = kills / 2;
+    let scenarios: [Scenario; 8] = [
+        ("kill -9, PostgreSQL, 4 at once", Box::new(move |s| torture::kills(Kind::PostgreSql, half, 4, s))),
+        (
+            "kill -9, PostgreSQL, 32 at once",
+            Box::new(move |s| torture::kills(Kind::PostgreSql, kills - half, 32, s)),
+        ),
+        ("kill -9, SQLite, 4 at once", Box::new(move |s| torture::kills(Kind::Sqlite, half, 4, s))),
+        ("kill -9, SQLite, 32 at once", Box::new(move |s| torture::kills(Kind::Sqlite, kills - half, 32, s))),
+        ("PostgreSQL restarted hard", Box::new(move |s| torture::restarts(restarts, s))),
+        ("PostgreSQL's sessions ended", Box::new(move |s| torture::ended_sessions(sessions, s))),
+        ("PostgreSQL paused", Box::new(move |s| torture::pauses(pauses, LONGEST_PAUSE, s))),
+        ("commits cut", Box::new(move |s| torture::cuts(cuts, s))),
+    ];
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let (mut lines, started) = (Vec::new(), Instant::now());
+    for (n, (name, scenario)) in scenarios.iter().enumerate().filter(|(_, (name, _))| name.contains(&only)) {
+        println!("\n{name}");
+        let ran = catch_unwind(AssertUnwindSafe(|| scenario(seed + n as u64)));
+        let broken =
+            || Line { complaints: vec!["it did not come to an end, see above".into()], ..Line::default() };
+        lines.push(Line { name: (*name).into(), ..ran.unwrap_or_else(|_| broken()) });
+    }
+    println!("\n{}", torture::table(&lines));
+    let found: usize = lines.iter().map(|line| line.faults_found().len()).sum();
+    println!("\n{found} faults in {} s, SEED={seed}", started.elapsed().as_secs());
+    if found == 0 && !lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn amount(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value}: expected a number")))
+}
