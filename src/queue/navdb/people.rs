@@ -64,8 +64,7 @@ const ACCEPT: &str = resolve!(
     "UPDATE smsq q SET sent = held.sent, smsid = 0, timesent = now() FROM held \
      WHERE q.id = held.alert AND q.sent = 'N' RETURNING q.id"
 );
-const RELEASE: &str =
-    resolve!("SELECT q.id FROM smsq q JOIN held ON held.alert = q.id WHERE q.sent = 'N' FOR UPDATE OF q");
+const RELEASE: &str = resolve!("SELECT q.id FROM smsq q JOIN held ON held.alert = q.id WHERE q.sent = 'N'");
 
 /// An alert that was requeued or released waits since then.
 macro_rules! old {
