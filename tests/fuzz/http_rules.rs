@@ -57,22 +57,15 @@ pub(crate) fn run(data: &[u8]) {
         let matched = rule.as_ref().is_none_or(|rule| readable && rule.is_match(&text(body)));
         assert_eq!(judged.is_ok(), by_table == Status::Accepted && matched, "{judged:?}");
         match judged {
-            Ok(receipt) => receipt.references.iter().for_each(|words| {
-                no_piece_of(PASSWORD, 8, words);
-            }),
+            Ok(receipt) => receipt.references.iter().for_each(|words| no_piece_of(PASSWORD, 8, words)),
             Err(error) => {
                 if let Class::Throttled { retry_after } = error.class {
                     assert!((Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&retry_after));
                 }
                 assert!(!error.detail.contains(char::is_control), "{error:?}");
                 no_piece_of(PASSWORD, 8, &error.detail);
-                // What the gateway gave back of the SMS stands behind our own words.
-                let ours = error.detail.len().min(
-                    gateway
-                        .judge(&Answer { body: Default::default(), ..answer }, "")
-                        .map_or_else(|ours| ours.detail.len(), |_| 0),
-                );
-                let quoted = error.detail.get(ours..).unwrap_or_default();
+                // Behind the URL and our own words stands what the gateway gave back.
+                let quoted = error.detail.splitn(3, ": ").nth(2).unwrap_or_default();
                 if text(sms).bytes().all(|b| b.is_ascii_alphanumeric()) {
                     no_piece_of(&text(sms), 12, quoted);
                 }
