@@ -1,7 +1,7 @@
 //! Known faults, to prove that the tests would find them: a check that can not fail is a defect.
 //!
-//! Without the cargo feature `seeded-bugs` none of them exists: [`bug`] is a constant `false`. With it, one of them
-//! is switched on for a thread ([`choose`]), or for the whole process by the environment variable `SMSD_SEEDED_BUG`.
+//! Without the cargo feature `seeded-bugs` none of them exists: `bug` is a constant `false`. With it, one of them
+//! is switched on for a thread (`choose`), or for the whole process by the environment variable `SMSD_SEEDED_BUG`.
 
 /// A fault that somebody could have made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
