@@ -67,6 +67,10 @@ fn main() -> ExitCode {
         lines.push(Line { name: (*name).into(), ..ran.unwrap_or_else(|_| broken()) });
     }
     println!("\n{}", torture::table(&lines));
+    println!(
+        "\nlies: marked sent, but not taken. unknown: doubled, and the ledger does not say so. in doubt: attempts; by \
+         one: by the worst kill. copies: most of one alert. back in: slowest return to work after a fault."
+    );
     let found: usize = lines.iter().map(|line| line.faults_found().len()).sum();
     println!("\n{found} faults in {} s, SEED={seed}", started.elapsed().as_secs());
     if found == 0 && !lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

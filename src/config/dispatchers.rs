@@ -16,6 +16,7 @@ use super::smsd_conf::{HOUR, MS};
 use super::value::{self, Parsed, Wrong, clipped, wrong};
 use super::{DispatcherConfig, DispatcherKind};
 use crate::dispatch::status::Status;
+use crate::dispatch::url_template::UrlTemplate;
 use crate::dispatch::{debug, http_get};
 
 /// Reads `[dispatcher]` and the sections that it names. Disabled ways out are left out.
@@ -233,7 +234,15 @@ fn gateway_url(text: &str) -> Parsed<String> {
     if host.contains("%(") || fragment.contains("%(") {
         return wrong("%(phone)s and %(sms)s in the path or the query of the URL");
     }
-    Ok(text.to_owned())
+    // What is accepted here is what the dispatcher can use, such as no host with `å`.
+    match UrlTemplate::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(why) => Err(Wrong {
+            expected: "a URL in ASCII, other characters percent-encoded".to_owned(),
+            part: None,
+            hint: Some(why.to_string()),
+        }),
+    }
 }
 
 fn regex(text: &str) -> Parsed<Regex> {
