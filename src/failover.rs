@@ -134,6 +134,11 @@ impl Failover {
         self.ways[id.0].released();
     }
 
+    /// The outcome of an SMS that was `taken` is written, or it never was begun.
+    pub fn settled(&mut self, id: WayId) {
+        self.ways[id.0].settled();
+    }
+
     /// May one more of the SMS that stand in line before it be submitted now? Then it counts as being submitted.
     pub fn start_submit(&mut self, id: WayId) -> bool {
         self.ways[id.0].start_submit()

@@ -190,7 +190,10 @@ fn the_line_is_as_long_as_the_pace_allows() {
             failover.taken(first, now);
             taken += 1;
         }
-        (0..taken).for_each(|_| failover.released(first));
+        for _ in 0..taken {
+            failover.released(first);
+            failover.settled(first);
+        }
         taken
     };
     assert_eq!(room(&mut failover), 4, "an unknown pace is taken for a slow one");
@@ -219,4 +222,22 @@ fn a_trial_does_not_wait_for_old_sms_that_hang() {
     assert!(!failover.is_closed(first, now), "what is admitted may stand in line");
     failover.taken(first, now);
     assert!(failover.start_submit(first), "and is submitted");
+}
+
+#[test]
+fn what_is_not_settled_is_bounded() {
+    let (mut failover, first, _, now) = two();
+    let mut taken = 0;
+    while failover.choose(&[], now) == Choice::Take(first) {
+        failover.taken(first, now);
+        failover.succeeded(first, now);
+        taken += 1;
+    }
+    assert_eq!(
+        (taken, failover.choose(&[], now)),
+        (12, Choice::Busy),
+        "three times four, however fast it answers"
+    );
+    failover.settled(first);
+    assert_eq!(failover.choose(&[], now), Choice::Take(first));
 }

@@ -23,6 +23,9 @@ use crate::seeded::{Bug, bug};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How many times `concurrency` may be written and not yet settled: as much as is being submitted, as much in line, and
+/// as much again whose outcome is being written.
+const MOST_UNSETTLED: usize = 3;
 /// How long the line before a dispatcher may take.
 const LINE: Duration = Duration::from_millis(25);
 /// Submits at once after a return; each success doubles it.
@@ -38,7 +41,9 @@ pub(super) struct Way {
     throttled_until: Option<Instant>,
     /// SMS that were given to it and of which it has not yet answered.
     in_flight: usize,
-    /// Of these, those that are being submitted; the others stand in line.
+    /// SMS that were given to it and whose outcome is not yet written: what a crash would leave in doubt.
+    unsettled: usize,
+    /// Of those in flight, those that are being submitted; the others stand in line.
     submitting: usize,
     /// Submits at once: `concurrency`, or less in a slow start.
     room: usize,
@@ -97,6 +102,7 @@ impl Way {
             bucket: Bucket::new(config.rate, now),
             throttled_until: None,
             in_flight: 0,
+            unsettled: 0,
             submitting: 0,
             room: config.concurrency,
             pace: None,
@@ -132,6 +138,8 @@ impl Way {
             Health::Trial { busy: false, .. } => Admission::Yes,
             Health::Up if self.is_stalled(now) => Admission::No,
             Health::Up if self.in_flight >= self.room + self.line() => Admission::NoRoom,
+            // However slowly outcomes are written, a crash leaves only so much in doubt.
+            Health::Up if self.unsettled >= MOST_UNSETTLED * self.config.concurrency => Admission::NoRoom,
             Health::Up if self.bucket.wait(now).is_some() => Admission::NoRoom,
             Health::Up => Admission::Yes,
         }
@@ -142,10 +150,15 @@ impl Way {
             self.answered_at = now;
         }
         self.in_flight += 1;
+        self.unsettled += 1;
         self.bucket.take(now);
         if let Health::Trial { busy, .. } = &mut self.health {
             *busy = true;
         }
+    }
+
+    pub(super) fn settled(&mut self) {
+        self.unsettled = self.unsettled.saturating_sub(1);
     }
 
     /// True if one more may be submitted now; then it counts as such. The one SMS of a trial does not wait for old
@@ -318,7 +331,7 @@ impl Way {
 
     /// How many SMS may stand in line: as many as it takes in [`LINE`], and no more than are submitted at once. So a
     /// fast one hardly waits for attempts to be written, with a slow one nobody is bound to it before its turn, and
-    /// a crash leaves at most twice `concurrency` attempts in doubt.
+    /// no attempt is written long before its turn.
     fn line(&self) -> usize {
         let (Some(pace), true) = (self.pace, self.room >= self.config.concurrency) else { return 0 };
         let taken = LINE.as_secs_f64() / pace.as_secs_f64().max(1e-9) * self.config.concurrency as f64;

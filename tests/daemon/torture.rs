@@ -117,7 +117,7 @@ pub fn kills(kind: Kind, kills: usize, concurrency: usize, seed: u64) -> Line {
     drain.gateway.set(Behaviour::ok());
     let last = drain.site.start();
     // Those that are submitted, and as many that stand in line, written already.
-    let bound = kills * concurrency * 2;
+    let bound = kills * concurrency * 3;
     let mut line = drain.account(last, kills, bound);
     if kills >= 20 && line.doubled == 0 {
         let nothing = "no kill fell between the gateway's yes and our commit: it tests nothing";

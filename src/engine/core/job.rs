@@ -209,6 +209,7 @@ impl Core {
     /// Takes a job off its way.
     pub(super) fn end(&mut self, id: Uuid) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
+        self.failover.settled(job.way);
         for id in job.carried.iter().chain(&job.counted) {
             self.on_their_way.remove(id);
             if let Some(ids) = &mut self.settled_meanwhile {
