@@ -1,8 +1,8 @@
 //! `make torture`: what a crash costs, counted. The daemon is killed a thousand times on each queue, and its
 //! PostgreSQL is hurt in every way, while alerts keep coming; the table at the end has what came of it.
 //!
-//! `KILLS` (for each queue), `RESTARTS`, `SESSIONS` (ends of all sessions, one every 100 ms), `PAUSES`, `CUTS` and
-//! `SEED` set how much. A seed gives the same moments again, though not the same state of the machine in them.
+//! `KILLS` (for each queue), `POWER` (power cuts), `RESTARTS`, `SESSIONS` (ends of all sessions, one every 100 ms),
+//! `PAUSES`, `CUTS` and `SEED` set how much. A seed gives the same moments again, though not the same state of the machine in them.
 //! `ONLY` names a part of the scenario's name. Exit 1 if anything is lost, doubled unknown, or else as it must not be.
 #![allow(
     clippy::unwrap_used,
@@ -16,8 +16,12 @@
 
 #[path = "../tests/daemon/bench.rs"]
 mod bench;
+#[path = "../tests/support/faults.rs"]
+mod faults;
 #[path = "../tests/support/postgres.rs"]
 mod postgres;
+#[path = "../tests/daemon/power.rs"]
+mod power;
 #[path = "../tests/support/proxy.rs"]
 mod proxy;
 #[path = "../tests/daemon/torture.rs"]
@@ -40,11 +44,14 @@ fn main() -> ExitCode {
     let of = |name, default| amount(name).map_or(default, |n| n as usize);
     let (kills, restarts) = (of("KILLS", 1000), of("RESTARTS", 50));
     let (sessions, pauses, cuts) = (of("SESSIONS", 600), of("PAUSES", 10), of("CUTS", 1000));
-    println!("SEED={seed} KILLS={kills} RESTARTS={restarts} SESSIONS={sessions} PAUSES={pauses} CUTS={cuts}");
+    let power = of("POWER", 200);
+    println!(
+        "SEED={seed} KILLS={kills} POWER={power} RESTARTS={restarts} SESSIONS={sessions} PAUSES={pauses} CUTS={cuts}"
+    );
 
     type Scenario = (&'static str, Box<dyn Fn(u64) -> Line>);
     let half = kills / 2;
-    let scenarios: [Scenario; 8] = [
+    let scenarios: [Scenario; 10] = [
         ("kill -9, PostgreSQL, 4 at once", Box::new(move |s| torture::kills(Kind::PostgreSql, half, 4, s))),
         (
             "kill -9, PostgreSQL, 32 at once",
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
         ),
         ("kill -9, SQLite, 4 at once", Box::new(move |s| torture::kills(Kind::Sqlite, half, 4, s))),
         ("kill -9, SQLite, 32 at once", Box::new(move |s| torture::kills(Kind::Sqlite, kills - half, 32, s))),
+        ("power cut, SQLite", Box::new(move |s| power::cuts(power, 16, s, None))),
+        ("power cut, new SQLite queue", Box::new(move |s| power::first_alerts(power, s))),
         ("PostgreSQL restarted hard", Box::new(move |s| torture::restarts(restarts, s))),
         ("PostgreSQL's sessions ended", Box::new(move |s| torture::ended_sessions(sessions, s))),
         ("PostgreSQL paused", Box::new(move |s| torture::pauses(pauses, LONGEST_PAUSE, s))),

@@ -29,10 +29,11 @@ pub enum Bug {
     NoAlertLock,
     RefusedByOneIsFinal,
     OldOwnerMaySettle,
+    CommitsNotSynced,
 }
 
 impl Bug {
-    /// All of them.
+    /// Those that the simulation finds.
     pub const ALL: [Bug; 22] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
@@ -57,6 +58,8 @@ impl Bug {
         Bug::RefusedByOneIsFinal,
         Bug::OldOwnerMaySettle,
     ];
+    /// Those that the real program with a real file must show.
+    pub const OF_THE_FILE: [Bug; 1] = [Bug::CommitsNotSynced];
 }
 
 #[cfg(feature = "seeded-bugs")]
@@ -79,7 +82,7 @@ mod chosen {
     pub(crate) fn bug(bug: Bug) -> bool {
         let named = || {
             let name = std::env::var("SMSD_SEEDED_BUG").ok()?;
-            Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name)
+            Bug::ALL.into_iter().chain(Bug::OF_THE_FILE).find(|bug| format!("{bug:?}") == name)
         };
         HERE.get() == Some(bug) || *EVERYWHERE.get_or_init(named) == Some(bug)
     }

@@ -8,6 +8,8 @@
     reason = "test helpers fail by panicking"
 )]
 
+#[path = "support/faults.rs"]
+mod faults;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "support/proxy.rs"]
@@ -22,6 +24,7 @@ mod daemon {
     mod figures;
     mod gateways;
     mod nav;
+    mod power;
     mod process;
     mod secrets;
     mod torture;

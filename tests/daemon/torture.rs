@@ -3,8 +3,9 @@
 //!
 //! `make torture` runs this at length (`benches/torture.rs`), the tests at the end of this file in short.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -201,13 +202,16 @@ pub fn cuts(cuts: usize, seed: u64) -> Line {
 }
 
 /// A site whose queue never runs dry.
-struct Drain {
-    site: Site,
-    gateway: Gateway,
-    concurrency: usize,
-    random: fastrand::Rng,
-    inserted: usize,
-    started: Instant,
+pub(super) struct Drain {
+    pub(super) site: Site,
+    pub(super) gateway: Gateway,
+    pub(super) concurrency: usize,
+    pub(super) random: fastrand::Rng,
+    /// How many were put in, or were to be.
+    pub(super) inserted: usize,
+    /// Those of which nobody said that they are in.
+    pub(super) unconfirmed: HashSet<usize>,
+    pub(super) started: Instant,
     told: Instant,
     slowest: Duration,
 }
@@ -219,14 +223,14 @@ impl Drain {
         Drain::new(concurrency, seed, |main, rest| Site::on(db, main, rest))
     }
 
-    fn on_sqlite(concurrency: usize, seed: u64) -> Drain {
+    pub(super) fn on_sqlite(concurrency: usize, seed: u64) -> Drain {
         let drain = Drain::new(concurrency, seed, Site::embedded);
         let said = drain.site.run(&["db", "init"]);
         assert_eq!(said.code, 0, "{said:?}");
         drain
     }
 
-    fn new(concurrency: usize, seed: u64, site: impl FnOnce(&str, &str) -> Site) -> Drain {
+    pub(super) fn new(concurrency: usize, seed: u64, site: impl FnOnce(&str, &str) -> Site) -> Drain {
         let gateway = gateway();
         gateway.set(Behaviour::ok().delay(Duration::from_millis(15)));
         let main = format!("concurrency: {concurrency}\ndelay: 2");
@@ -237,10 +241,17 @@ impl Drain {
             concurrency,
             random: fastrand::Rng::with_seed(seed),
             inserted: 0,
+            unconfirmed: HashSet::new(),
             started: Instant::now(),
             told: Instant::now(),
             slowest: Duration::ZERO,
         }
+    }
+
+    /// Where the embedded queue is.
+    pub(super) fn state_dir(&self) -> PathBuf {
+        let apart = self.site.path("state");
+        if apart.exists() { apart } else { self.site.dir.path().to_owned() }
     }
 
     fn server(&self) -> Arc<Server> {
@@ -248,7 +259,7 @@ impl Drain {
     }
 
     /// Starts the daemon; it works.
-    fn begin(&mut self) -> Daemon {
+    pub(super) fn begin(&mut self) -> Daemon {
         self.feed();
         let daemon = self.site.start();
         self.works_again(&daemon);
@@ -257,7 +268,7 @@ impl Drain {
     }
 
     /// Sees to it that more waits than can be sent until the next time.
-    fn feed(&mut self) {
+    pub(super) fn feed(&mut self) {
         if self.inserted.saturating_sub(self.gateway.accepted_count()) > 1500 {
             return;
         }
@@ -279,17 +290,17 @@ impl Drain {
     }
 
     fn sqlite(&self) -> rusqlite::Connection {
-        let file = rusqlite::Connection::open(self.site.path("queue.db")).unwrap();
+        let file = rusqlite::Connection::open(self.state_dir().join("queue.db")).unwrap();
         file.busy_timeout(Duration::from_secs(30)).unwrap();
         file
     }
 
-    fn random_up_to(&mut self, longest: Duration) -> Duration {
+    pub(super) fn random_up_to(&mut self, longest: Duration) -> Duration {
         longest.mul_f64(self.random.f64())
     }
 
     /// Until a random number of SMS later.
-    fn run_for_a_while(&mut self) {
+    pub(super) fn run_for_a_while(&mut self) {
         self.feed();
         let target = self.gateway.accepted_count() + self.random.usize(10..400);
         until_within(30, "the drain goes on", || (self.gateway.accepted_count() >= target).then_some(()));
@@ -297,7 +308,7 @@ impl Drain {
     }
 
     /// Until more is sent than may have been written down before the fault.
-    fn works_again(&mut self, daemon: &Daemon) {
+    pub(super) fn works_again(&mut self, daemon: &Daemon) {
         let back = Instant::now();
         let target = self.gateway.accepted_count() + 2 * self.concurrency + 1;
         self.feed();
@@ -308,7 +319,7 @@ impl Drain {
         self.slowest = self.slowest.max(back.elapsed());
     }
 
-    fn progress(&mut self, what: &str, n: usize, of: usize) {
+    pub(super) fn progress(&mut self, what: &str, n: usize, of: usize) {
         if n == of || self.told.elapsed() > Duration::from_secs(10) {
             self.told = Instant::now();
             let (taken, seconds) = (self.gateway.accepted_count(), self.started.elapsed().as_secs());
@@ -317,7 +328,7 @@ impl Drain {
     }
 
     /// Lets the daemon finish, then holds what the gateway took against what the ledger says.
-    fn account(self, daemon: Daemon, faults: usize, bound: usize) -> Line {
+    pub(super) fn account(self, daemon: Daemon, faults: usize, bound: usize) -> Line {
         let site = &self.site;
         until_within(120, "nothing waits but what is held", || {
             assert!(daemon.runs(), "it ended by itself");
@@ -353,6 +364,7 @@ impl Drain {
                     line.doubts += entry.doubts;
                     held.extend(entry.held.then(|| entry.id.clone()));
                 }
+                None if self.unconfirmed.contains(&n) && times == 0 => line.alerts -= 1,
                 None => line.lost += 1,
             }
         }
@@ -478,11 +490,11 @@ impl Drop for Paused {
 }
 
 // As `Site::insert_many` has them.
-fn number(n: usize) -> String {
+pub(super) fn number(n: usize) -> String {
     format!("+47{}", 90_000_000 + n)
 }
 
-fn text(n: usize) -> String {
+pub(super) fn text(n: usize) -> String {
     format!("alert {n}")
 }
 
@@ -535,16 +547,18 @@ pub fn table(lines: &[Line]) -> String {
     text
 }
 
+/// What every scenario must come to.
+#[track_caller]
+pub(super) fn nothing_is_lost(line: Line) {
+    eprintln!("{}", table(std::slice::from_ref(&line)));
+    assert_eq!(line.faults_found(), [""; 0]);
+}
+
 /// Each in short, some 20 s.
 #[cfg(test)]
+#[allow(unused_imports, reason = "the bench has no tests")]
 mod in_short {
     use super::*;
-
-    #[track_caller]
-    fn nothing_is_lost(line: Line) {
-        eprintln!("{}", table(std::slice::from_ref(&line)));
-        assert_eq!(line.faults_found(), [""; 0]);
-    }
 
     #[test]
     fn twenty_kills_on_postgresql_with_32_in_flight_lose_nothing() {

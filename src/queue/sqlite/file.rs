@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::failure::Failure;
+use crate::seeded::{Bug, bug};
 
 /// The version of the schema that this program wants.
 pub(super) const WANTED: i32 = 1;
@@ -159,6 +160,9 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
          PRAGMA temp_store = MEMORY;
          PRAGMA journal_size_limit = 67108864;",
     )?;
+    if bug(Bug::CommitsNotSynced) {
+        conn.execute_batch("PRAGMA synchronous = NORMAL")?;
+    }
     Ok(conn)
 }
 
