@@ -13,6 +13,7 @@ mod report;
 mod ledger;
 mod news;
 mod open;
+mod wall;
 pub mod navdb;
 pub mod postgres;
 pub mod sqlite;

@@ -19,6 +19,7 @@ mod daemon {
     pub mod bench;
 
     mod bad_input;
+    mod clock;
     mod crashes;
     mod database;
     mod figures;

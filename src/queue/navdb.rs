@@ -22,7 +22,7 @@ mod schema;
 mod settle;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +31,7 @@ use uuid::Uuid;
 
 use super::news::Bell;
 use super::postgres::{Fault, Link, Server, Settings};
+use super::wall::Wall;
 use super::{
     Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
     Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
@@ -68,6 +69,8 @@ pub struct NavDbQueue {
     people: Link,
     /// What reads whole tables.
     reports: Link,
+    /// What the server's clock has shown.
+    wall: Mutex<Wall>,
 }
 
 /// Opens NAV's queue. The database need not be there yet: verbs are [`QueueError::Unavailable`] until it is,
@@ -87,6 +90,7 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
         intake: Link::new(PATIENCE),
         people: Link::new(PATIENCE_WITH_PEOPLE),
         reports: Link::new(PATIENCE_WITH_PEOPLE),
+        wall: Mutex::default(),
     })
 }
 
@@ -129,7 +133,8 @@ impl Queue for NavDbQueue {
     }
 
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
-        self.people.run(&self.server, |client| async move { people::expire(&client, age).await }).await
+        let wall = &self.wall;
+        self.people.run(&self.server, |client| async move { people::expire(&client, age, wall).await }).await
     }
 
     async fn wait(&self) -> News {

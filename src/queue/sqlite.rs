@@ -30,7 +30,7 @@ use crate::queue::{
     Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
     Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
 };
-use clock::Now;
+use clock::{Clocks, Now};
 use worker::Worker;
 
 /// See the module.
@@ -39,6 +39,7 @@ pub struct SqliteQueue {
     poll_interval: Duration,
     writer: Worker,
     reader: Worker,
+    clocks: Clocks,
     news: Bell,
     /// The file's change counter at the last look; it counts what other connections commit.
     seen: AtomicI64,
@@ -66,6 +67,7 @@ impl SqliteQueue {
             poll_interval,
             writer,
             reader,
+            clocks: Clocks::default(),
             news: Bell::default(),
             seen: AtomicI64::new(seen),
             noted: AtomicI64::new(noted),
@@ -93,7 +95,9 @@ impl Queue for SqliteQueue {
     }
 
     async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
-        self.writer.write(move |conn| verbs::renew(conn, instance, ttl, Now::read())).await
+        // The most regular of the verbs keeps an eye on the wall clock too.
+        let clocks = self.clocks.clone();
+        self.writer.write(move |conn| verbs::renew(conn, instance, ttl, clocks.read().0)).await
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
@@ -119,12 +123,13 @@ impl Queue for SqliteQueue {
     }
 
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
-        self.writer.write(move |conn| claim::doubts(conn, owner, Now::read())).await
+        let clocks = self.clocks.clone();
+        self.writer.write(move |conn| claim::doubts(conn, owner, clocks.read())).await
     }
 
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
-        let age = age.clone();
-        self.writer.write(move |conn| people::expire(conn, &age, Now::read())).await
+        let (age, clocks) = (age.clone(), self.clocks.clone());
+        self.writer.write(move |conn| people::expire(conn, &age, clocks.read())).await
     }
 
     async fn wait(&self) -> News {

@@ -48,6 +48,7 @@ impl Faults {
         let file = dir.path().join("switches");
         let file = File::options().read(true).write(true).create_new(true).open(file).unwrap();
         file.set_len(HEAD).unwrap();
+        file.set_permissions(fs::Permissions::from_mode(0o666)).unwrap();
         Faults { dir, file }
     }
 

@@ -101,7 +101,14 @@ impl Server {
 
     /// A server that this test may do anything to. `options` go to `postgres`.
     pub fn own(options: &str) -> Server {
+        Server::own_with(options, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn own_with(options: &str, env: &[(&str, PathBuf)]) -> Server {
         let dir = folder();
+        let env = env.iter().map(|(name, value)| format!("{name}={}\n", value.display()));
+        fs::write(dir.join("env"), env.collect::<String>()).unwrap();
         let users_file = dir.join("users.lock");
         let users = File::create(&users_file).unwrap();
         users.lock_shared().unwrap();
@@ -235,7 +242,11 @@ fn certificates(dir: &Path) {
 fn start(dir: &Path) {
     let options = fs::read_to_string(dir.join("options")).unwrap();
     let log = dir.join("data/log");
-    pg_ctl(dir, &["-w", "-t", "60", "-l", log.to_str().unwrap(), "-o", &options, "start"]);
+    let env = fs::read_to_string(dir.join("env")).unwrap_or_default();
+    let env = env.lines().filter_map(|line| line.split_once('='));
+    let mut command = as_server_user("pg_ctl");
+    command.arg("-D").arg(dir.join("data")).envs(env);
+    run(command.args(["-w", "-t", "60", "-l", log.to_str().unwrap(), "-o", &options, "start"]));
 }
 
 fn pg_ctl(dir: &Path, arguments: &[&str]) {

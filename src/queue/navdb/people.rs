@@ -1,6 +1,7 @@
 //! What changes alerts from outside: intakes, people, and age.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -8,8 +9,10 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{Verb, clean, ids, keys};
 use crate::alert::AlertId;
+use crate::os::BootTime;
 use crate::queue::ledger::BEFORE;
 use crate::queue::postgres::{Parameter, before_commit, ends_session, in_transaction};
+use crate::queue::wall::Wall;
 use crate::queue::{Age, Cancelled, Decision, NewAlert, Resolved, Which};
 
 /// Keys come from NAV's sequence in the order of the array. Whoever listens hears of it, trigger or not.
@@ -66,15 +69,23 @@ const ACCEPT: &str = resolve!(
 );
 const RELEASE: &str = resolve!("SELECT q.id FROM smsq q JOIN held ON held.alert = q.id WHERE q.sent = 'N'");
 
-/// An alert that was requeued or released waits since then.
+/// An alert that was requeued or released waits since then. One that is young by what the server's clock has shown
+/// before it was set is not old.
 macro_rules! old {
     () => {
         "q.sent = 'N' AND q.time < now() - $1::text::interval \
          AND NOT EXISTS (SELECT FROM smsd.unresolved u WHERE u.alert = q.id) \
          AND NOT EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what IN ('requeued', 'released') \
-            AND n.at >= now() - $1::text::interval)"
+            AND n.at >= now() - $1::text::interval) \
+         AND NOT EXISTS (SELECT FROM unnest($2::bigint[]) AS was (ahead), \
+            LATERAL (SELECT now() - was.ahead * interval '1 us' AS late, \
+                now() - was.ahead * interval '1 us' - $1::text::interval AS early) span \
+            WHERE q.time BETWEEN span.early AND span.late \
+                OR EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what IN ('requeued', 'released') \
+                    AND n.at BETWEEN span.early AND span.late))"
     };
 }
+const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 const ANY_OLD: &str = concat!("SELECT EXISTS (SELECT FROM smsq q WHERE ", old!(), ")");
 const EXPIRE: &str = concat!(
     "WITH ended AS (UPDATE smsq q SET sent = 'I', smsid = 0, timesent = now() WHERE ",
@@ -183,13 +194,21 @@ pub(super) async fn resolve(
     Ok(Resolved::of(wanted, ids(keys)))
 }
 
-pub(super) async fn expire(client: &Client, age: &Age) -> Verb<Vec<AlertId>> {
-    let age: Parameter<'_> = (&age.text as &(dyn ToSql + Sync), Type::TEXT);
+pub(super) async fn expire(client: &Client, age: &Age, wall: &Mutex<Wall>) -> Verb<Vec<AlertId>> {
+    let clock: i64 = client.query_typed_one(CLOCK, &[]).await?.try_get(0)?;
+    let uptime = i64::try_from(BootTime::now().as_micros()).unwrap_or(i64::MAX);
+    let ahead = {
+        let mut wall = wall.lock().unwrap_or_else(PoisonError::into_inner);
+        wall.see(clock, uptime);
+        wall.ahead()
+    };
+    let age: [Parameter<'_>; 2] =
+        [(&age.text as &(dyn ToSql + Sync), Type::TEXT), (&ahead, Type::INT8_ARRAY)];
     // Most of the time there is nothing, and nobody is to wait for that.
-    if !client.query_typed_one(ANY_OLD, std::slice::from_ref(&age)).await?.try_get(0)? {
+    if !client.query_typed_one(ANY_OLD, &age).await?.try_get(0)? {
         return Ok(Vec::new());
     }
-    let answers = in_transaction(client, BEGIN_ALONE, &[(EXPIRE, std::slice::from_ref(&age))]).await?;
+    let answers = in_transaction(client, BEGIN_ALONE, &[(EXPIRE, &age)]).await?;
     let keys = answers.iter().flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     Ok(ids(keys))
 }

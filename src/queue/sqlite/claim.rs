@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::reports::{alerts_of, id_of, severity, text};
 use super::verbs::reap;
 use crate::alert::{Alert, AlertId, Phone, Severity};
+use crate::queue::wall::Wall;
 use crate::queue::{Doubt, Look, Place};
 
 /// The rank of an alert without severity; see `alert.rank`.
@@ -74,7 +75,11 @@ pub(super) fn newest(conn: &Connection) -> Result<AlertId, Failure> {
     Ok(AlertId(conn.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?))
 }
 
-pub(super) fn doubts(conn: &Connection, owner: Uuid, now: Now) -> Result<Vec<Doubt>, Failure> {
+pub(super) fn doubts(
+    conn: &Connection,
+    owner: Uuid,
+    (now, wall): (Now, Wall),
+) -> Result<Vec<Doubt>, Failure> {
     const DOUBTS: &str = "
         SELECT t.seq, t.id, t.recipient, t.text, t.dispatcher, t.number, t.doubt_since, t.possible_duplicate,
             (SELECT min(a.rank) FROM attempt_alert s JOIN alert a ON a.id = s.alert WHERE s.attempt = t.seq)
@@ -96,7 +101,7 @@ pub(super) fn doubts(conn: &Connection, owner: Uuid, now: Now) -> Result<Vec<Dou
             text: text(row, 3)?.into(),
             dispatcher: text(row, 4)?.into(),
             number: row.get(5)?,
-            age: std::time::Duration::from_micros(u64::try_from(now.wall.saturating_sub(since)).unwrap_or(0)),
+            age: wall.age(since, now.wall),
             possible_duplicate: row.get(7)?,
             severity: Severity(row.get::<_, Option<i64>>(8)?.and_then(|rank| i32::try_from(rank).ok())),
             carried,

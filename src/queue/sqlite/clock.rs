@@ -2,13 +2,16 @@
 //!
 //! What people read is by the wall clock. A lease is by `CLOCK_BOOTTIME`, which counts through suspend and which
 //! nobody sets: whoever opens the file runs on the same machine, so a clock that jumps ends no lease and keeps
-//! none alive. Readings of different boots do not compare, so the boot's id stands beside them.
+//! none alive. Readings of different boots do not compare, so the boot's id stands beside them. How old an alert or
+//! a doubt is, is asked of both ([`Wall`]): a wall clock that jumps must not throw away what waits.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
+
+use crate::queue::wall::Wall;
 
 /// One reading of both clocks, in microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +26,20 @@ impl Now {
     pub(super) fn read() -> Now {
         let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
         Now { wall: Timestamp::now().as_microsecond(), uptime: micros(uptime) }
+    }
+}
+
+/// Reads both clocks, and remembers what the wall clock has shown since we started.
+#[derive(Clone, Default)]
+pub(super) struct Clocks(Arc<Mutex<Wall>>);
+
+impl Clocks {
+    /// Now, and what to tell ages by.
+    pub(super) fn read(&self) -> (Now, Wall) {
+        let mut wall = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Now::read();
+        wall.see(now.wall, now.uptime);
+        (now, wall.clone())
     }
 }
 

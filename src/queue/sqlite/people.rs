@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::verbs::{note, release};
 use crate::alert::{AlertId, Reason};
 use crate::queue::ledger::BEFORE;
+use crate::queue::wall::Wall;
 use crate::queue::{Age, Cancelled, Decision, NewAlert, Resolved, Which};
 
 pub(super) fn submit(conn: &Connection, alerts: &[NewAlert], now: Now) -> Result<Vec<AlertId>, Failure> {
@@ -131,17 +132,28 @@ pub(super) fn requeue(
     Ok(changed)
 }
 
-/// Ignores what waits since before, by the wall clock: queued or made to wait again.
-pub(super) fn expire(conn: &Connection, age: &Age, now: Now) -> Result<Vec<AlertId>, Failure> {
+/// Ignores what waits since before: queued or made to wait again. Too old by the wall clock is not enough; it must be so
+/// by every setting of that clock that has something to say.
+pub(super) fn expire(
+    conn: &Connection,
+    age: &Age,
+    (now, wall): (Now, Wall),
+) -> Result<Vec<AlertId>, Failure> {
     const OLD: &str = "
-        SELECT id FROM alert a
+        SELECT id, coalesce(requeued_at, queued_at) FROM alert a
         WHERE state = 'waiting' AND coalesce(requeued_at, queued_at) < ?
             AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)
         ORDER BY id";
     let before = now.wall.saturating_sub(micros(age.duration));
-    let old: Vec<i64> =
-        conn.prepare_cached(OLD)?.query_map([before], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let ids: Vec<AlertId> = old.into_iter().map(AlertId).collect();
+    let mut ids = Vec::new();
+    let mut old = conn.prepare_cached(OLD)?;
+    let mut rows = old.query([before])?;
+    while let Some(row) = rows.next()? {
+        if wall.age(row.get(1)?, now.wall) > age.duration {
+            ids.push(AlertId(row.get(0)?));
+        }
+    }
+    drop(rows);
     let why = format!("waited longer than {}", age.text);
     for id in &ids {
         ignore(conn, *id, Reason::Expired, now)?;

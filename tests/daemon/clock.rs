@@ -1,0 +1,122 @@
+//! The wall clock jumps by hours and years, under the daemon and under its database.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::bench::{Daemon, Gateway, Site, gateway, until_within, ways};
+use crate::faults::Faults;
+use crate::postgres::Server;
+
+const HOUR: i64 = 3600;
+const TEN_YEARS: i64 = 87_660 * HOUR;
+
+#[test]
+fn a_clock_that_jumps_costs_nothing_with_the_embedded_queue() {
+    let (faults, gateway) = (Faults::new(), gateway());
+    let site = Site::embedded(KEYS, &ways(&[gateway.addr], ""));
+    let mut house = House { faults, gateway, site, asked: 0 };
+    let daemon = house.jumps();
+    assert_eq!(daemon.said("the lease ran out"), 0, "it is not by that clock");
+    daemon.stop();
+}
+
+#[test]
+fn a_clock_that_jumps_costs_nothing_with_postgresql() {
+    let (faults, gateway) = (Faults::new(), gateway());
+    let env: [(&str, PathBuf); 2] = faults.env();
+    let db = Arc::new(Arc::new(Server::own_with("-F", &env)).database());
+    let site = Site::on(db, KEYS, &ways(&[gateway.addr], ""));
+    let mut house = House { faults, gateway, site, asked: 0 };
+    let daemon = house.jumps();
+    // The database's clock is what all instances have in common: ours is dead by it when it jumps ahead, once each.
+    let ahead = JUMPS.windows(2).filter(|pair| pair[1] > pair[0]).count() + usize::from(JUMPS[0] > 0);
+    assert!(daemon.said("the lease ran out") <= ahead, "{}", daemon.log());
+    daemon.stop();
+}
+
+/// One who may not be texted: what is for them waits, and grows old.
+const KEYS: &str = "autocancel: 30 minutes\ndelay: 1\ndeny: +4780";
+const WAITS: &str = "+4780000000";
+/// How far it is ahead, one after the other.
+const JUMPS: [i64; 7] = [HOUR, 0, -HOUR, TEN_YEARS, 0, -TEN_YEARS, 0];
+
+struct House {
+    faults: Faults,
+    gateway: Gateway,
+    site: Site,
+    asked: usize,
+}
+
+impl House {
+    fn jumps(&mut self) -> Daemon {
+        let site = &self.site;
+        let mut command = site.command(&["-f"]);
+        self.faults.befall(&mut command, None);
+        let daemon = site.spawn(command).up();
+        let mut waiting = Vec::new();
+        self.sends_one();
+        self.turns();
+        for ahead in JUMPS {
+            waiting.push(self.insert(WAITS));
+            self.faults.set_clock_ahead(ahead);
+            self.sends_one();
+            waiting.push(self.insert(WAITS));
+            self.turns();
+            for id in &waiting {
+                assert_eq!(self.state(*id), "waiting", "{ahead} s ahead, alert {id}: {}", daemon.log());
+            }
+        }
+        // And yet what is old does go.
+        let old = self.insert(WAITS);
+        self.is_decades_old(old);
+        until_within(20, "it has expired", || (self.state(old) == "ignored").then_some(()));
+        for id in waiting {
+            assert_eq!(self.state(id), "waiting");
+        }
+        assert_eq!(self.gateway.accepted_count(), self.asked, "each one once");
+        self.site.audit();
+        daemon
+    }
+
+    /// A new alert goes out whatever the clock says.
+    fn sends_one(&mut self) {
+        self.asked += 1;
+        self.insert(&format!("+47900000{:02}", self.asked));
+        until_within(10, "it is sent", || (self.gateway.accepted_count() == self.asked).then_some(()));
+    }
+
+    /// Until it has certainly looked for what is too old: one that is so is gone.
+    fn turns(&self) {
+        let old = self.insert(WAITS);
+        self.is_decades_old(old);
+        until_within(20, "it has expired", || (self.state(old) == "ignored").then_some(()));
+    }
+
+    fn insert(&self, to: &str) -> i64 {
+        if self.site.db.is_some() {
+            return self.site.insert(to, "by the clock", None);
+        }
+        let mut command = self.site.command(&["send", "--to", to, "by the clock"]);
+        self.faults.befall(&mut command, None);
+        let said = super::bench::Said::of(command.output().unwrap());
+        assert_eq!(said.code, 0, "{said:?}");
+        said.out.trim().parse().unwrap()
+    }
+
+    /// By the clock of now, and so by any other that has something to say of it.
+    fn is_decades_old(&self, id: i64) {
+        if self.site.db.is_some() {
+            self.site.sql(&format!("UPDATE smsq SET time = now() - interval '20 years' WHERE id = {id}"));
+        } else {
+            let file = rusqlite::Connection::open(self.site.path("queue.db")).unwrap();
+            file.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+            let sql = "UPDATE alert SET queued_at = queued_at - 20 * 366 * 86400 * 1000000 WHERE id = ?1";
+            file.execute(sql, [id]).unwrap();
+        }
+    }
+
+    fn state(&self, id: i64) -> String {
+        let story = self.site.json(&["queue", "show", &id.to_string()]);
+        story["alert"]["state"].as_str().or(story["state"].as_str()).unwrap().to_owned()
+    }
+}
