@@ -24,6 +24,7 @@ mod daemon {
     mod database;
     mod figures;
     mod gateways;
+    mod log;
     mod nav;
     mod power;
     mod process;
