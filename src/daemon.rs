@@ -17,6 +17,7 @@ use crate::dispatch::{self, BuildError};
 use crate::engine::policy::Policy;
 use crate::engine::{Command, Engine, Resources, Settings, Ways, WaysBox, core::Stop};
 use crate::failover::WayConfig;
+use crate::os::descriptors;
 use crate::queue::Queue;
 use crate::telemetry::Event;
 
@@ -30,6 +31,8 @@ pub struct Setup {
     pub name: String,
     /// What proves that our predecessors are dead ([`crate::queue::Instance::lock`]).
     pub lock: String,
+    /// How many files and connections we may have open at once.
+    pub descriptors: u64,
     /// A clock that goes on in suspend.
     pub boot_clock: Box<dyn Fn() -> Duration + Send>,
     /// Reads the configuration again; an error lists its faults.
@@ -66,8 +69,8 @@ pub enum DaemonError {
 /// # Errors
 /// See [`DaemonError`]; everything unsent still waits in the queue.
 pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
-    let Setup { config, queue, name, lock, boot_clock, mut reload, mut reopen_log } = setup;
-    let ways = build_ways(&config)?;
+    let Setup { config, queue, name, lock, descriptors, boot_clock, mut reload, mut reopen_log } = setup;
+    let ways = within_descriptors(build_ways(&config)?, descriptors);
     let settings = settings(&config, &ways);
     let resources = Resources {
         queue,
@@ -101,7 +104,7 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
                 Asked::Stop => stop.cancel(),
                 Asked::Reload => {
                     reopen_log();
-                    match reload().and_then(|config| reconfiguration(&config).map_err(|e| e.to_string())) {
+                    match reload().and_then(|config| reconfiguration(&config, descriptors).map_err(|e| e.to_string())) {
                         // One that is not yet read is replaced by nothing newer: the next SIGHUP says it again.
                         Ok(command) => drop(commands.try_send(command)),
                         Err(faults) => Event::ReloadRefused { faults }.log(),
@@ -141,9 +144,27 @@ pub fn settings(config: &Config, ways: &Ways) -> Settings {
     }
 }
 
-fn reconfiguration(config: &Config) -> Result<Command, BuildError> {
-    let ways = build_ways(config)?;
+fn reconfiguration(config: &Config, descriptors: u64) -> Result<Command, BuildError> {
+    let ways = within_descriptors(build_ways(config)?, descriptors);
     Ok(Command::Reconfigure(Box::new(settings(config, &ways)), WaysBox(ways)))
+}
+
+/// No more submits at once than there can be connections: one that finds no descriptor would count as its dispatcher's
+/// failure.
+fn within_descriptors(mut ways: Ways, descriptors: u64) -> Ways {
+    let wanted: usize = ways.iter().map(|(way, _)| way.concurrency).sum();
+    let needed = descriptors::OURS.saturating_add(wanted as u64);
+    if needed > descriptors {
+        let share = descriptors::share(descriptors, ways.len());
+        for (way, _) in &mut ways {
+            way.concurrency = way.concurrency.min(share);
+        }
+        tracing::warn!(
+            "{needed} descriptors may be needed and {descriptors} are allowed: at most {share} SMS at once by each \
+             dispatcher; raise the limit (ulimit -n, LimitNOFILE=) or lower `concurrency`"
+        );
+    }
+    ways
 }
 
 fn way_config(d: &DispatcherConfig, main: &Main) -> WayConfig {

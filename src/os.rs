@@ -1,11 +1,12 @@
 //! What the operating system owes a daemon: a pid file that is a lock, a user that is not root, a place in the
-//! background, a clock that runs through suspend.
+//! background, a clock that runs through suspend, descriptors enough.
 //!
 //! Everything here happens in [`crate::cli`] before a runtime or a thread exists, except the clock. Signals are
 //! the daemon's own. Absent on purpose: systemd (a foreground daemon is all that it needs).
 
 pub mod clock;
 pub mod daemonize;
+pub mod descriptors;
 pub mod pidfile;
 pub mod privileges;
 

@@ -22,7 +22,9 @@ mod daemon {
     mod clock;
     mod crashes;
     mod database;
+    mod descriptors;
     mod figures;
+    mod full;
     mod gateways;
     mod log;
     mod nav;

@@ -16,6 +16,7 @@ use super::nav::Overrides;
 use super::{Globals, Stop, unusable};
 use crate::config::{self, Config, Env, Faults, Loaded};
 use crate::daemon::{self, Ended};
+use crate::os::descriptors::{self, OURS};
 use crate::os::{BootTime, PidFile, PidFileError, User, daemonize, privileges};
 use crate::telemetry::log::Log;
 
@@ -39,6 +40,12 @@ pub(crate) fn start(globals: &Globals, foreground: bool, overrides: Overrides) -
         pidfile.give_to(user.uid, user.gid)?;
         user.become_it()?;
     }
+    let descriptors = descriptors::take_all().context("the limit of descriptors can not be asked for")?;
+    if descriptors <= OURS {
+        anyhow::bail!(
+            "{descriptors} descriptors are allowed, and smsd needs more than {OURS}; raise the limit (ulimit -n, LimitNOFILE=)"
+        );
+    }
     // What the daemon is going to need, while there is a terminal to say that it can not be had.
     drop(daemon::build_ways(&config)?);
     let log = log_file(&config, &env, foreground);
@@ -55,7 +62,7 @@ pub(crate) fn start(globals: &Globals, foreground: bool, overrides: Overrides) -
         let env = env.clone();
         move || reloaded(load(&env))
     };
-    let result = run(config, &env, log.as_deref(), lock, reload);
+    let result = run(config, &env, log.as_deref(), lock, descriptors, reload);
     // The lock goes last: whoever gets it knows that nothing of us is left.
     match result {
         Ok(Ended::AtOnce) => pidfile.leave_behind(),
@@ -70,6 +77,7 @@ fn run(
     env: &Env,
     log_file: Option<&Path>,
     lock: String,
+    descriptors: u64,
     reload: impl FnMut() -> Result<Config, String> + Send + 'static,
 ) -> anyhow::Result<Ended> {
     let log = Log::start(config.main.log_level, config.main.log_format, log_file)
@@ -89,6 +97,7 @@ fn run(
             queue: opened.queue,
             name: name(),
             lock,
+            descriptors,
             boot_clock: Box::new(BootTime::now),
             reload: Box::new(reload),
             reopen_log: Box::new(move || {

@@ -207,7 +207,7 @@ impl House {
 }
 
 /// A site whose queue has a folder of its own.
-fn apart(main: &str, rest: &str) -> Site {
+pub(super) fn apart(main: &str, rest: &str) -> Site {
     let site = Site::embedded("", "");
     let state = site.path("state");
     fs::create_dir(&state).unwrap();

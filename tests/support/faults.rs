@@ -28,6 +28,7 @@ const JOURNAL_ON: u64 = 16;
 const DISK_FULL: u64 = 20;
 const SLOW_SYNC: u64 = 24;
 const REFUSED: u64 = 28;
+const NO_DESCRIPTORS: u64 = 32;
 
 /// The switches, for all programs that run under them.
 pub struct Faults {
@@ -84,6 +85,11 @@ impl Faults {
         let mut bytes = [0; 4];
         self.file.read_exact_at(&mut bytes, REFUSED).unwrap();
         u32::from_ne_bytes(bytes)
+    }
+
+    /// What is open stays open, and no more can be had.
+    pub fn set_no_descriptors(&self, none: bool) {
+        self.set_u32(NO_DESCRIPTORS, none.into());
     }
 
     /// The wall clock is so many seconds ahead.
