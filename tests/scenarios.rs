@@ -15,6 +15,8 @@ mod bench;
 mod crash;
 #[path = "scenarios/gateways.rs"]
 mod gateways;
+#[path = "scenarios/idle.rs"]
+mod idle;
 #[path = "scenarios/limits.rs"]
 mod limits;
 #[path = "scenarios/timing.rs"]

@@ -133,7 +133,26 @@ pub struct Bench {
     pub events: Arc<Mutex<Vec<Event>>>,
     stop: CancellationToken,
     engine: JoinHandle<Result<(), Stop>>,
+    turns: Arc<Mutex<Turns>>,
     _commands: mpsc::Sender<smsd::engine::Command>,
+}
+
+/// Turns of the engine's loop.
+#[derive(Default)]
+struct Turns {
+    all: usize,
+    here: usize,
+    now: Duration,
+}
+
+impl Turns {
+    /// While it spins, paused time stands still: no scenario would end.
+    fn count(&mut self, time: Duration) {
+        self.all += 1;
+        self.here = if time == self.now { self.here + 1 } else { 0 };
+        self.now = time;
+        assert!(self.here < 100_000, "the engine spins");
+    }
 }
 
 pub struct Options {
@@ -162,6 +181,16 @@ impl Bench {
     }
 
     pub fn start_with(
+        queue: Arc<MemoryQueue>,
+        gateways: &[&Arc<Gateway>],
+        set: impl FnOnce(&mut Options),
+    ) -> Bench {
+        Bench::start_on(queue.clone(), queue, gateways, set)
+    }
+
+    /// The engine sees the first queue, which is somehow the second.
+    pub fn start_on(
+        seen: Arc<dyn Queue>,
         queue: Arc<MemoryQueue>,
         gateways: &[&Arc<Gateway>],
         set: impl FnOnce(&mut Options),
@@ -199,12 +228,18 @@ impl Bench {
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
         let told = events.clone();
         let start = Instant::now();
+        let turns: Arc<Mutex<Turns>> = Arc::default();
+        let counted = turns.clone();
         let resources = Resources {
-            queue: queue.clone(),
+            queue: seen,
             ways,
             name: "test".into(),
             lock,
-            boot_clock: Box::new(move || start.elapsed()),
+            boot_clock: Box::new(move || {
+                let time = start.elapsed();
+                counted.lock().unwrap().count(time);
+                time
+            }),
             ids: Box::new(Uuid::now_v7),
             seed,
             events: Box::new(move |event| told.lock().unwrap().push(event)),
@@ -212,11 +247,16 @@ impl Bench {
         let stop = CancellationToken::new();
         let (commands, inbox) = mpsc::channel(1);
         let engine = tokio::spawn(Engine::new(settings, resources).run(stop.clone(), inbox));
-        Bench { queue, events, stop, engine, _commands: commands }
+        Bench { queue, events, stop, engine, turns, _commands: commands }
     }
 
     pub fn alert(&self, to: &str, text: &str, severity: i32) -> AlertId {
         self.queue.insert(to, text, Severity(Some(severity)), self.queue.now())
+    }
+
+    /// How often the engine has read the clock: at each turn of its loop.
+    pub fn turns(&self) -> usize {
+        self.turns.lock().unwrap().all
     }
 
     pub async fn row(&self, id: AlertId) -> AlertRow {
