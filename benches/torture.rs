@@ -2,7 +2,7 @@
 //! PostgreSQL is hurt in every way, while alerts keep coming; the table at the end has what came of it.
 //!
 //! `KILLS` (for each queue), `POWER` (power cuts), `RESTARTS`, `SESSIONS` (ends of all sessions, one every 100 ms),
-//! `PAUSES`, `CUTS` and `SEED` set how much. A seed gives the same moments again, though not the same state of the machine in them.
+//! `PAUSES`, `CUTS`, `MACHINE` (each other fault of the machine) and `SEED` set how much. A seed gives the same moments again, though not the same state of the machine in them.
 //! `ONLY` names a part of the scenario's name. Exit 1 if anything is lost, doubled unknown, or else as it must not be.
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +20,8 @@ mod bench;
 mod faults;
 #[path = "../tests/support/postgres.rs"]
 mod postgres;
+#[path = "../tests/daemon/machine.rs"]
+mod machine;
 #[path = "../tests/daemon/power.rs"]
 mod power;
 #[path = "../tests/support/proxy.rs"]
@@ -44,14 +46,14 @@ fn main() -> ExitCode {
     let of = |name, default| amount(name).map_or(default, |n| n as usize);
     let (kills, restarts) = (of("KILLS", 1000), of("RESTARTS", 50));
     let (sessions, pauses, cuts) = (of("SESSIONS", 600), of("PAUSES", 10), of("CUTS", 1000));
-    let power = of("POWER", 200);
+    let (power, others) = (of("POWER", 200), of("MACHINE", 50));
     println!(
-        "SEED={seed} KILLS={kills} POWER={power} RESTARTS={restarts} SESSIONS={sessions} PAUSES={pauses} CUTS={cuts}"
+        "SEED={seed} KILLS={kills} POWER={power} MACHINE={others} RESTARTS={restarts} SESSIONS={sessions} PAUSES={pauses} CUTS={cuts}"
     );
 
     type Scenario = (&'static str, Box<dyn Fn(u64) -> Line>);
     let half = kills / 2;
-    let scenarios: [Scenario; 10] = [
+    let scenarios: [Scenario; 15] = [
         ("kill -9, PostgreSQL, 4 at once", Box::new(move |s| torture::kills(Kind::PostgreSql, half, 4, s))),
         (
             "kill -9, PostgreSQL, 32 at once",
@@ -65,6 +67,11 @@ fn main() -> ExitCode {
         ("PostgreSQL's sessions ended", Box::new(move |s| torture::ended_sessions(sessions, s))),
         ("PostgreSQL paused", Box::new(move |s| torture::pauses(pauses, LONGEST_PAUSE, s))),
         ("commits cut", Box::new(move |s| torture::cuts(cuts, s))),
+        ("disk full, SQLite", Box::new(move |s| machine::full_disks(others, s))),
+        ("no descriptors, SQLite", Box::new(move |s| machine::no_descriptors(others, s))),
+        ("clock jumps, SQLite", Box::new(move |s| machine::clock_jumps(Kind::Sqlite, others, s))),
+        ("clock jumps, PostgreSQL", Box::new(move |s| machine::clock_jumps(Kind::PostgreSql, others, s))),
+        ("log blocked", Box::new(move |s| machine::blocked_logs(others, s))),
     ];
     let only = std::env::var("ONLY").unwrap_or_default();
     let (mut lines, started) = (Vec::new(), Instant::now());

@@ -27,6 +27,7 @@ mod daemon {
     mod full;
     mod gateways;
     mod log;
+    mod machine;
     mod nav;
     mod power;
     mod process;

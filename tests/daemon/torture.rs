@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use crate::proxy::{Cut, Proxy};
 /// How long a doubt waits before it is resolved: over some lives of the daemon.
 const GRACE: Duration = Duration::from_secs(2);
 /// SMS at once where the database is what suffers: the default.
-const USUAL: usize = 16;
+pub(super) const USUAL: usize = 16;
 /// A database that is back must be made use of within so long. Most of it is a busy machine's.
 const BACK_TO_WORK: Duration = Duration::from_secs(10);
 
@@ -260,8 +261,14 @@ impl Drain {
 
     /// Starts the daemon; it works.
     pub(super) fn begin(&mut self) -> Daemon {
+        let command = self.site.command(&["-f"]);
+        self.begin_with(command)
+    }
+
+    /// Starts it as told.
+    pub(super) fn begin_with(&mut self, command: Command) -> Daemon {
         self.feed();
-        let daemon = self.site.start();
+        let daemon = self.site.spawn(command);
         self.works_again(&daemon);
         self.slowest = Duration::ZERO;
         daemon
