@@ -23,6 +23,7 @@ mod daemon {
     mod crashes;
     mod database;
     mod descriptors;
+    mod failpoints;
     mod figures;
     mod full;
     mod gateways;

@@ -38,7 +38,7 @@ fn a_clock_that_jumps_costs_nothing_with_postgresql() {
 const KEYS: &str = "autocancel: 30 minutes\ndelay: 1\ndeny: +4780";
 const WAITS: &str = "+4780000000";
 /// How far it is ahead, one after the other.
-const JUMPS: [i64; 7] = [HOUR, 0, -HOUR, TEN_YEARS, 0, -TEN_YEARS, 0];
+const JUMPS: [i64; 5] = [HOUR, -HOUR, TEN_YEARS, -TEN_YEARS, 0];
 
 struct House {
     faults: Faults,

@@ -83,7 +83,7 @@ pub fn clock_jumps(kind: Kind, times: usize, seed: u64) -> Line {
     }
     faults.set_clock_ahead(0);
     // By the database's clock our lease may be over each time, and what is on its way in doubt.
-    let bound = if kind == Kind::Sqlite { 0 } else { times * 3 * USUAL };
+    let bound = if kind == Kind::Sqlite { 0 } else { times * USUAL };
     drain.account(daemon, times, bound)
 }
 

@@ -195,7 +195,7 @@ impl House {
     fn account(mut self, cuts: usize) -> Line {
         self.drain.gateway.set(Behaviour::ok());
         let last = self.drain.site.start();
-        let bound = cuts * self.drain.concurrency * 3;
+        let bound = cuts * self.drain.concurrency;
         let mut line = self.drain.account(last, cuts, bound);
         line.complaints.append(&mut self.complaints);
         eprintln!("{} of {} unsynced deeds lost or torn", self.disk.lost, self.disk.unsynced);
