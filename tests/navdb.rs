@@ -496,6 +496,30 @@ async fn refusal_needs_a_good_lease() {
     assert_eq!(database.sql("SELECT sent FROM smsq"), "Y");
 }
 
+/// The server's clock is set back by ten years, and what an instance had begun that died before is not to wait for ten.
+#[tokio::test]
+async fn the_dead_do_not_live_on_when_the_clock_is_set_back() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let (me, dead) = (instance(), instance());
+    queue.join(&me, LONG).await.unwrap();
+    queue.join(&dead, LONG).await.unwrap();
+    let ids = queue.submit(&alerts(1)).await.unwrap();
+    let sms = attempt(0, ids[0]);
+    queue.begin(dead.id, std::slice::from_ref(&sms)).await.unwrap();
+    queue.renew(me.id, LONG).await.unwrap();
+    let ahead =
+        |id| format!("SELECT lease_until > now() + interval '1 minute' FROM smsd.instance WHERE id = '{id}'");
+    assert_eq!(database.sql(&ahead(dead.id)), "t", "a peer is left alone");
+
+    database.sql("UPDATE smsd.instance SET lease_until = lease_until + interval '10 years'");
+    queue.renew(me.id, LONG).await.unwrap();
+    assert_eq!([database.sql(&ahead(me.id)), database.sql(&ahead(dead.id))], ["t", "f"]);
+    assert_eq!(queue.doubts(me.id).await.unwrap().len(), 0, "it has time to renew it");
+    database.sql("UPDATE smsd.instance SET lease_until = lease_until - interval '20 s'");
+    assert_eq!(queue.doubts(me.id).await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn a_verb_given_up_in_the_middle_spoils_no_other() {
     let database = Server::shared().database();

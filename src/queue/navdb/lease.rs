@@ -21,6 +21,11 @@ const JOIN: &str = "WITH dead AS (UPDATE smsd.instance SET lease_until = now() \
 const RENEW: &str = "UPDATE smsd.instance SET lease_until = clock_timestamp() + $2 * interval '1 ms' \
      WHERE id = $1 AND lease_until > clock_timestamp()";
 
+/// A lease that ends later than anyone asks for was given before the clock was set back. Whoever lives renews it in
+/// time; the dead would seem alive for as long as the clock was set back.
+const SET_BACK: &str = "UPDATE smsd.instance SET lease_until = clock_timestamp() + interval '20 s' \
+     WHERE id <> $1 AND lease_until > clock_timestamp() + interval '10 minutes'";
+
 const LEAVE: &str = "UPDATE smsd.instance SET lease_until = now() WHERE id = $1 AND lease_until > now()";
 
 /// Open attempts of instances without a good lease come into doubt. Their alerts stay locked; their
@@ -57,7 +62,10 @@ pub(super) async fn renew(client: &Client, instance: Uuid, ttl: Duration) -> Ver
     let ttl = millis(ttl);
     match client.execute_typed(RENEW, &[(&instance, Type::UUID), (&ttl, Type::FLOAT8)]).await? {
         0 => Err(Fault::Queue(QueueError::LeaseLost)),
-        _ => Ok(()),
+        _ => {
+            client.execute_typed(SET_BACK, &[(&instance, Type::UUID)]).await?;
+            Ok(())
+        }
     }
 }
 
