@@ -297,9 +297,23 @@ fn report(e: &anyhow::Error) -> ExitCode {
             exit(4)
         }
         None => {
-            eprintln_quietly(format_args!("smsd: {e:#}"));
+            last_words(format!("smsd: {e:#}\n"));
             exit(FAILED)
         }
+    }
+}
+
+/// Says why we end. Whoever does not read it for seconds does not keep a daemon from ending.
+fn last_words(text: String) {
+    use io::Write;
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
+    let (done, said) = std::sync::mpsc::sync_channel(1);
+    let say = move || {
+        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = done.send(());
+    };
+    if std::thread::Builder::new().spawn(say).is_ok() {
+        let _ = said.recv_timeout(PATIENCE);
     }
 }
 

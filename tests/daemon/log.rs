@@ -1,13 +1,16 @@
 //! The log can not be written: nobody reads it, or its disk is full. SMS go out all the same.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use smsd::demo::gateway::Behaviour;
 
 use super::bench::{Gateway, Site, gateway, give, until, until_within, ways};
 use crate::faults::Faults;
@@ -23,14 +26,14 @@ fn nobody_reads_what_it_says() {
     let mut command = site.command(&["-f"]);
     // Both ends of one pipe, as under a supervisor.
     command.stdout(writer.try_clone().unwrap()).stderr(writer);
-    let mut child = command.spawn().unwrap();
+    let mut child = Ends(command.spawn().unwrap());
     drop(command);
     send(&site, 1, MANY);
     until_within(60, "all are sent", || (gateway.accepted_count() == MANY).then_some(()));
     settled(&site, MANY);
     let asked = Instant::now();
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
-    let status = until_within(20, "it ends", || child.try_wait().unwrap());
+    kill(Pid::from_raw(child.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let status = until_within(20, "it ends", || child.0.try_wait().unwrap());
     assert_eq!((status.code(), asked.elapsed() < Duration::from_secs(8)), (Some(0), true));
     let mut said = String::new();
     reader.read_to_string(&mut said).unwrap();
@@ -38,6 +41,27 @@ fn nobody_reads_what_it_says() {
         said.contains("started") && said.matches("SMS accepted").count() < MANY,
         "it was never in the way"
     );
+}
+
+#[test]
+fn nobody_reads_why_it_stops() {
+    let gateway = gateway();
+    gateway.set_for("+4791999999", Behaviour::status(500));
+    let keys = "delay: 0.2\ndelayfactor: 1\nretrylimit: 3\nretrylimitaction: shutdown";
+    let site = Site::embedded(keys, &ways(&[gateway.addr], ""));
+    let (_reader, writer) = std::io::pipe().unwrap();
+    // To the last byte: what is short would still find room. Opened apart, so that the daemon's end is as it was.
+    let own = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let mut own = File::options().write(true).custom_flags(flags).open(own).unwrap();
+    while own.write(b".").is_ok() {}
+    let mut command = site.command(&["-f"]);
+    command.stdout(Stdio::null()).stderr(writer);
+    let mut child = Ends(command.spawn().unwrap());
+    assert_eq!(site.run(&["send", "--to", "+4791999999", "the last"]).code, 0);
+    let status = until_within(30, "it ends", || child.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(site.audit()["waiting"], 1);
 }
 
 #[test]
@@ -88,6 +112,16 @@ fn the_disk_of_its_log_is_full() {
     let lost = log().split("lines=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     assert_eq!((lost.parse::<u32>(), log().matches("lines are missing").count()), (Ok(faults.refused()), 1));
     daemon.stop();
+}
+
+/// A program that ends with the value.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Puts alerts in, each to a number of its own.
