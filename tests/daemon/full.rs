@@ -15,24 +15,57 @@ const CONCURRENCY: usize = 8;
 
 #[test]
 fn the_disk_of_the_embedded_queue_is_full_for_a_while() {
-    embedded(Duration::from_secs(2), None);
+    embedded(Duration::from_secs(2));
 }
 
 /// The lease runs out meanwhile.
 #[test]
 fn the_disk_of_the_embedded_queue_is_full_for_longer_than_a_lease() {
-    embedded(Duration::from_secs(20), None);
+    embedded(Duration::from_secs(20));
+}
+
+#[test]
+fn nothing_is_submitted_while_no_attempt_can_be_written() {
+    full_from_the_start(None);
 }
 
 #[cfg(feature = "seeded-bugs")]
 #[test]
 #[should_panic(expected = "submitted without an attempt on the disk")]
 fn seeded_a_begin_that_is_not_waited_for_is_found() {
-    embedded(Duration::from_secs(2), Some("BegunBeforeDurable"));
+    full_from_the_start(Some("BegunBeforeDurable"));
 }
 
-/// `bug` is a known fault to switch on (`src/seeded.rs`).
-fn embedded(time: Duration, bug: Option<&str>) {
+/// The disk is full before there is anything to send; then alerts come from a program that has found room. `bug` is a
+/// known fault to switch on (`src/seeded.rs`).
+fn full_from_the_start(bug: Option<&str>) {
+    const FEW: usize = 20;
+    let (faults, gateway) = (Faults::new(), slow_gateway());
+    let site = apart(&keys(), &ways(&[gateway.addr], ""));
+    let state = site.path("state");
+    let mut command = site.command(&["-f"]);
+    faults.befall(&mut command, Some(&state));
+    command.envs(bug.map(|bug| ("SMSD_SEEDED_BUG", bug)));
+    let daemon = site.spawn(command).up();
+    until("it has begun", || (daemon.said("started") == 1).then_some(()));
+    faults.set_disk_full(true);
+    let file = rusqlite::Connection::open(state.join("queue.db")).unwrap();
+    file.busy_timeout(Duration::from_secs(10)).unwrap();
+    for n in 1..=FEW {
+        let row = (format!("+47{}", 90_000_000 + n), "an alert");
+        file.execute("INSERT INTO alert (phone, text) VALUES (?1, ?2)", row).unwrap();
+    }
+    until("it is told", || (daemon.said("the queue does not answer") == 1).then_some(()));
+    sleep(Duration::from_secs(1));
+    assert_eq!(gateway.accepted_count(), 0, "submitted without an attempt on the disk");
+    faults.set_disk_full(false);
+    until_within(30, "all are sent", || (site.json(&["queue", "stats"])["sent"] == FEW).then_some(()));
+    assert_eq!(gateway.accepted_count(), FEW, "each once");
+    site.audit();
+    daemon.stop();
+}
+
+fn embedded(time: Duration) {
     let (faults, gateway) = (Faults::new(), slow_gateway());
     let site = apart(&keys(), &ways(&[gateway.addr], ""));
     let state = site.path("state");
@@ -46,7 +79,6 @@ fn embedded(time: Duration, bug: Option<&str>) {
     assert_eq!(send(1, ALERTS).code, 0);
     let mut command = site.command(&["-f"]);
     faults.befall(&mut command, Some(&state));
-    command.envs(bug.map(|bug| ("SMSD_SEEDED_BUG", bug)));
     let daemon = site.spawn(command);
     let begun = || {
         let file = rusqlite::Connection::open(state.join("queue.db")).unwrap();
