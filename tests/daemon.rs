@@ -8,6 +8,8 @@
     reason = "test helpers fail by panicking"
 )]
 
+#[path = "support/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "support/proxy.rs"]
@@ -23,6 +25,7 @@ mod daemon {
     mod figures;
     mod gateways;
     mod nav;
+    mod pooler;
     mod process;
     mod secrets;
     mod torture;

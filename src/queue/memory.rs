@@ -254,11 +254,17 @@ impl Queue for MemoryQueue {
         };
         let (in_flight, cancelled): (Vec<_>, Vec<_>) =
             waits.into_iter().partition(|id| t.holder_state(*id) == Some(AttemptState::Open));
+        let mut freed = false;
         for id in &cancelled {
             if let Some(n) = t.held.get(id).copied() {
                 t.close(n, AttemptState::Cancelled, now);
+                freed = true;
             }
             t.ignore(*id, Reason::Cancelled, "", by, now);
+        }
+        drop(t);
+        if freed {
+            self.news.ring(News::Freed);
         }
         Ok(Cancelled { cancelled, in_flight })
     }

@@ -1,7 +1,7 @@
 //! An instance's life: leases, the dead and their doubts; and the wait for something new.
 
 use super::*;
-use smsd::queue::{Decision, News, QueueError};
+use smsd::queue::{Decision, News, QueueError, Which};
 use tokio::time::{sleep, timeout};
 
 pub async fn a_lease_lives_while_it_is_renewed<F: Fixture>(f: &F) {
@@ -176,10 +176,11 @@ pub async fn wait_waits_when_there_is_nothing<F: Fixture>(f: &F) {
 pub async fn wait_tells_new_alerts_from_those_that_wait_again<F: Fixture>(f: &F) {
     let (q, other) = (f.queue(), f.second().await);
     let me = joined(&*q, LONG).await;
-    let ids = submitted(f, PHONE, 2).await;
+    let ids = submitted(f, PHONE, 4).await;
     doubtful(&*q, me, PHONE, &ids[..1]).await;
-    let sent = begun(&*q, me, PHONE, &ids[1..]).await;
+    let sent = begun(&*q, me, PHONE, &ids[1..2]).await;
     settled(&*q, me, accept(&sent)).await;
+    doubtful(&*q, me, PHONE, &ids[2..]).await;
     let quiet = async || while timeout(Duration::from_millis(400), q.wait()).await.is_ok() {};
     let next = async || timeout(Duration::from_secs(5), q.wait()).await.expect("the wait ends");
 
@@ -187,8 +188,12 @@ pub async fn wait_tells_new_alerts_from_those_that_wait_again<F: Fixture>(f: &F)
     other.resolve(&ids[..1], Decision::Resend, "ann").await.unwrap();
     assert_eq!(next().await, News::Freed);
     quiet().await;
-    other.requeue(&ids[1..], "ann").await.unwrap();
+    other.requeue(&ids[1..2], "ann").await.unwrap();
     assert_eq!(next().await, News::Freed);
+    quiet().await;
+    other.cancel(&Which::Ids(vec![ids[2]]), "ann").await.unwrap();
+    assert_eq!(next().await, News::Freed, "the companion of what is cancelled waits again");
+    quiet().await;
     quiet().await;
     other.submit(&[new_alert(f, PHONE, "new", None)]).await.unwrap();
     assert_eq!(next().await, News::Submitted);
