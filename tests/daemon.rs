@@ -24,6 +24,7 @@ mod daemon {
     mod failpoints;
     mod figures;
     mod gateways;
+    mod instances;
     mod nav;
     mod pooler;
     mod process;

@@ -25,7 +25,8 @@ use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
 use crate::queue::news::Bell;
 use crate::queue::{
     Age, AlertRow, AttemptState, Audit, Cancelled, Closing, Decision, Doubt, Filter, Instance, Look,
-    NewAlert, NewAttempt, News, Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
+    NewAlert, NewAttempt, News, Peers, Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story,
+    Which,
 };
 use tables::{Lease, Tables};
 
@@ -159,6 +160,15 @@ impl Queue for MemoryQueue {
         }
         t.reap(now);
         Ok(())
+    }
+
+    async fn peers(&self, instance: Uuid) -> Result<Peers, QueueError> {
+        let now = self.now();
+        let t = self.lock();
+        let live = |id: &Uuid| *id == instance || t.leases.get(id).is_some_and(|lease| lease.until > now);
+        let of = t.leases.keys().filter(|id| live(id)).count() as u32;
+        let rank = t.leases.keys().filter(|id| live(id) && **id < instance).count() as u32;
+        Ok(Peers { rank, of: of.max(1) })
     }
 
     async fn newest(&self) -> Result<AlertId, QueueError> {

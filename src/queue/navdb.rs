@@ -33,7 +33,7 @@ use super::news::Bell;
 use super::postgres::{Ear, Fault, Link, Server, Settings};
 use super::{
     Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
-    Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Peers, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
@@ -118,6 +118,10 @@ impl Queue for NavDbQueue {
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
         self.look.run(&self.server, |client| async move { lease::leave(&client, instance).await }).await
+    }
+
+    async fn peers(&self, instance: Uuid) -> Result<Peers, QueueError> {
+        self.look.run(&self.server, |client| async move { lease::peers(&client, instance).await }).await
     }
 
     async fn newest(&self) -> Result<AlertId, QueueError> {

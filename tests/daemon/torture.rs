@@ -476,7 +476,7 @@ impl Drop for Paused {
 }
 
 // As `Site::insert_many` has them.
-fn number(n: usize) -> String {
+pub fn number(n: usize) -> String {
     format!("+47{}", 90_000_000 + n)
 }
 
@@ -484,7 +484,7 @@ fn text(n: usize) -> String {
     format!("alert {n}")
 }
 
-fn text_for(number: &str) -> Option<String> {
+pub fn text_for(number: &str) -> Option<String> {
     let n: usize = number.strip_prefix("+47")?.parse().ok()?;
     Some(text(n.checked_sub(90_000_000)?))
 }

@@ -1,7 +1,7 @@
 //! An instance's life: leases, the dead and their doubts; and the wait for something new.
 
 use super::*;
-use smsd::queue::{Decision, News, QueueError, Which};
+use smsd::queue::{Decision, News, Peers, QueueError, Which};
 use tokio::time::{sleep, timeout};
 
 pub async fn a_lease_lives_while_it_is_renewed<F: Fixture>(f: &F) {
@@ -141,6 +141,27 @@ pub async fn doubts_tell_all_that_a_resend_needs<F: Fixture>(f: &F) {
     assert_eq!(doubt.severity, Severity(Some(2)), "the most severe of its alerts");
     assert_eq!((&doubt.carried, &doubt.counted), (&first.carried, &first.counted));
     assert!(doubt.age >= Duration::from_millis(45) && doubt.age < Duration::from_secs(60), "{:?}", doubt.age);
+}
+
+/// A queue may say that it has no others.
+pub async fn peers_are_those_whose_lease_is_good<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let one = joined(&*q, LONG).await;
+    assert_eq!(q.peers(one).await.unwrap(), Peers { rank: 0, of: 1 });
+    let (two, three) = (joined(&*q, LONG).await, joined(&*q, LONG).await);
+    let mut ranks = Vec::new();
+    for id in [one, two, three] {
+        let peers = q.peers(id).await.unwrap();
+        if peers == Peers::default() && ranks.is_empty() {
+            return;
+        }
+        assert_eq!(peers.of, 3);
+        ranks.push(peers.rank);
+    }
+    ranks.sort_unstable();
+    assert_eq!(ranks, [0, 1, 2], "each its own");
+    q.leave(two).await.unwrap();
+    assert_eq!(q.peers(three).await.unwrap().of, 2);
 }
 
 pub async fn wait_notices_a_submit_here<F: Fixture>(f: &F) {
