@@ -1,8 +1,9 @@
 //! `make torture`: what a crash costs, counted. The daemon is killed a thousand times on each queue, and its
 //! PostgreSQL is hurt in every way, while alerts keep coming; the table at the end has what came of it.
 //!
-//! `KILLS` (for each queue), `RESTARTS`, `SESSIONS` (ends of all sessions, one every 100 ms), `PAUSES`, `CUTS` and
-//! `SEED` set how much. A seed gives the same moments again, though not the same state of the machine in them.
+//! `KILLS` (for each queue), `RESTARTS`, `SESSIONS` (ends of all sessions, one every 100 ms), `PAUSES`, `CUTS`,
+//! `MEDDLING` (alerts changed by others, on each queue), `ROWS` (shared by 2, 3 and 5 instances), `STOPS` (rounds of four
+//! instances of five stopped past their lease) and `SEED` set how much. A seed gives the same moments again, though not the same state of the machine in them.
 //! `ONLY` names a part of the scenario's name. Exit 1 if anything is lost, doubled unknown, or else as it must not be.
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +17,8 @@
 
 #[path = "../tests/daemon/bench.rs"]
 mod bench;
+#[path = "../tests/daemon/instances.rs"]
+mod instances;
 #[path = "../tests/support/postgres.rs"]
 mod postgres;
 #[path = "../tests/support/proxy.rs"]
@@ -25,11 +28,11 @@ mod torture;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postgres::Server;
 use torture::{Kind, Line};
-
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 fn main() -> ExitCode {
     // `cargo test` and `cargo nextest list` run benches too; the tests have a torture of their own.
@@ -39,12 +42,14 @@ fn main() -> ExitCode {
     let seed = amount("SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let of = |name, default| amount(name).map_or(default, |n| n as usize);
     let (kills, restarts) = (of("KILLS", 1000), of("RESTARTS", 50));
-    let (sessions, pauses, cuts) = (of("SESSIONS", 600), of("PAUSES", 10), of("CUTS", 1000));
+    let (sessions, pauses, cuts) = (of("SESSIONS", 3000), of("PAUSES", 10), of("CUTS", 1000));
+    let (meddling, rows, stops) = (of("MEDDLING", 1000), of("ROWS", 100_000), of("STOPS", 50));
     println!("SEED={seed} KILLS={kills} RESTARTS={restarts} SESSIONS={sessions} PAUSES={pauses} CUTS={cuts}");
+    println!("MEDDLING={meddling} ROWS={rows} STOPS={stops}");
 
     type Scenario = (&'static str, Box<dyn Fn(u64) -> Line>);
     let half = kills / 2;
-    let scenarios: [Scenario; 8] = [
+    let scenarios: [Scenario; 15] = [
         ("kill -9, PostgreSQL, 4 at once", Box::new(move |s| torture::kills(Kind::PostgreSql, half, 4, s))),
         (
             "kill -9, PostgreSQL, 32 at once",
@@ -54,8 +59,18 @@ fn main() -> ExitCode {
         ("kill -9, SQLite, 32 at once", Box::new(move |s| torture::kills(Kind::Sqlite, kills - half, 32, s))),
         ("PostgreSQL restarted hard", Box::new(move |s| torture::restarts(restarts, s))),
         ("PostgreSQL's sessions ended", Box::new(move |s| torture::ended_sessions(sessions, s))),
-        ("PostgreSQL paused", Box::new(move |s| torture::pauses(pauses, LONGEST_PAUSE, s))),
+        ("PostgreSQL paused", Box::new(move |s| torture::pauses(pauses, 0.0..8.0, s))),
+        ("PostgreSQL paused past the lease", Box::new(move |s| torture::pauses(pauses, 16.0..30.0, s))),
         ("commits cut", Box::new(move |s| torture::cuts(cuts, s))),
+        (
+            "alerts meddled with, PostgreSQL",
+            Box::new(move |s| torture::meddling(Kind::PostgreSql, meddling, s)),
+        ),
+        ("alerts meddled with, SQLite", Box::new(move |s| torture::meddling(Kind::Sqlite, meddling, s))),
+        ("shared by 2", Box::new(move |_| share(2, rows))),
+        ("shared by 3", Box::new(move |_| share(3, rows))),
+        ("shared by 5", Box::new(move |_| share(5, rows))),
+        ("4 of 5 stopped past their lease", Box::new(move |s| instances::stops(5, stops, s))),
     ];
     let only = std::env::var("ONLY").unwrap_or_default();
     let (mut lines, started) = (Vec::new(), Instant::now());
@@ -74,6 +89,10 @@ fn main() -> ExitCode {
     let found: usize = lines.iter().map(|line| line.faults_found().len()).sum();
     println!("\n{found} faults in {} s, SEED={seed}", started.elapsed().as_secs());
     if found == 0 && !lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn share(instances: usize, rows: usize) -> Line {
+    instances::sharing(Arc::new(Server::own("")), instances, rows, Duration::from_millis(4))
 }
 
 fn amount(name: &str) -> Option<u64> {

@@ -2,12 +2,20 @@
 //! work of one that stands still.
 
 use std::sync::Arc;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use smsd::demo::gateway::Behaviour;
 
+use nix::sys::signal::Signal;
+use smsd::engine::LEASE;
+
 use super::bench::{Daemon, Gateway, Site, gateway_that, until_within, ways};
-use crate::postgres::Database;
+use super::torture::{Drain, Line};
+use crate::postgres::{Database, Server};
+
+/// SMS at once of each instance under torture.
+const CONCURRENCY: usize = 8;
 
 /// How far an instance's share may be from the others'.
 const FAIR: f64 = 0.3;
@@ -74,13 +82,13 @@ impl Sharing {
     }
 }
 
-/// Rows, one to a number, worked off by some instances.
-pub fn share(db: &Arc<Database>, instances: usize, rows: usize) -> Sharing {
-    let all = Instances::start(instances, db, Duration::from_millis(25) * instances as u32, "");
+/// Rows, one to a number, worked off by some instances. The gateways' `pace` is that of one alone.
+fn share(db: &Arc<Database>, instances: usize, rows: usize, pace: Duration) -> Sharing {
+    let all = Instances::start(instances, db, pace * instances as u32, "");
     let started = Instant::now();
     all.sites[0].insert_many(1, rows);
     until_within(60 + rows as u64 / 50, "all are sent", || {
-        std::thread::sleep(Duration::from_millis(20));
+        sleep(Duration::from_millis(20));
         (all.gateways.iter().map(|g| g.accepted_count()).sum::<usize>() >= rows).then_some(())
     });
     let took = started.elapsed();
@@ -94,18 +102,93 @@ pub fn share(db: &Arc<Database>, instances: usize, rows: usize) -> Sharing {
     sharing
 }
 
+/// The same as a line of the table.
+pub fn sharing(server: Arc<Server>, instances: usize, rows: usize, pace: Duration) -> Line {
+    let sharing = share(&Arc::new(server.database()), instances, rows, pace);
+    let taken = sharing.shares.iter().sum();
+    Line { alerts: rows, taken, took: sharing.took, complaints: sharing.faults_found(), ..Line::default() }
+}
+
+/// All but one of some instances stopped (SIGSTOP) past their lease, one after the other, and continued. The line's
+/// slowest is how long after its lease what a stopped one had on its way was resolved by others.
+pub fn stops(instances: usize, rounds: usize, seed: u64) -> Line {
+    let mut drain = Drain::on_postgresql(CONCURRENCY, seed);
+    // The first one makes the ledger.
+    drain.begin().stop();
+    let mut takeover = Duration::ZERO;
+    let same = || {
+        let site = Site::on(drain.site.db.clone().unwrap(), "", "");
+        site.write(
+            "smsd.conf",
+            &drain.site.read("smsd.conf").replace(
+                &drain.site.dir.path().display().to_string(),
+                &site.dir.path().display().to_string(),
+            ),
+        );
+        site
+    };
+    let sites: Vec<Site> = (1..instances).map(|_| same()).collect();
+    let last = drain.site.start().up();
+    let mut others: Vec<Daemon> = sites.iter().map(|site| site.start().up()).collect();
+    for n in 0..rounds {
+        drain.works_again(&last);
+        drain.slowest = Duration::ZERO;
+        let mut stopped = Vec::new();
+        for daemon in &others {
+            sleep(drain.random_up_to(Duration::from_millis(500)));
+            drain.feed();
+            // It may not have anything on its way at the very moment.
+            until_within(30, "it has something on its way", || {
+                daemon.signal(Signal::SIGSTOP);
+                let busy = unresolved(&drain, daemon) > 0;
+                if !busy {
+                    daemon.signal(Signal::SIGCONT);
+                }
+                busy.then_some(())
+            });
+            stopped.push((daemon, Instant::now()));
+        }
+        for (daemon, since) in &stopped {
+            until_within(60, "others have resolved what it had on its way", || {
+                sleep(Duration::from_millis(50));
+                drain.feed();
+                (unresolved(&drain, daemon) == 0).then_some(())
+            });
+            let took = since.elapsed().saturating_sub(LEASE);
+            takeover = takeover.max(took);
+        }
+        sleep(drain.random_up_to(Duration::from_secs(2)));
+        for (daemon, _) in &stopped {
+            daemon.signal(Signal::SIGCONT);
+        }
+        drain.progress("round of stops", n + 1, rounds);
+    }
+    drain.works_again(&last);
+    assert!(others.iter().all(Daemon::runs), "none ended by itself");
+    others.drain(..).for_each(Daemon::stop);
+    drain.slowest = takeover;
+    let stops = rounds * (instances - 1);
+    drain.account(last, stops, stops * CONCURRENCY * 3)
+}
+
+/// SMS that a daemon has on its way, as the ledger sees it.
+fn unresolved(drain: &Drain, daemon: &Daemon) -> usize {
+    let sql = format!(
+        "SELECT count(*) FROM smsd.attempt a JOIN smsd.instance i ON i.id = a.instance \
+         WHERE i.name LIKE '% {}' AND a.state IN ('open', 'in_doubt')",
+        daemon.pid
+    );
+    drain.site.sql(&sql).parse().unwrap()
+}
+
 /// Several instances in short, some 30 s.
 #[cfg(test)]
 mod in_short {
-    use nix::sys::signal::Signal;
-
     use super::*;
-    use crate::postgres::Server;
 
     fn share_alike(instances: usize, rows: usize) {
-        let db = Arc::new(Server::shared().database());
-        let sharing = share(&db, instances, rows);
-        assert_eq!(sharing.faults_found(), [""; 0]);
+        let line = sharing(Server::shared(), instances, rows, Duration::from_millis(25));
+        assert_eq!(line.faults_found(), [""; 0]);
     }
 
     #[test]
@@ -116,6 +199,13 @@ mod in_short {
     #[test]
     fn five_instances_share_alike() {
         share_alike(5, 4000);
+    }
+
+    #[test]
+    fn instances_stopped_past_their_lease_and_continued_double_nothing_unknown() {
+        let line = stops(3, 1, fastrand::u64(..1000));
+        eprintln!("{line:?}");
+        assert_eq!(line.faults_found(), [""; 0]);
     }
 
     /// The recipients of all instances, and one that lives.
