@@ -168,7 +168,7 @@ pub fn stops(instances: usize, rounds: usize, seed: u64) -> Line {
     others.drain(..).for_each(Daemon::stop);
     drain.slowest = takeover;
     let stops = rounds * (instances - 1);
-    drain.account(last, stops, stops * CONCURRENCY * 3)
+    drain.account(last, stops, stops * CONCURRENCY)
 }
 
 /// SMS that a daemon has on its way, as the ledger sees it.

@@ -175,7 +175,7 @@ pub fn pauses(pauses: usize, seconds: Range<f64>, seed: u64) -> Line {
         drain.works_again(&daemon);
         drain.progress("pause", n + 1, pauses);
     }
-    let bound = if past_lease { pauses * USUAL * 3 } else { 0 };
+    let bound = if past_lease { pauses * USUAL } else { 0 };
     drain.account(daemon, pauses, bound)
 }
 
