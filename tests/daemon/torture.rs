@@ -336,8 +336,10 @@ impl Drain {
             ][action];
             let phones = self.site.sql(&format!(
                 "WITH next AS (SELECT id FROM smsq WHERE sent = 'N' ORDER BY severity, id LIMIT 100), \
-                 chosen AS ((SELECT alert AS id FROM smsd.unresolved ORDER BY random() LIMIT 3) \
-                    UNION (SELECT id FROM next ORDER BY random() LIMIT 2)) {action} RETURNING phone"
+                 few AS ((SELECT alert AS id FROM smsd.unresolved ORDER BY random() LIMIT 3) \
+                    UNION (SELECT id FROM next ORDER BY random() LIMIT 2)), \
+                 chosen AS MATERIALIZED (SELECT id FROM smsq WHERE id IN (SELECT id FROM few) ORDER BY id FOR UPDATE) \
+                 {action} RETURNING phone"
             ));
             return phones.lines().map(String::from).collect();
         }
