@@ -27,6 +27,6 @@ bench: ## Measure what the README claims
 fuzz: ## Feed the parsers for SECONDS each (60), or TARGET alone; needs a nightly toolchain
 	scripts/fuzz "$(TARGET)" "$(or $(SECONDS),60)"
 
-torture: ## Kill the daemon 1000 times on each queue, hurt PostgreSQL, count what it costs (KILLS=50: less)
+torture: ## Kill the daemon 1000 times on each queue, hurt PostgreSQL, stop some of several, count what it costs (KILLS=50: less)
 	scripts/install-test-deps
 	scripts/torture
