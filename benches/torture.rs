@@ -2,7 +2,9 @@
 //! PostgreSQL is hurt in every way, while alerts keep coming; the table at the end has what came of it.
 //!
 //! `KILLS` (for each queue), `POWER` (power cuts), `RESTARTS`, `SESSIONS` (ends of all sessions, one every 100 ms),
-//! `PAUSES`, `CUTS`, `MACHINE` (each other fault of the machine) and `SEED` set how much. A seed gives the same moments again, though not the same state of the machine in them.
+//! `PAUSES`, `CUTS`, `MEDDLING` (alerts changed by others, on each queue), `MACHINE` (each other fault of the machine),
+//! `ROWS` (shared by 2, 3 and 5 instances), `STOPS` (rounds of four instances of five stopped past their lease) and `SEED`
+//! set how much. A seed gives the same moments again, though not the same state of the machine in them.
 //! `ONLY` names a part of the scenario's name. Exit 1 if anything is lost, doubled unknown, or else as it must not be.
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +20,8 @@
 mod bench;
 #[path = "../tests/support/faults.rs"]
 mod faults;
+#[path = "../tests/daemon/instances.rs"]
+mod instances;
 #[path = "../tests/support/postgres.rs"]
 mod postgres;
 #[path = "../tests/daemon/machine.rs"]
@@ -31,11 +35,11 @@ mod torture;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postgres::Server;
 use torture::{Kind, Line};
-
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 fn main() -> ExitCode {
     // `cargo test` and `cargo nextest list` run benches too; the tests have a torture of their own.
@@ -47,13 +51,15 @@ fn main() -> ExitCode {
     let (kills, restarts) = (of("KILLS", 1000), of("RESTARTS", 50));
     let (sessions, pauses, cuts) = (of("SESSIONS", 600), of("PAUSES", 10), of("CUTS", 1000));
     let (power, others) = (of("POWER", 200), of("MACHINE", 50));
+    let (meddling, rows, stops) = (of("MEDDLING", 1000), of("ROWS", 100_000), of("STOPS", 50));
     println!(
-        "SEED={seed} KILLS={kills} POWER={power} MACHINE={others} RESTARTS={restarts} SESSIONS={sessions} PAUSES={pauses} CUTS={cuts}"
+        "SEED={seed} KILLS={kills} POWER={power} MACHINE={others} RESTARTS={restarts} SESSIONS={sessions}"
     );
+    println!("PAUSES={pauses} CUTS={cuts} MEDDLING={meddling} ROWS={rows} STOPS={stops}");
 
     type Scenario = (&'static str, Box<dyn Fn(u64) -> Line>);
     let half = kills / 2;
-    let scenarios: [Scenario; 15] = [
+    let scenarios: [Scenario; 22] = [
         ("kill -9, PostgreSQL, 4 at once", Box::new(move |s| torture::kills(Kind::PostgreSql, half, 4, s))),
         (
             "kill -9, PostgreSQL, 32 at once",
@@ -65,13 +71,23 @@ fn main() -> ExitCode {
         ("power cut, new SQLite queue", Box::new(move |s| power::first_alerts(power, s))),
         ("PostgreSQL restarted hard", Box::new(move |s| torture::restarts(restarts, s))),
         ("PostgreSQL's sessions ended", Box::new(move |s| torture::ended_sessions(sessions, s))),
-        ("PostgreSQL paused", Box::new(move |s| torture::pauses(pauses, LONGEST_PAUSE, s))),
+        ("PostgreSQL paused", Box::new(move |s| torture::pauses(pauses, 0.0..8.0, s))),
+        ("PostgreSQL paused past the lease", Box::new(move |s| torture::pauses(pauses, 16.0..30.0, s))),
         ("commits cut", Box::new(move |s| torture::cuts(cuts, s))),
         ("disk full, SQLite", Box::new(move |s| machine::full_disks(others, s))),
         ("no descriptors, SQLite", Box::new(move |s| machine::no_descriptors(others, s))),
         ("clock jumps, SQLite", Box::new(move |s| machine::clock_jumps(Kind::Sqlite, others, s))),
         ("clock jumps, PostgreSQL", Box::new(move |s| machine::clock_jumps(Kind::PostgreSql, others, s))),
         ("log blocked", Box::new(move |s| machine::blocked_logs(others, s))),
+        (
+            "alerts meddled with, PostgreSQL",
+            Box::new(move |s| torture::meddling(Kind::PostgreSql, meddling, s)),
+        ),
+        ("alerts meddled with, SQLite", Box::new(move |s| torture::meddling(Kind::Sqlite, meddling, s))),
+        ("shared by 2", Box::new(move |_| share(2, rows))),
+        ("shared by 3", Box::new(move |_| share(3, rows))),
+        ("shared by 5", Box::new(move |_| share(5, rows))),
+        ("4 of 5 stopped past their lease", Box::new(move |s| instances::stops(5, stops, s))),
     ];
     let only = std::env::var("ONLY").unwrap_or_default();
     let (mut lines, started) = (Vec::new(), Instant::now());
@@ -90,6 +106,10 @@ fn main() -> ExitCode {
     let found: usize = lines.iter().map(|line| line.faults_found().len()).sum();
     println!("\n{found} faults in {} s, SEED={seed}", started.elapsed().as_secs());
     if found == 0 && !lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn share(instances: usize, rows: usize) -> Line {
+    instances::sharing(Arc::new(Server::own("")), instances, rows, Duration::from_millis(4))
 }
 
 fn amount(name: &str) -> Option<u64> {

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::core::{Core, Outbox, SUBMIT_MARGIN, Stop, Submit};
+use self::core::{Core, Covered, Outbox, SUBMIT_MARGIN, Stop, Submit};
 use self::pipe::{Pipe, QUEUE_PAUSE};
 use self::policy::Policy;
 use self::silence::{Silence, Verb};
@@ -37,7 +37,7 @@ use crate::compose::Shape;
 use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
 use crate::failover::{WayConfig, WayId};
 use crate::queue::{
-    Age, Doubt, Instance, Look, NewAttempt, News, Place, Queue, QueueError, Settled, Settlement,
+    Age, Doubt, Instance, Look, NewAttempt, News, Peers, Place, Queue, QueueError, Settled, Settlement,
 };
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
@@ -46,6 +46,8 @@ use crate::telemetry::Event;
 pub const LEASE: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(5);
+/// How often the instances are counted at most, where begins show that there are others.
+const COUNT: Duration = Duration::from_secs(1);
 /// How much sooner than the queue we stop to trust it.
 const TRUST_MARGIN: Duration = Duration::from_secs(2);
 /// Alerts of one page of a full look.
@@ -136,6 +138,7 @@ pub struct Engine {
 enum Done {
     Joined(Uuid, Duration, Result<(), QueueError>),
     Renewed(Duration, Result<(), QueueError>),
+    Peers(Result<Peers, QueueError>),
     Newest(Result<AlertId, QueueError>),
     Claimed(Look, usize, Result<Vec<Alert>, QueueError>),
     Expired(Result<Vec<AlertId>, QueueError>),
@@ -172,6 +175,8 @@ struct Lease {
     busy: bool,
     next: Instant,
     pause: Duration,
+    /// From when on the instances may be counted for another reason than a renewal.
+    next_count: Instant,
 }
 
 /// When the queue is looked at.
@@ -184,6 +189,8 @@ struct Looks {
     next_new: Instant,
     next_full: Instant,
     next_peek: Instant,
+    /// The head of the queue is to be looked at now.
+    confirm: bool,
     /// Where a walk through all that waits goes on.
     walk: Option<Place>,
     next_expire: Instant,
@@ -216,6 +223,7 @@ impl Engine {
                 busy: false,
                 next: now,
                 pause: QUEUE_PAUSE.0,
+                next_count: now,
             },
             looks: Looks {
                 newest: None,
@@ -224,6 +232,7 @@ impl Engine {
                 next_new: now,
                 next_full: now,
                 next_peek: now,
+                confirm: false,
                 walk: None,
                 next_expire: now,
                 expiring: false,
@@ -284,7 +293,7 @@ impl Engine {
     // -- what is to be done ------------------------------------------------------------------
 
     fn carry_out(&mut self, now: Instant) {
-        let Outbox { begins, submits, settlements, probes, requeues, events, look_soon, stop } =
+        let Outbox { begins, submits, settlements, probes, requeues, events, look_soon, look_now, stop } =
             self.core.take_out();
         for event in events {
             (self.events)(event);
@@ -302,6 +311,9 @@ impl Engine {
             let soon = now + self.settings.poll_interval;
             self.looks.next_full = self.looks.next_full.min(soon);
             self.looks.next_doubts = self.looks.next_doubts.min(soon);
+        }
+        if look_now && !self.silence.concerns(Verb::Look) {
+            self.looks.confirm = true;
         }
         if let Some(reason) = stop {
             self.stop(Some(reason));
@@ -377,7 +389,8 @@ impl Engine {
             (Look::Full { after: None }, PAGE)
         } else if let (Some(after), true) = (self.looks.walk, room >= WALK_ROOM) {
             (Look::Full { after: Some(after) }, PAGE)
-        } else if now >= self.looks.next_peek && room < WALK_ROOM {
+        } else if self.looks.confirm || now >= self.looks.next_peek && room < WALK_ROOM {
+            self.looks.confirm = false;
             self.looks.next_peek = now + PEEK;
             (Look::Full { after: None }, PEEK_PAGE)
         } else {
@@ -408,6 +421,11 @@ impl Engine {
                 });
             }
         }
+    }
+
+    fn count_peers(&mut self, owner: Uuid, now: Instant) {
+        self.lease.next_count = now + COUNT;
+        self.ask(move |queue| async move { Done::Peers(queue.peers(owner).await) });
     }
 
     fn submit(&mut self, Submit { way, sms }: Submit) {
@@ -494,6 +512,9 @@ impl Engine {
             }
             Ok(Done::Joined(id, asked, result)) => self.joined(id, asked, result, now),
             Ok(Done::Renewed(asked, result)) => self.renewed(asked, result, now),
+            // Whoever can not tell tells it of the lease as well.
+            Ok(Done::Peers(Ok(peers))) => self.core.know_peers(peers, now),
+            Ok(Done::Peers(Err(_))) => {}
             Ok(Done::Doubts(result)) => {
                 self.looks.doubting = false;
                 self.looks.next_doubts = now + QUEUE_PAUSE.1;
@@ -541,6 +562,10 @@ impl Engine {
             Ok(owned) => {
                 self.begins.done();
                 let may_send = self.may_send();
+                if owned.len() < ids.len() && now >= self.lease.next_count {
+                    // Most likely somebody has joined.
+                    self.count_peers(owner, now);
+                }
                 self.core.begun(owner, ids, &owned, may_send, now);
                 self.heard(Verb::Begin, Ok(()));
             }
@@ -594,6 +619,10 @@ impl Engine {
             return;
         };
         let full_page = alerts.len() >= limit;
+        let last = alerts.last().map(|a| Place { severity: a.severity, id: a.id });
+        if let Look::Full { after } = look {
+            self.core.prune(Covered { after, to: last.filter(|_| full_page) }, &alerts, now);
+        }
         match look {
             Look::New { .. } => {
                 self.looks.newest = alerts.iter().map(|a| a.id).chain(self.looks.newest).max();
@@ -604,7 +633,6 @@ impl Engine {
                 if after.is_none() {
                     self.looks.next_full = now + self.settings.policy.delay;
                 }
-                let last = alerts.last().map(|a| Place { severity: a.severity, id: a.id });
                 self.looks.walk = last.filter(|_| full_page);
             }
         }
@@ -619,6 +647,7 @@ impl Engine {
             self.lease.next = now + RENEW;
             self.lease.pause = QUEUE_PAUSE.0;
             self.core.joined(id);
+            self.count_peers(id, now);
             self.looks.next_doubts = now;
         } else {
             self.lease.next = now + self.lease.pause;
@@ -632,6 +661,9 @@ impl Engine {
             Ok(()) => {
                 self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
                 self.lease.next = now + RENEW;
+                if let Some(owner) = self.lease.owner {
+                    self.count_peers(owner, now);
+                }
                 self.heard(Verb::Lease, Ok(()));
             }
             Err(QueueError::LeaseLost) => self.lose_lease(now),
@@ -727,9 +759,10 @@ impl Engine {
                     _ => (ready && (!known || room >= WALK_ROOM)).then_some(l.next_full),
                 };
                 let peek = (known && room < WALK_ROOM).then_some(l.next_peek);
+                let confirm = (known && l.confirm).then_some(now);
                 let doubts = (!l.doubting).then_some(l.next_doubts);
                 let expire = (!l.expiring && self.settings.autocancel.is_some()).then_some(l.next_expire);
-                [new, full, peek, doubts, expire].into_iter().flatten().min()
+                [new, full, peek, confirm, doubts, expire].into_iter().flatten().min()
             }
             _ => None,
         };

@@ -62,6 +62,11 @@ pub trait Queue: Send + Sync {
     /// Ends the lease. Attempts that are still open come into doubt.
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError>;
 
+    /// How many instances have a good lease, and which of them this one is. A queue that has no others need not say.
+    async fn peers(&self, _instance: Uuid) -> Result<Peers, QueueError> {
+        Ok(Peers::default())
+    }
+
     // -- the way of an alert -----------------------------------------------------------------
 
     /// The highest key in the queue now, 0 if there is none: what is above it later is new.
@@ -175,6 +180,21 @@ pub struct Instance {
     /// Names a lock that at most one living process can hold: boot id, device and inode of the locked pid file.
     /// Who holds it knows that all earlier instances with the same value are dead.
     pub lock: String,
+}
+
+/// Who works on a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// Which one we are, from 0.
+    pub rank: u32,
+    /// How many there are, with us.
+    pub of: u32,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Peers { rank: 0, of: 1 }
+    }
 }
 
 /// An alert's place in the order in which alerts are worked off across recipients: most severe, then oldest.

@@ -91,6 +91,16 @@ pub enum Event {
         /// To whom.
         recipient: Phone,
     },
+    /// Another number of instances works on the queue.
+    Peers {
+        /// How many, with us.
+        instances: u32,
+    },
+    /// SMS were not begun: another instance was first, or somebody has changed their alerts.
+    Outrun {
+        /// How many.
+        attempts: usize,
+    },
     /// Alerts were given up.
     Ignored {
         /// Whose.
@@ -221,6 +231,14 @@ impl Event {
             }
             Event::Superseded { attempt, recipient } => {
                 tracing::warn!(%attempt, to = %recipient, "another instance has taken this attempt over");
+            }
+            Event::Peers { instances: 1 } => tracing::info!("no other instance works on this queue any more"),
+            Event::Peers { instances } => tracing::info!(instances, "others work on this queue too"),
+            Event::Outrun { attempts } => {
+                tracing::debug!(
+                    attempts,
+                    "not begun: another instance was first, or the alerts were changed"
+                );
             }
             Event::Ignored { recipient, alerts, reason, detail } => {
                 tracing::error!(to = %recipient, alerts = list(alerts), "alerts ignored: {reason}: {detail}");

@@ -10,6 +10,8 @@
 
 #[path = "support/faults.rs"]
 mod faults;
+#[path = "support/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "support/proxy.rs"]
@@ -27,9 +29,11 @@ mod daemon {
     mod figures;
     mod full;
     mod gateways;
+    mod instances;
     mod log;
     mod machine;
     mod nav;
+    mod pooler;
     mod power;
     mod process;
     mod secrets;

@@ -16,6 +16,7 @@ mod answer;
 mod doubt;
 mod job;
 mod recipient;
+mod share;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use uuid::Uuid;
 use self::doubt::{Doubted, doubt_of};
 use self::job::{Job, Next};
 use self::recipient::Recipient;
+pub use self::share::Covered;
 use super::outcome::{self, Blame, Exhausted};
 use super::policy::Policy;
 use super::retry;
@@ -36,7 +38,7 @@ use crate::compose::{Shape, compose};
 use crate::config::{LimitAction, OnUnknown};
 use crate::dispatch::{Class, Receipt, Sms, SubmitError};
 use crate::failover::{Cause, Change, Choice, Failover, State, WayConfig, WayId};
-use crate::queue::{AttemptState, Doubt, NewAttempt, Settlement};
+use crate::queue::{AttemptState, Doubt, NewAttempt, Peers, Settlement};
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
 
@@ -63,6 +65,8 @@ pub struct Outbox {
     pub events: Vec<Event>,
     /// The queue holds more than was known: look again soon.
     pub look_soon: bool,
+    /// What others work on too is next: look at once at what still waits.
+    pub look_now: bool,
     /// The daemon is to stop, for this reason.
     pub stop: Option<Stop>,
 }
@@ -123,6 +127,9 @@ pub struct Core {
     /// Alerts settled while a look was under way, which may still show them as waiting.
     settled_meanwhile: Option<HashSet<AlertId>>,
     owner: Uuid,
+    peers: Peers,
+    /// When a full look last began at the head of the queue, as far as it has ended.
+    looked_at: Option<Instant>,
     draining: bool,
     all_down: bool,
     ids: Box<dyn FnMut() -> Uuid + Send>,
@@ -158,6 +165,8 @@ impl Core {
             on_their_way: HashSet::new(),
             settled_meanwhile: None,
             owner: Uuid::nil(),
+            peers: Peers::default(),
+            looked_at: None,
             draining: false,
             all_down: false,
             ids,
@@ -261,7 +270,7 @@ impl Core {
                 Err(error) => self.reject_number(&alert, &error.to_string()),
                 Ok(phone) if !self.policy.permits(&phone) => self.bar(&alert, phone),
                 Ok(phone) => {
-                    let waiting = Waiting { alert, attempts: 0, failures: 0 };
+                    let waiting = Waiting { alert, learned: now, attempts: 0, failures: 0 };
                     if self.window.insert(phone.clone(), waiting) {
                         touched.insert(phone);
                     }
@@ -305,6 +314,7 @@ impl Core {
     /// anew since, the lease under which they were written ran out: they are not submitted after all.
     pub fn begun(&mut self, owner: Uuid, asked: &[Uuid], owned: &[Uuid], may_send: bool, now: Instant) {
         let owned: HashSet<&Uuid> = owned.iter().collect();
+        let mut outrun = 0;
         for id in asked {
             if owned.contains(id) || bug(Bug::UnownedSubmitted) {
                 if let Some(job) = self.jobs.get_mut(id) {
@@ -327,10 +337,13 @@ impl Core {
                 match job.resend_of {
                     Some(old) => self.doubt_again(old, job, now),
                     // Another instance has them, or they were changed under us: the next look tells.
-                    None => self.out.look_soon = true,
+                    None => outrun += 1,
                 }
                 self.free(&recipient, now);
             }
+        }
+        if outrun > 0 {
+            self.outrun(outrun, now);
         }
     }
 

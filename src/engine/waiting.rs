@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::alert::{Alert, AlertId, Phone, Severity};
+use crate::queue::Place;
 
 /// An alert's turn: most severe first, then oldest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +27,8 @@ pub struct Turn {
 pub struct Waiting {
     /// The alert.
     pub alert: Alert,
+    /// When the engine learned of it.
+    pub learned: Instant,
     /// Attempts made for it, whoever was to blame.
     pub attempts: u32,
     /// Attempts that failed by its recipient's fault: what `retrylimit` bounds.
@@ -104,6 +108,16 @@ impl Window {
         self.by_phone.get(phone)?.first().copied()
     }
 
+    /// When the first of a recipient's alerts became known.
+    pub fn learned(&self, phone: &Phone) -> Option<Instant> {
+        Some(self.by_turn.get(&self.first(phone)?)?.1.learned)
+    }
+
+    /// Where its alerts stand in the queue.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.by_turn.keys().map(|turn| Place { severity: turn.severity, id: turn.id })
+    }
+
     /// Takes out the alert whose turn is last of all; returns whose it was.
     pub fn pop_last(&mut self) -> Option<Phone> {
         let id = self.by_turn.last_key_value()?.0.id;
@@ -124,7 +138,7 @@ mod tests {
             queued_at: Timestamp::from_second(second).unwrap(),
             maybe_sent: false,
         };
-        Waiting { alert, attempts: 0, failures: 0 }
+        Waiting { alert, learned: Instant::now(), attempts: 0, failures: 0 }
     }
 
     #[test]

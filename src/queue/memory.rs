@@ -25,7 +25,8 @@ use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
 use crate::queue::news::Bell;
 use crate::queue::{
     Age, AlertRow, AttemptState, Audit, Cancelled, Closing, Decision, Doubt, Filter, Instance, Look,
-    NewAlert, NewAttempt, News, Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
+    NewAlert, NewAttempt, News, Peers, Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story,
+    Which,
 };
 use tables::{Lease, Tables};
 
@@ -161,6 +162,15 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
+    async fn peers(&self, instance: Uuid) -> Result<Peers, QueueError> {
+        let now = self.now();
+        let t = self.lock();
+        let live = |id: &Uuid| *id == instance || t.leases.get(id).is_some_and(|lease| lease.until > now);
+        let of = t.leases.keys().filter(|id| live(id)).count() as u32;
+        let rank = t.leases.keys().filter(|id| live(id) && **id < instance).count() as u32;
+        Ok(Peers { rank, of: of.max(1) })
+    }
+
     async fn newest(&self) -> Result<AlertId, QueueError> {
         Ok(self.lock().alerts.last_key_value().map_or(AlertId(0), |(id, _)| *id))
     }
@@ -254,11 +264,17 @@ impl Queue for MemoryQueue {
         };
         let (in_flight, cancelled): (Vec<_>, Vec<_>) =
             waits.into_iter().partition(|id| t.holder_state(*id) == Some(AttemptState::Open));
+        let mut freed = false;
         for id in &cancelled {
             if let Some(n) = t.held.get(id).copied() {
                 t.close(n, AttemptState::Cancelled, now);
+                freed = true;
             }
             t.ignore(*id, Reason::Cancelled, "", by, now);
+        }
+        drop(t);
+        if freed {
+            self.news.ring(News::Freed);
         }
         Ok(Cancelled { cancelled, in_flight })
     }

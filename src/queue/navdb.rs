@@ -22,7 +22,7 @@ mod schema;
 mod settle;
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,11 +30,11 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::news::Bell;
-use super::postgres::{Fault, Link, Server, Settings};
+use super::postgres::{Ear, Fault, Link, Server, Settings};
 use super::wall::Wall;
 use super::{
     Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
-    Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Peers, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
@@ -53,12 +53,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest time for what a person asks: it may read the whole table.
 const PATIENCE_WITH_PEOPLE: Duration = Duration::from_secs(600);
 
+/// For so long at most one who joins waits until it listens.
+const TO_LISTEN: Duration = Duration::from_secs(1);
+
 /// NAV's queue.
 pub struct NavDbQueue {
-    server: Server,
+    server: Arc<Server>,
     setup: bool,
-    /// Claims and leases; listens.
-    look: Link,
+    /// Claims and leases.
+    look: Arc<Link>,
     /// Begins.
     begin: Link,
     /// Settlements.
@@ -71,6 +74,8 @@ pub struct NavDbQueue {
     reports: Link,
     /// What the server's clock has shown.
     wall: Mutex<Wall>,
+    /// Hears of new alerts, for who waits for them.
+    ear: OnceLock<Ear>,
 }
 
 /// Opens NAV's queue. The database need not be there yet: verbs are [`QueueError::Unavailable`] until it is,
@@ -82,22 +87,33 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
     let settings = Settings::resolve(target)?;
     let prepare = if setup { schema::create_or_check } else { schema::check };
     Ok(NavDbQueue {
-        server: Server { settings, prepare, news: Arc::new(Bell::default()) },
+        server: Arc::new(Server { settings, prepare, news: Arc::new(Bell::default()) }),
         setup,
-        look: Link::new(PATIENCE).listening(),
+        look: Arc::new(Link::new(PATIENCE)),
         begin: Link::new(PATIENCE),
         settle: Link::new(PATIENCE),
         intake: Link::new(PATIENCE),
         people: Link::new(PATIENCE_WITH_PEOPLE),
         reports: Link::new(PATIENCE_WITH_PEOPLE),
         wall: Mutex::default(),
+        ear: OnceLock::new(),
     })
+}
+
+impl NavDbQueue {
+    fn ear(&self) -> &Ear {
+        self.ear.get_or_init(|| Ear::open(self.server.clone(), self.look.clone()))
+    }
 }
 
 #[async_trait]
 impl Queue for NavDbQueue {
     async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError> {
-        self.look.run(&self.server, |client| async move { lease::join(&client, instance, ttl).await }).await
+        let join =
+            self.look.run(&self.server, |client| async move { lease::join(&client, instance, ttl).await });
+        // An instance will want to be woken; but nothing hangs on it.
+        let (joined, _) = tokio::join!(join, tokio::time::timeout(TO_LISTEN, self.ear().ready()));
+        joined
     }
 
     async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
@@ -106,6 +122,10 @@ impl Queue for NavDbQueue {
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
         self.look.run(&self.server, |client| async move { lease::leave(&client, instance).await }).await
+    }
+
+    async fn peers(&self, instance: Uuid) -> Result<Peers, QueueError> {
+        self.look.run(&self.server, |client| async move { lease::peers(&client, instance).await }).await
     }
 
     async fn newest(&self) -> Result<AlertId, QueueError> {
@@ -138,6 +158,7 @@ impl Queue for NavDbQueue {
     }
 
     async fn wait(&self) -> News {
+        self.ear();
         self.server.news.wait().await
     }
 
@@ -170,7 +191,15 @@ impl Queue for NavDbQueue {
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
-        self.people.run(&self.server, |client| async move { people::cancel(&client, which, by).await }).await
+        let done = self
+            .people
+            .run(&self.server, |client| async move { people::cancel(&client, which, by).await })
+            .await?;
+        // Alerts that stood in an attempt with one that is cancelled wait again.
+        if !done.cancelled.is_empty() {
+            self.server.news.ring(News::Freed);
+        }
+        Ok(done)
     }
 
     async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {

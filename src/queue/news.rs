@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
+/// How the payload of a notification begins that is nobody's news: somebody listens for an echo.
+pub(super) const ECHO: &str = "echo ";
+
 /// What a wait ended with, as far as the queue can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {

@@ -2,16 +2,18 @@
 //!
 //! tokio-postgres speaks the protocol but knows neither libpq's environment nor its password file, nor who
 //! is to be believed in TLS; that is here, so that whatever lets `psql` in lets us in. Deliberately absent:
-//! session state other than `LISTEN`, named prepared statements and session locks, so that a pooler may
-//! stand between; `service` files, GSS and Kerberos.
+//! session state, named prepared statements and session locks, so that a pooler may stand between (only
+//! `ear.rs` listens, and finds out whether that is any use); `service` files, GSS and Kerberos.
 
 pub mod settings;
 mod connect;
+mod ear;
 mod fault;
 mod link;
 mod passfile;
 mod tls;
 
+pub(super) use ear::Ear;
 pub(super) use fault::ends_session;
 pub(super) use link::{Fault, Link, Parameter, Server, Statement, before_commit, in_transaction};
 pub use settings::Settings;

@@ -156,7 +156,12 @@ impl Queue for SqliteQueue {
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
         let (which, by) = (which.clone(), by.to_owned());
-        self.writer.write(move |conn| people::cancel(conn, &which, &by, Now::read())).await
+        let done = self.writer.write(move |conn| people::cancel(conn, &which, &by, Now::read())).await?;
+        // Alerts that stood in an attempt with one that is cancelled wait again.
+        if !done.cancelled.is_empty() {
+            self.news.ring(News::Freed);
+        }
+        Ok(done)
     }
 
     async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {

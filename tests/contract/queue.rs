@@ -229,6 +229,7 @@ macro_rules! queue_contract {
                 leave_brings_open_attempts_into_doubt
                 doubts_are_our_own_and_those_of_the_gone
                 doubts_tell_all_that_a_resend_needs
+                peers_are_those_whose_lease_is_good
                 wait_notices_a_submit_here
                 wait_notices_a_submit_before_it
                 wait_waits_when_there_is_nothing

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use smsd::demo::gateway::Behaviour;
+use smsd::demo::gateway::{Accepted, Behaviour};
+use smsd::engine::LEASE;
 
 use super::bench::{Daemon, Gateway, Site, gateway, runtime, until_within, ways};
 use crate::postgres::Server;
@@ -159,20 +161,24 @@ pub fn ended_sessions(rounds: usize, seed: u64) -> Line {
     drain.account(daemon, rounds, 0)
 }
 
-/// All of PostgreSQL stopped (SIGSTOP) for up to so long, and continued.
-pub fn pauses(pauses: usize, longest: Duration, seed: u64) -> Line {
+/// All of PostgreSQL stopped (SIGSTOP) for so long, and continued.
+pub fn pauses(pauses: usize, seconds: Range<f64>, seed: u64) -> Line {
     let mut drain = Drain::on_postgresql(USUAL, seed);
+    // Past its lease, an instance has lost what it has on its way.
+    let past_lease = seconds.end > LEASE.as_secs_f64();
     let server = drain.server();
     let daemon = drain.begin();
     for n in 0..pauses {
         drain.run_for_a_while();
         let paused = Paused::all_of(&server);
-        sleep(drain.random_up_to(longest));
+        let over = drain.random_up_to(Duration::from_secs_f64(seconds.end - seconds.start));
+        sleep(Duration::from_secs_f64(seconds.start) + over);
         drop(paused);
         drain.works_again(&daemon);
         drain.progress("pause", n + 1, pauses);
     }
-    drain.account(daemon, pauses, 0)
+    let bound = if past_lease { pauses * USUAL } else { 0 };
+    drain.account(daemon, pauses, bound)
 }
 
 /// The connection cut at a commit, which was done without our hearing of it, or was never heard of.
@@ -200,6 +206,35 @@ pub fn cuts(cuts: usize, seed: u64) -> Line {
     drain.account(daemon, cuts, 0)
 }
 
+/// Alerts deleted, ended or changed by others, in flight and just before.
+pub fn meddling(kind: Kind, rows: usize, seed: u64) -> Line {
+    let mut drain = match kind {
+        Kind::PostgreSql => Drain::on_postgresql(USUAL, seed),
+        Kind::Sqlite => Drain::on_sqlite(USUAL, seed),
+    };
+    drain.gateway.set(Behaviour::ok().delay(Duration::from_millis(60)));
+    let daemon = drain.begin();
+    while drain.meddled.len() < rows {
+        drain.feed();
+        let phones = drain.meddle();
+        drain.meddled.extend(phones);
+        sleep(drain.random_up_to(Duration::from_millis(50)));
+        drain.progress("row meddled with", drain.meddled.len().min(rows), rows);
+    }
+    drain.works_again(&daemon);
+    let events = daemon.said("removed or changed by others");
+    let faults = daemon.said("the queue does not answer");
+    let meddled = drain.meddled.len();
+    let mut line = drain.account(daemon, meddled, 0);
+    if events == 0 {
+        line.complaints.push("nobody was told: nothing was in flight, and this tests nothing".into());
+    }
+    if faults > 0 {
+        line.complaints.push("it is taken for a fault of the queue".into());
+    }
+    line
+}
+
 /// A site whose queue never runs dry.
 pub(super) struct Drain {
     pub(super) site: Site,
@@ -210,13 +245,15 @@ pub(super) struct Drain {
     pub(super) inserted: usize,
     /// Those of which nobody said that they are in.
     pub(super) unconfirmed: HashSet<usize>,
+    /// Numbers whose alerts others have had in hand.
+    meddled: HashSet<String>,
     pub(super) started: Instant,
     told: Instant,
-    slowest: Duration,
+    pub slowest: Duration,
 }
 
 impl Drain {
-    fn on_postgresql(concurrency: usize, seed: u64) -> Drain {
+    pub fn on_postgresql(concurrency: usize, seed: u64) -> Drain {
         // A server of its own, that syncs to the disk as in production.
         let db = Arc::new(Arc::new(Server::own("")).database());
         Drain::new(concurrency, seed, |main, rest| Site::on(db, main, rest))
@@ -241,6 +278,7 @@ impl Drain {
             random: fastrand::Rng::with_seed(seed),
             inserted: 0,
             unconfirmed: HashSet::new(),
+            meddled: HashSet::new(),
             started: Instant::now(),
             told: Instant::now(),
             slowest: Duration::ZERO,
@@ -304,6 +342,58 @@ impl Drain {
         longest.mul_f64(self.random.f64())
     }
 
+    /// Does something to a few alerts; returns their numbers.
+    fn meddle(&mut self) -> Vec<String> {
+        let action = self.random.usize(..4);
+        if self.site.db.is_some() {
+            let action = [
+                "DELETE FROM smsq q USING chosen WHERE q.id = chosen.id",
+                "UPDATE smsq q SET sent = 'Y', timesent = now() FROM chosen WHERE q.id = chosen.id",
+                "UPDATE smsq q SET sent = 'I', timesent = now() FROM chosen WHERE q.id = chosen.id",
+                "UPDATE smsq q SET msg = msg || '!' FROM chosen WHERE q.id = chosen.id",
+            ][action];
+            let phones = self.site.sql(&format!(
+                "WITH next AS (SELECT id FROM smsq WHERE sent = 'N' ORDER BY severity, id LIMIT 100), \
+                 few AS ((SELECT alert AS id FROM smsd.unresolved ORDER BY random() LIMIT 3) \
+                    UNION (SELECT id FROM next ORDER BY random() LIMIT 2)), \
+                 chosen AS MATERIALIZED (SELECT id FROM smsq WHERE id IN (SELECT id FROM few) ORDER BY id FOR UPDATE) \
+                 {action} RETURNING phone"
+            ));
+            return phones.lines().map(String::from).collect();
+        }
+        let action = [
+            "DELETE FROM alert",
+            "UPDATE alert SET state = 'sent', ended_at = queued_at",
+            "UPDATE alert SET state = 'ignored', reason = 'cancelled', ended_at = queued_at",
+            "UPDATE alert SET text = text || '!'",
+        ][action];
+        let file = self.sqlite();
+        let mut changed = file
+            .prepare(&format!(
+                "{action} WHERE id IN (SELECT alert FROM attempt_alert WHERE unresolved = 1 ORDER BY random() LIMIT 3) \
+                    OR id IN (SELECT id FROM (SELECT id FROM alert WHERE state = 'waiting' ORDER BY rank, id LIMIT 100) \
+                        ORDER BY random() LIMIT 2) \
+                 RETURNING phone"
+            ))
+            .unwrap();
+        changed.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// What others have done to alerts is no business of the audit's.
+    fn forget_what_was_meddled_with(&self) -> usize {
+        let phones: Vec<String> = self.meddled.iter().map(|phone| format!("'{phone}'")).collect();
+        let phones = phones.join(",");
+        if phones.is_empty() {
+            return 0;
+        }
+        if self.site.db.is_some() {
+            self.site.sql(&format!("DELETE FROM smsq WHERE phone IN ({phones})"));
+        } else {
+            self.sqlite().execute(&format!("DELETE FROM alert WHERE phone IN ({phones})"), ()).unwrap();
+        }
+        self.meddled.len()
+    }
+
     /// Until a random number of SMS later.
     pub(super) fn run_for_a_while(&mut self) {
         self.feed();
@@ -343,6 +433,7 @@ impl Drain {
             (resolved && stats["waiting"] == stats["held"]).then_some(())
         });
         daemon.stop();
+        let meddled = self.forget_what_was_meddled_with();
         site.audit();
 
         let taken = self.gateway.accepted();
@@ -358,6 +449,12 @@ impl Drain {
         for n in 1..=self.inserted {
             let phone = number(n);
             let times = copies.remove(&*phone).unwrap_or_default();
+            if self.meddled.contains(&phone) {
+                if times > 1 {
+                    line.complaints.push(format!("{phone} got it {times} times, and had been meddled with"));
+                }
+                continue;
+            }
             let entry = ledger.get(&phone);
             line.copies = line.copies.max(times);
             line.doubled += usize::from(times > 1);
@@ -376,7 +473,9 @@ impl Drain {
         if let Some(phone) = copies.keys().next() {
             line.complaints.push(format!("{} numbers that nobody asked for, such as {phone}", copies.len()));
         }
-        if let Some(sms) = taken.iter().find(|sms| Some(&sms.text) != text_for(&sms.phone).as_ref()) {
+        let known = |sms: &&Accepted| !self.meddled.contains(&sms.phone);
+        let wrong = |sms: &&Accepted| Some(&sms.text) != text_for(&sms.phone).as_ref();
+        if let Some(sms) = taken.iter().filter(known).find(wrong) {
             line.complaints.push(format!("a text that nobody wrote: {sms:?}"));
         }
         line.most = self.most_doubts_of_one_daemon();
@@ -387,7 +486,8 @@ impl Drain {
             assert_eq!(said.code, 0, "{said:?}");
         }
         let audit = site.audit();
-        if audit["waiting"] != 0 || audit["ignored"] != line.held || audit["alerts"] != line.alerts {
+        if audit["waiting"] != 0 || audit["ignored"] != line.held || audit["alerts"] != line.alerts - meddled
+        {
             line.complaints.push(format!("the audit at the end: {audit}"));
         }
         line.took = self.started.elapsed();
@@ -582,7 +682,22 @@ mod in_short {
 
     #[test]
     fn postgresql_paused_for_a_while_costs_nothing() {
-        nothing_is_lost(pauses(2, Duration::from_secs(3), fastrand::u64(..1000)));
+        nothing_is_lost(pauses(2, 0.0..3.0, fastrand::u64(..1000)));
+    }
+
+    #[test]
+    fn postgresql_paused_past_the_lease_is_worked_with_again() {
+        nothing_is_lost(pauses(1, 16.0..18.0, fastrand::u64(..1000)));
+    }
+
+    #[test]
+    fn rows_changed_by_others_in_flight_are_an_event_on_postgresql() {
+        nothing_is_lost(meddling(Kind::PostgreSql, 100, fastrand::u64(..1000)));
+    }
+
+    #[test]
+    fn rows_changed_by_others_in_flight_are_an_event_on_sqlite() {
+        nothing_is_lost(meddling(Kind::Sqlite, 100, fastrand::u64(..1000)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use smsd::alert::{Alert, AlertId};
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::{
     Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
-    Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
+    Peers, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
 };
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -123,6 +123,10 @@ impl Queue for Connection {
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
         self.call("leave", move |q| async move { q.leave(instance).await }).await
+    }
+
+    async fn peers(&self, instance: Uuid) -> Result<Peers, QueueError> {
+        self.call("peers", move |q| async move { q.peers(instance).await }).await
     }
 
     async fn newest(&self) -> Result<AlertId, QueueError> {

@@ -305,7 +305,7 @@ fn server_user() -> Option<nix::unistd::User> {
     nix::unistd::geteuid().is_root().then(|| by_name("postgres").or(by_name("nobody")).unwrap())
 }
 
-fn as_server_user(program: &str) -> Command {
+pub(crate) fn as_server_user(program: &str) -> Command {
     let mut command = match server_user() {
         None => Command::new(program),
         Some(user) => {

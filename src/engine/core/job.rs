@@ -59,6 +59,10 @@ impl Core {
     pub(super) fn start_ready(&mut self, now: Instant) {
         while let Some((turn, phone)) = self.next_ready(now) {
             let resend = self.recipients.get(&phone).and_then(|r| r.resends.first().copied());
+            if resend.is_none() && self.is_stale(&phone, now) {
+                self.out.look_now = true;
+                break;
+            }
             let avoid: Vec<WayId> = resend.and_then(|id| self.doubts.get(&id)?.avoid).into_iter().collect();
             match self.failover.choose(&avoid, now) {
                 Choice::Take(way) => {

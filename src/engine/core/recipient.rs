@@ -34,6 +34,7 @@ impl Core {
     /// Finds out anew when this recipient's next SMS may go, and forgets a recipient of whom nothing is to be remembered.
     pub(super) fn refresh(&mut self, phone: &Phone, now: Instant) {
         let first = self.window.first(phone);
+        let left_until = self.left_until(phone);
         if !self.recipients.contains_key(phone) && first.is_none() {
             return;
         }
@@ -79,14 +80,19 @@ impl Core {
                 Some(quiet.unwrap_or(since + self.policy.group_wait))
             }
         };
-        let due = [collected, recipient.backoff_until, recipient.paused_until].into_iter().flatten().max();
+        let left_until = left_until.filter(|_| resend.is_none());
+        let waits_for = [collected, recipient.backoff_until, recipient.paused_until, left_until];
+        let due = waits_for.into_iter().flatten().max();
         match due.filter(|at| *at > now) {
             Some(at) => {
                 recipient.timer = Some(at);
                 self.timers.insert((at, phone.clone()));
             }
             None => {
-                recipient.ready = Some(turn);
+                let turn = if resend.is_some() { turn } else { self.turn_of(phone, turn) };
+                if let Some(recipient) = self.recipients.get_mut(phone) {
+                    recipient.ready = Some(turn);
+                }
                 self.ready.insert((turn, phone.clone()));
             }
         }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{BEGIN, Verb, ids, millis};
 use crate::alert::{Phone, Severity};
 use crate::queue::postgres::{Fault, Parameter, in_transaction};
-use crate::queue::{Doubt, Instance, QueueError};
+use crate::queue::{Doubt, Instance, Peers, QueueError};
 
 /// Whoever had our lock before us is dead, whatever its lease says.
 const JOIN: &str = "WITH dead AS (UPDATE smsd.instance SET lease_until = now() \
@@ -27,6 +27,9 @@ const SET_BACK: &str = "UPDATE smsd.instance SET lease_until = clock_timestamp()
      WHERE id <> $1 AND lease_until > clock_timestamp() + interval '10 minutes'";
 
 const LEAVE: &str = "UPDATE smsd.instance SET lease_until = now() WHERE id = $1 AND lease_until > now()";
+
+const PEERS: &str = "SELECT count(*) FILTER (WHERE id < $1)::int, greatest(count(*), 1)::int \
+     FROM smsd.instance WHERE lease_until > clock_timestamp() OR id = $1";
 
 /// Open attempts of instances without a good lease come into doubt. Their alerts stay locked; their
 /// recipients do not.
@@ -67,6 +70,12 @@ pub(super) async fn renew(client: &Client, instance: Uuid, ttl: Duration) -> Ver
             Ok(())
         }
     }
+}
+
+pub(super) async fn peers(client: &Client, instance: Uuid) -> Verb<Peers> {
+    let row = client.query_typed_one(PEERS, &[(&instance, Type::UUID)]).await?;
+    let count = |column| Ok::<_, Fault>(u32::try_from(row.try_get::<_, i32>(column)?).unwrap_or_default());
+    Ok(Peers { rank: count(0)?, of: count(1)? })
 }
 
 pub(super) async fn leave(client: &Client, instance: Uuid) -> Verb<()> {

@@ -154,9 +154,9 @@ pub(super) async fn cancel(client: &Client, which: &Which, by: &str) -> Verb<Can
     };
     let by = clean(by);
     let parameters: [Parameter<'_>; 2] = [(&chosen, Type::INT8_ARRAY), (&by, Type::TEXT)];
-    let answers = in_transaction(client, BEGIN_ALONE, &[(CANCEL, &parameters)]).await?;
+    let answers = in_transaction(client, BEGIN_ALONE, &[(CANCEL, &parameters), (NOTIFY_FREED, &[])]).await?;
     let mut cancelled = Cancelled::default();
-    for row in answers.iter().flatten() {
+    for row in answers.iter().take(1).flatten() {
         let id = AlertId(row.try_get(0)?);
         match row.try_get(1)? {
             true => cancelled.cancelled.push(id),

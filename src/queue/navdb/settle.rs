@@ -22,8 +22,9 @@ const GIVE_BACK: &str = "DELETE FROM smsd.unresolved WHERE attempt = $1 AND aler
 /// Acceptance is a fact that anyone may record, late too. Anything else is its owner's word on an attempt
 /// that is open, or the policy's on one in doubt (hold it), by its owner or, when that is gone, by anyone.
 /// Only what this call closed sets alerts, so that a repeated call sets none again. A squeezed alert needs no
-/// note: the attempt says that it was only counted. Returns what could not be done: attempts (first column)
-/// and alerts (second).
+/// note: the attempt says that it was only counted. The rows of NAV's table are locked in the order of their keys, so
+/// that whoever changes several of them in that order never meets us in a circle. Returns what could not be done:
+/// attempts (first column) and alerts (second).
 const SETTLE: &str = "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], \
         $5::text[], $6::text[], $7::text[]) AS t (id, state, class, code, detail, refs)), \
      verdict AS MATERIALIZED (SELECT * FROM unnest($8::bigint[], $9::uuid[], $10::text[], $11::int[], $12::text[], \
@@ -51,7 +52,8 @@ const SETTLE: &str = "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::uuid[
                 ELSE NOT EXISTS (SELECT FROM smsd.unresolved u WHERE u.alert = v.alert AND u.attempt <> $14 \
                     AND u.attempt NOT IN (SELECT id FROM closed WHERE state NOT IN ('in_doubt', 'held'))) \
             END AS ripe \
-        FROM verdict v LEFT JOIN closed c ON c.id = v.attempt WHERE v.attempt IS NULL OR c.id IS NOT NULL), \
+        FROM verdict v LEFT JOIN closed c ON c.id = v.attempt WHERE v.attempt IS NULL OR c.id IS NOT NULL \
+        ORDER BY v.alert), \
      ended AS (UPDATE smsq q SET sent = v.sent, smsid = v.smsid, timesent = now() \
         FROM due v WHERE q.id = v.alert AND v.ripe AND q.sent = 'N' RETURNING q.id::bigint, v.reason, v.detail), \
      noted AS (INSERT INTO smsd.note (alert, what, reason, detail, by) \

@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Error, Row};
 use super::connect::{OnNotify, connect};
 use super::fault;
 use super::settings::Settings;
-use crate::queue::news::Bell;
+use crate::queue::news::{Bell, ECHO};
 use crate::queue::{News, QueueError};
 
 /// How often a verb that collided with another (deadlock, serialisation) is done again.
@@ -27,7 +27,7 @@ pub(crate) struct Server {
     pub(crate) settings: Settings,
     /// Checks a new session, given its place for people, before its first verb; what it refuses is not used.
     pub(crate) prepare: fn(Arc<Client>, String) -> BoxFuture<'static, Result<(), Fault>>,
-    /// Woken by a notification, and by a new listening session, since what came before it is unknown.
+    /// Woken by a notification, and by a new listening session ([`super::Ear`]).
     pub(crate) news: Arc<Bell>,
 }
 
@@ -35,7 +35,17 @@ impl Server {
     /// A session of its own, unchecked.
     pub(crate) async fn session(&self) -> Result<Session, QueueError> {
         let news = self.news.clone();
-        let notify: OnNotify = Arc::new(move |payload| news.ring(News::of_notification(payload)));
+        // A pooler may bring any session what another one listens for.
+        self.session_with(Arc::new(move |payload| {
+            if !payload.starts_with(ECHO) {
+                news.ring(News::of_notification(payload));
+            }
+        }))
+        .await
+    }
+
+    /// The same with other use for notifications.
+    pub(super) async fn session_with(&self, notify: OnNotify) -> Result<Session, QueueError> {
         let (client, driver) = connect(&self.settings, &notify).await?;
         Ok(Session { client: Arc::new(client), driver: tokio::spawn(driver) })
     }
@@ -76,6 +86,13 @@ pub(crate) struct Session {
     driver: JoinHandle<()>,
 }
 
+impl Session {
+    /// Returns when the connection has ended; to be waited for once.
+    pub(super) async fn ended(&mut self) {
+        let _ = (&mut self.driver).await;
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.driver.abort();
@@ -85,19 +102,13 @@ impl Drop for Session {
 /// One connection at most, made when it is needed.
 pub(crate) struct Link {
     session: Mutex<Option<Session>>,
-    listens: bool,
     patience: Duration,
 }
 
 impl Link {
     /// A link whose verbs take at most `patience`; after that the server is taken for dead.
     pub(crate) fn new(patience: Duration) -> Link {
-        Link { session: Mutex::new(None), listens: false, patience }
-    }
-
-    /// The same link, listening on channel `smsd` while it stands.
-    pub(crate) fn listening(self) -> Link {
-        Link { listens: true, ..self }
+        Link { session: Mutex::new(None), patience }
     }
 
     /// Does a verb. A lost connection is made anew once and the verb done again, so a verb must find out
@@ -145,14 +156,7 @@ impl Link {
     /// A checked session.
     async fn fresh(&self, server: &Server) -> Result<Session, QueueError> {
         let session = server.session().await?;
-        let prepare = async {
-            (server.prepare)(session.client.clone(), server.settings.location()).await?;
-            if self.listens {
-                session.client.batch_execute("LISTEN smsd").await?;
-                server.news.ring(News::Submitted);
-            }
-            Ok(())
-        };
+        let prepare = (server.prepare)(session.client.clone(), server.settings.location());
         match tokio::time::timeout(self.patience, prepare).await {
             Ok(Ok(())) => Ok(session),
             Ok(Err(fault)) => Err(server.explain(fault)),

@@ -1,7 +1,7 @@
 //! An instance's life: leases, the dead and their doubts; and the wait for something new.
 
 use super::*;
-use smsd::queue::{Decision, News, QueueError};
+use smsd::queue::{Decision, News, Peers, QueueError, Which};
 use tokio::time::{sleep, timeout};
 
 pub async fn a_lease_lives_while_it_is_renewed<F: Fixture>(f: &F) {
@@ -143,6 +143,27 @@ pub async fn doubts_tell_all_that_a_resend_needs<F: Fixture>(f: &F) {
     assert!(doubt.age >= Duration::from_millis(45) && doubt.age < Duration::from_secs(60), "{:?}", doubt.age);
 }
 
+/// A queue may say that it has no others.
+pub async fn peers_are_those_whose_lease_is_good<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let one = joined(&*q, LONG).await;
+    assert_eq!(q.peers(one).await.unwrap(), Peers { rank: 0, of: 1 });
+    let (two, three) = (joined(&*q, LONG).await, joined(&*q, LONG).await);
+    let mut ranks = Vec::new();
+    for id in [one, two, three] {
+        let peers = q.peers(id).await.unwrap();
+        if peers == Peers::default() && ranks.is_empty() {
+            return;
+        }
+        assert_eq!(peers.of, 3);
+        ranks.push(peers.rank);
+    }
+    ranks.sort_unstable();
+    assert_eq!(ranks, [0, 1, 2], "each its own");
+    q.leave(two).await.unwrap();
+    assert_eq!(q.peers(three).await.unwrap().of, 2);
+}
+
 pub async fn wait_notices_a_submit_here<F: Fixture>(f: &F) {
     let q = f.queue();
     while timeout(Duration::from_millis(400), q.wait()).await.is_ok() {}
@@ -176,10 +197,11 @@ pub async fn wait_waits_when_there_is_nothing<F: Fixture>(f: &F) {
 pub async fn wait_tells_new_alerts_from_those_that_wait_again<F: Fixture>(f: &F) {
     let (q, other) = (f.queue(), f.second().await);
     let me = joined(&*q, LONG).await;
-    let ids = submitted(f, PHONE, 2).await;
+    let ids = submitted(f, PHONE, 4).await;
     doubtful(&*q, me, PHONE, &ids[..1]).await;
-    let sent = begun(&*q, me, PHONE, &ids[1..]).await;
+    let sent = begun(&*q, me, PHONE, &ids[1..2]).await;
     settled(&*q, me, accept(&sent)).await;
+    doubtful(&*q, me, PHONE, &ids[2..]).await;
     let quiet = async || while timeout(Duration::from_millis(400), q.wait()).await.is_ok() {};
     let next = async || timeout(Duration::from_secs(5), q.wait()).await.expect("the wait ends");
 
@@ -187,8 +209,12 @@ pub async fn wait_tells_new_alerts_from_those_that_wait_again<F: Fixture>(f: &F)
     other.resolve(&ids[..1], Decision::Resend, "ann").await.unwrap();
     assert_eq!(next().await, News::Freed);
     quiet().await;
-    other.requeue(&ids[1..], "ann").await.unwrap();
+    other.requeue(&ids[1..2], "ann").await.unwrap();
     assert_eq!(next().await, News::Freed);
+    quiet().await;
+    other.cancel(&Which::Ids(vec![ids[2]]), "ann").await.unwrap();
+    assert_eq!(next().await, News::Freed, "the companion of what is cancelled waits again");
+    quiet().await;
     quiet().await;
     other.submit(&[new_alert(f, PHONE, "new", None)]).await.unwrap();
     assert_eq!(next().await, News::Submitted);
