@@ -17,5 +17,7 @@ mod crash;
 mod gateways;
 #[path = "scenarios/limits.rs"]
 mod limits;
+#[path = "scenarios/overload.rs"]
+mod overload;
 #[path = "scenarios/timing.rs"]
 mod timing;
