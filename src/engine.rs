@@ -314,7 +314,7 @@ impl Engine {
 
     fn write(&mut self, now: Instant) {
         if let Some(owner) = self.lease.owner
-            && let Some(batch) = self.begins.batch(now, |_, _| true)
+            && let Some(batch) = self.begins.batch(now, |a| a.carried.len() + a.counted.len(), |_, _| true)
         {
             let ids: Vec<Uuid> = batch.iter().map(|a| a.id).collect();
             self.ask(move |queue| async move {
@@ -326,7 +326,7 @@ impl Engine {
                 Done::Begun(owner, ids, queue.begin(owner, &batch).await)
             });
         }
-        if let Some(batch) = self.settlements.batch(now, |a, b| a.0 == b.0) {
+        if let Some(batch) = self.settlements.batch(now, |(_, s)| s.verdicts.len(), |a, b| a.0 == b.0) {
             let owner = batch.first().map_or(Uuid::nil(), |(owner, _)| *owner);
             let batch: Vec<Settlement> = batch.into_iter().map(|(_, s)| s).collect();
             let about = Batch::of(&batch);
