@@ -23,6 +23,7 @@ mod daemon {
     mod figures;
     mod gateways;
     mod nav;
+    mod overload;
     mod process;
     mod secrets;
     mod torture;
