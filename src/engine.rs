@@ -593,7 +593,13 @@ impl Engine {
         let Some(alerts) = self.heard(Verb::Look, result) else {
             let later = now + QUEUE_PAUSE.1;
             self.looks.next_new = self.looks.next_new.max(later);
-            self.looks.next_full = self.looks.next_full.max(later);
+            // A walk that broke off begins anew.
+            self.looks.next_full = match look {
+                Look::Full { .. } => later,
+                Look::New { .. } if self.looks.walk.is_some() => later,
+                Look::New { .. } => self.looks.next_full.max(later),
+            };
+            self.looks.walk = None;
             return;
         };
         let full_page = alerts.len() >= limit;

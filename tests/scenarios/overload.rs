@@ -134,6 +134,19 @@ async fn what_was_pushed_out_is_found_again_as_soon_as_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_queue_that_goes_away_in_mid_walk_is_not_asked_without_pause() {
+    let queue = stormy(&phone(1), 1);
+    queue.refuse_claims_after(2);
+    let bench = Bench::start_with(queue.clone(), &[&Gateway::good()], |_| {});
+    pass(secs(20)).await;
+    assert!((5..=20).contains(&queue.claims_refused()), "asked {} times in 20 s", queue.claims_refused());
+    queue.refuse_claims_after(usize::MAX);
+    pass(secs(600)).await;
+    assert!(!bench.states().await.contains_key(&AlertState::Waiting));
+    bench.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_six_hours_without_any_gateway_all_leaves_most_severe_first() {
     const WAITING: usize = 20_000;
     let gateway = Gateway::refusing(Class::Unavailable);
