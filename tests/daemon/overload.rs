@@ -18,6 +18,8 @@ use crate::postgres::Server;
 const URGENT: Duration = Duration::from_secs(2);
 /// What the daemon may take of memory.
 const PEAK_MIB: u64 = 128;
+/// How long it may take to notice that a gateway no longer answers: two seconds with every place before it taken.
+const NOTICED: Duration = Duration::from_secs(3);
 /// Between two urgent alerts.
 const PACE: Duration = Duration::from_secs(2);
 
@@ -286,13 +288,14 @@ impl How {
 }
 
 /// The heads of the figures of a failure.
-pub const FAILURE: [&str; 7] =
-    ["alerts", "p99 before", "p99 beside", "all: p99", "asked in vain", "in doubt", "most asked"];
+pub const FAILURE: [&str; 8] =
+    ["alerts", "p99 before", "at first: most", "p99 beside", "all: p99", "in vain", "in doubt", "most asked"];
 
 /// An alert each 20 ms to a phone of its own: so long with everybody well, then so long beside who fails. Those whom
-/// the failing gateway was not asked to serve must not notice. What the failing one was asked is counted: few before
-/// the breaker opens, then probes and trials, and nobody goes round in circles.
-pub fn failure(who: Failing, how: How, well: Duration, failing: Duration) -> Line {
+/// the failing gateway was not asked to serve must not notice, but for the moment in which it is found out. What the
+/// failing one was asked is counted: few before the breaker opens, then trials, and nobody goes round in circles. A 99th
+/// percentile below the noise is the machine's.
+pub fn failure(who: Failing, how: How, [well, failing]: [Duration; 2], noise: Duration) -> Line {
     const EVERY: Duration = Duration::from_millis(20);
     const CONCURRENCY: usize = 16;
     let gateways: Vec<Gateway> = (0..3).map(|_| gateway()).collect();
@@ -343,7 +346,8 @@ pub fn failure(who: Failing, how: How, well: Duration, failing: Duration) -> Lin
     let touched: std::collections::HashSet<&str> = touched.lines().collect();
     let taken: Vec<Accepted> = gateways.iter().flat_map(|gateway| gateway.accepted()).collect();
     let at: HashMap<&str, Timestamp> = taken.iter().rev().map(|sms| (&*sms.text, sms.at)).collect();
-    let (mut before, mut beside, mut everybody) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut before, mut at_first, mut beside, mut everybody) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut faults = Vec::new();
     for (n, from) in inserted.iter().enumerate() {
         let Some(at) = at.get(&*urgent_text(n + 1)) else {
@@ -351,17 +355,23 @@ pub fn failure(who: Failing, how: How, well: Duration, failing: Duration) -> Lin
             continue;
         };
         let took = since(*from, *at);
+        let healthy = !touched.contains(&*format!("+47{}", 90_000_000 + n + 1));
         if n < first_failed {
-            before.push(took);
+            before.extend(healthy.then_some(took));
             continue;
         }
         everybody.push(took);
-        if !touched.contains(&*format!("+47{}", 90_000_000 + n + 1)) {
-            beside.push(took);
+        if healthy {
+            let early = since(inserted[first_failed], *from) < NOTICED;
+            if early { at_first.push(took) } else { beside.push(took) }
         }
     }
-    let [p_before, p_beside, p_all] = [before, beside, everybody].map(|times| p99(times));
-    if p_beside > 2 * p_before.max(LEAST) {
+    let at_first = at_first.into_iter().max().unwrap_or_default();
+    if at_first > NOTICED {
+        faults.push(format!("until it was noticed somebody waited {at_first:.1?}"));
+    }
+    let [p_before, p_beside, p_all] = [before, beside, everybody].map(p99);
+    if p_beside > 2 * p_before.max(noise) {
         faults.push(format!("p99 of the healthy is {p_beside:.0?}, before it was {p_before:.0?}"));
     }
     let in_vain = source.count(
@@ -388,6 +398,7 @@ pub fn failure(who: Failing, how: How, well: Duration, failing: Duration) -> Lin
     let figures = vec![
         format!("{}", inserted.len()),
         ms(p_before),
+        ms(at_first),
         ms(p_beside),
         ms(p_all),
         format!("{in_vain}"),
@@ -401,9 +412,6 @@ pub fn failure_name(who: Failing, how: How) -> String {
     format!("a {who:?} that {how:?}").to_lowercase()
 }
 
-/// Below this a 99th percentile is the machine's.
-const LEAST: Duration = Duration::from_millis(60);
-
 fn p99(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times.get((times.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default()
@@ -415,7 +423,7 @@ pub fn table(heads: &[&str], lines: &[Line]) -> String {
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header([&[""], heads].concat());
     for line in lines {
-        table.add_row([&[line.name.clone()], &line.figures[..]].concat());
+        table.add_row([std::slice::from_ref(&line.name), &line.figures[..]].concat());
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(comfy_table::CellAlignment::Right);
@@ -442,6 +450,12 @@ mod in_short {
         holds(&STORM, Storm { embedded, alerts: 10_000, phones, lasts, answers_in }.run());
     }
 
+    /// Among other tests, whose noise is louder than a 99th percentile: what is held up is so for seconds.
+    fn fails(who: Failing, how: How) {
+        let lasts = [4, 8].map(Duration::from_secs);
+        holds(&FAILURE, failure(who, how, lasts, Duration::from_millis(500)));
+    }
+
     #[test]
     fn a_storm_to_ten_phones_does_not_delay_what_is_urgent() {
         storm(false, 10);
@@ -453,14 +467,17 @@ mod in_short {
     }
 
     #[test]
-    fn nobody_notices_a_gateway_that_answers_500() {
-        let line = failure(Failing::Gateway, How::Answers500, Duration::from_secs(4), Duration::from_secs(4));
-        holds(&FAILURE, line);
+    fn nobody_notices_a_gateway_that_hangs_for_long() {
+        fails(Failing::Gateway, How::Hangs);
     }
 
     #[test]
-    fn nobody_notices_a_number_that_is_never_answered() {
-        let line = failure(Failing::Number, How::Drips, Duration::from_secs(4), Duration::from_secs(4));
-        holds(&FAILURE, line);
+    fn nobody_notices_a_gateway_that_answers_500() {
+        fails(Failing::Gateway, How::Answers500);
+    }
+
+    #[test]
+    fn nobody_notices_a_number_for_which_every_answer_drips() {
+        fails(Failing::Number, How::Drips);
     }
 }
