@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check bench simulate fuzz torture
+.PHONY: help run test check bench simulate fuzz torture overload
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -30,3 +30,7 @@ fuzz: ## Feed the parsers for SECONDS each (60), or TARGET alone; needs a nightl
 torture: ## Kill the daemon 1000 times on each queue, cut the power, hurt PostgreSQL, count the cost (KILLS=50: less)
 	scripts/install-test-deps
 	scripts/torture
+
+overload: ## A hundred thousand alerts in a minute, numbers and gateways that fail: who notices what (8 min)
+	scripts/install-test-deps
+	scripts/overload

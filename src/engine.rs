@@ -52,7 +52,8 @@ const COUNT: Duration = Duration::from_secs(1);
 const TRUST_MARGIN: Duration = Duration::from_secs(2);
 /// Alerts of one page of a full look.
 const PAGE: usize = 4_000;
-/// Below this room the engine does not walk on through what waits.
+/// Below this room the engine does not walk on through what waits. It always looks for new alerts: among them may be
+/// the most urgent.
 const WALK_ROOM: usize = core::WINDOW / 2;
 /// With a full window, how often the most severe that wait are looked at.
 const PEEK: Duration = Duration::from_secs(1);
@@ -325,7 +326,7 @@ impl Engine {
 
     fn write(&mut self, now: Instant) {
         if let Some(owner) = self.lease.owner
-            && let Some(batch) = self.begins.batch(now, |_, _| true)
+            && let Some(batch) = self.begins.batch(now, |a| a.carried.len() + a.counted.len(), |_, _| true)
         {
             let ids: Vec<Uuid> = batch.iter().map(|a| a.id).collect();
             self.ask(move |queue| async move {
@@ -337,7 +338,7 @@ impl Engine {
                 Done::Begun(owner, ids, queue.begin(owner, &batch).await)
             });
         }
-        if let Some(batch) = self.settlements.batch(now, |a, b| a.0 == b.0) {
+        if let Some(batch) = self.settlements.batch(now, |(_, s)| s.verdicts.len(), |a, b| a.0 == b.0) {
             let owner = batch.first().map_or(Uuid::nil(), |(owner, _)| *owner);
             let batch: Vec<Settlement> = batch.into_iter().map(|(_, s)| s).collect();
             let about = Batch::of(&batch);
@@ -375,7 +376,6 @@ impl Engine {
         if self.looks.busy || !self.is_purged() {
             return;
         }
-        let room = self.core.room();
         let Some(newest) = self.looks.newest else {
             if now >= self.looks.next_full {
                 self.looks.busy = true;
@@ -383,13 +383,16 @@ impl Engine {
             }
             return;
         };
-        let (look, limit) = if now >= self.looks.next_new && room > 0 {
-            (Look::New { after: newest }, room.min(PAGE))
-        } else if now >= self.looks.next_full && room >= WALK_ROOM {
+        let can_walk = self.core.room() >= WALK_ROOM;
+        let (look, limit) = if now >= self.looks.next_new {
+            (Look::New { after: newest }, PAGE)
+        } else if can_walk && (now >= self.looks.next_full || self.looks.walk.is_none() && self.core.misses())
+        {
+            self.core.walking();
             (Look::Full { after: None }, PAGE)
-        } else if let (Some(after), true) = (self.looks.walk, room >= WALK_ROOM) {
+        } else if let (Some(after), true) = (self.looks.walk, can_walk) {
             (Look::Full { after: Some(after) }, PAGE)
-        } else if self.looks.confirm || now >= self.looks.next_peek && room < WALK_ROOM {
+        } else if self.looks.confirm || now >= self.looks.next_peek && !can_walk {
             self.looks.confirm = false;
             self.looks.next_peek = now + PEEK;
             (Look::Full { after: None }, PEEK_PAGE)
@@ -615,7 +618,13 @@ impl Engine {
         let Some(alerts) = self.heard(Verb::Look, result) else {
             let later = now + QUEUE_PAUSE.1;
             self.looks.next_new = self.looks.next_new.max(later);
-            self.looks.next_full = self.looks.next_full.max(later);
+            // A walk that broke off begins anew.
+            self.looks.next_full = match look {
+                Look::Full { .. } => later,
+                Look::New { .. } if self.looks.walk.is_some() => later,
+                Look::New { .. } => self.looks.next_full.max(later),
+            };
+            self.looks.walk = None;
             return;
         };
         let full_page = alerts.len() >= limit;
@@ -749,16 +758,16 @@ impl Engine {
         let looks = match (&self.stopping, self.lease.owner) {
             (None, Some(_)) => {
                 let l = &self.looks;
-                let room = self.core.room();
+                let can_walk = self.core.room() >= WALK_ROOM;
                 // What `look` does not do yet is nothing to wake up for.
                 let ready = !l.busy && self.is_purged();
                 let known = ready && l.newest.is_some();
-                let new = (known && room > 0).then_some(l.next_new);
-                let full = match l.walk {
-                    Some(_) if known && room >= WALK_ROOM => Some(now),
-                    _ => (ready && (!known || room >= WALK_ROOM)).then_some(l.next_full),
+                let new = known.then_some(l.next_new);
+                let full = match known && can_walk && (l.walk.is_some() || self.core.misses()) {
+                    true => Some(now),
+                    false => (ready && (!known || can_walk)).then_some(l.next_full),
                 };
-                let peek = (known && room < WALK_ROOM).then_some(l.next_peek);
+                let peek = (known && !can_walk).then_some(l.next_peek);
                 let confirm = (known && l.confirm).then_some(now);
                 let doubts = (!l.doubting).then_some(l.next_doubts);
                 let expire = (!l.expiring && self.settings.autocancel.is_some()).then_some(l.next_expire);

@@ -33,6 +33,7 @@ mod daemon {
     mod log;
     mod machine;
     mod nav;
+    mod overload;
     mod pooler;
     mod power;
     mod process;

@@ -264,6 +264,53 @@ async fn late_commits_are_found_within_the_overlap_and_by_the_full_look() {
     assert_eq!(ids(full), [700, 850, 1000, 1001]);
 }
 
+/// The planner knows nothing of tables that have just grown. Whatever it thinks of them, an alert's attempts are found
+/// by their keys: 4,000 walks through 10,000 attempts would take many seconds.
+#[tokio::test]
+async fn a_claim_and_a_begin_cost_what_they_take_and_not_what_the_ledger_holds() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    database.sql(
+        "ALTER TABLE smsq SET (autovacuum_enabled = off);
+         ALTER TABLE smsd.attempt SET (autovacuum_enabled = off);
+         ALTER TABLE smsd.attempt_alert SET (autovacuum_enabled = off);
+         INSERT INTO smsq (accountid, time, phone, msg, sent) SELECT 1, now(), '+47' || 40000000 + n, 'down', 'Y'
+            FROM generate_series(1, 60000) n;
+         ANALYZE smsq;
+         INSERT INTO smsd.attempt (id, instance, deadline, number, possible_duplicate, state, recipient, text, dispatcher,
+                carried, counted)
+            SELECT lpad(to_hex(id), 32, '0')::uuid, '00000000-0000-0000-0000-000000000000', now(), 1, false, 'accepted',
+                phone, msg, 'd', ARRAY[id], '{}' FROM smsq WHERE id <= 10000;
+         INSERT INTO smsd.attempt_alert SELECT id, lpad(to_hex(1 + id % 10000), 32, '0')::uuid, id <= 10000 FROM smsq;
+         INSERT INTO smsq (accountid, time, phone, msg) SELECT 1, now(), '+47' || 40000000 + n, 'down'
+            FROM generate_series(60001, 65000) n",
+    );
+    let begun = Instant::now();
+    let claimed = queue.claim(Look::Full { after: None }, 4000).await.unwrap();
+    let newer = queue.claim(Look::New { after: AlertId(61_000) }, 4000).await.unwrap();
+    eprintln!("claimed {:?}", begun.elapsed());
+    assert_eq!((claimed.len(), newer.len()), (4000, 4000));
+    let owner = instance();
+    queue.join(&owner, LONG).await.unwrap();
+    let attempts: Vec<NewAttempt> = claimed
+        .iter()
+        .map(|alert| NewAttempt {
+            id: Uuid::now_v7(),
+            recipient: Phone::parse(&alert.phone).unwrap(),
+            text: "down".into(),
+            dispatcher: "d".into(),
+            number: 1,
+            deadline: LONG,
+            carried: vec![alert.id],
+            counted: Vec::new(),
+            possible_duplicate: false,
+            resend_of: None,
+        })
+        .collect();
+    assert_eq!(queue.begin(owner.id, &attempts).await.unwrap().len(), 4000);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn what_ended_before_the_ledger_is_no_offence() {
     let database = Server::shared().database();

@@ -19,5 +19,7 @@ mod gateways;
 mod idle;
 #[path = "scenarios/limits.rs"]
 mod limits;
+#[path = "scenarios/overload.rs"]
+mod overload;
 #[path = "scenarios/timing.rs"]
 mod timing;

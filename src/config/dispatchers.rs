@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use url::Url;
 
 use super::fault::{Fault, Severity};
@@ -249,7 +249,7 @@ fn regex(text: &str) -> Parsed<Regex> {
     if text.is_empty() || text.contains('\n') {
         return wrong("a regular expression on one line");
     }
-    RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|e| Wrong {
+    http_get::success_rule(text).map_err(|e| Wrong {
         expected: "a regular expression".to_owned(),
         part: None,
         hint: e.to_string().lines().last().map(|l| l.trim_start_matches("error: ").to_owned()),

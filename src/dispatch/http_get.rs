@@ -12,7 +12,7 @@ use hyper::header::{
 };
 use hyper::http::{StatusCode, response};
 use jiff::Timestamp;
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use tokio::time::Instant;
 
 use super::http_client::{Answer, Body, CONNECT_TIMEOUT, Client, Failure};
@@ -30,6 +30,18 @@ pub struct Settings {
     /// `success`: what the body of a 2xx must match. Its first group, if it has one, is the reference.
     pub success: Option<Regex>,
 }
+
+/// Reads the rule `success`. It is bounded in size, and so are the tables that matching builds: whatever a gateway
+/// answers, judging it takes little memory and time.
+///
+/// # Errors
+/// No regular expression, or one too large.
+pub fn success_rule(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text).size_limit(RULE_MAX).dfa_size_limit(RULE_MAX).build()
+}
+
+/// Bytes that a compiled rule may take, and each table built while matching.
+const RULE_MAX: usize = 1 << 20;
 
 /// Hands an SMS to an HTTP gateway, one request each.
 pub struct HttpGetDispatcher {

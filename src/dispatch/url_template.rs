@@ -52,6 +52,10 @@ pub enum UrlError {
     /// No host, or one that is none.
     #[error("its host is none; expected a name or an address, and a port if it is not the usual one")]
     Host,
+    /// An `@` in the path: most likely the end of a user and password with an unescaped `/` in it, the rest of
+    /// which would be taken for a path, and shown.
+    #[error("an @ stands in its path; write / in a user or password as %2F, and @ in a path as %40")]
+    At,
     /// A place before the path.
     #[error("{0} stands before the path; only the path and the query may have it")]
     Early(&'static str),
@@ -99,6 +103,10 @@ impl UrlTemplate {
             return Err(UrlError::Host);
         }
         check_characters(url, target)?;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if path.contains('@') {
+            return Err(UrlError::At);
+        }
 
         let parts = split(target);
         for (place, part, what) in [(PHONE, Part::Phone, "number"), (SMS, Part::Sms, "text")] {
@@ -106,7 +114,6 @@ impl UrlTemplate {
                 return Err(UrlError::Missing(place, what));
             }
         }
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         Ok(UrlTemplate {
             basic: user.map(basic),
             shown: format!("{}{authority}{path}", scheme.to_ascii_lowercase()),
@@ -297,6 +304,8 @@ mod tests {
             ("http://gw:/%(phone)s%(sms)s", UrlError::Host),
             ("http://gw:99999/%(phone)s%(sms)s", UrlError::Host),
             ("http://u:p@/%(phone)s%(sms)s", UrlError::Host),
+            ("http://u:12/pw@gw/?t=%(sms)s&to=%(phone)s", UrlError::At),
+            ("http://gw/a@b/%(phone)s/%(sms)s", UrlError::At),
             ("http://%(phone)s/?t=%(sms)s", UrlError::Early(PHONE)),
             ("http://u:%(sms)s@gw/%(phone)s%(sms)s", UrlError::Early(SMS)),
             ("http://gw/?to=%(phone)s", UrlError::Missing(SMS, "text")),
@@ -308,6 +317,16 @@ mod tests {
             ("http://gw/?t=<%(sms)s%(phone)s", UrlError::Character('<', 14)),
         ] {
             assert_eq!(UrlTemplate::parse(url).unwrap_err(), want, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_at_is_welcome_where_it_can_not_be_a_passwords_end() {
+        for url in
+            ["http://u:p%2Fw@gw/a%40b?t=%(sms)s&to=%(phone)s", "http://gw/?user=me@here&t=%(sms)s%(phone)s"]
+        {
+            let template = UrlTemplate::parse(url).unwrap();
+            assert!(!template.shown.contains('@'), "{}", template.shown);
         }
     }
 

@@ -105,6 +105,8 @@ pub struct Core {
     shape: Shape,
     failover: Failover,
     window: Window,
+    /// Alerts were pushed out of the window since all that waits was last looked at.
+    pushed_out: bool,
     recipients: HashMap<Phone, Recipient>,
     /// Idle recipients whose time has come, most urgent first.
     ready: BTreeSet<(Turn, Phone)>,
@@ -152,6 +154,7 @@ impl Core {
             shape,
             failover: Failover::new(ways, now),
             window: Window::default(),
+            pushed_out: false,
             recipients: HashMap::new(),
             ready: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -223,9 +226,19 @@ impl Core {
         self.jobs.len()
     }
 
-    /// How many more alerts it has room to know.
+    /// How many more alerts of people of whom it knows little it has room to know.
     pub fn room(&self) -> usize {
-        WINDOW.saturating_sub(self.window.len())
+        WINDOW.saturating_sub(self.window.shared())
+    }
+
+    /// What it has pushed out could be known again: the window is half empty.
+    pub fn misses(&self) -> bool {
+        self.pushed_out && self.window.len() <= WINDOW / 2
+    }
+
+    /// All that waits is looked at from its beginning.
+    pub fn walking(&mut self) {
+        self.pushed_out = false;
     }
 
     /// The dispatchers' states, by priority.
@@ -278,10 +291,16 @@ impl Core {
             }
         }
         self.settled_meanwhile = None;
-        while self.window.len() > WINDOW {
-            touched.extend(self.window.pop_last());
-        }
         for phone in touched {
+            self.refresh(&phone, now);
+        }
+        self.trim(now);
+    }
+
+    /// Pushes out of the window what is too much.
+    fn trim(&mut self, now: Instant) {
+        for phone in self.window.trim(WINDOW) {
+            self.pushed_out = true;
             self.refresh(&phone, now);
         }
     }

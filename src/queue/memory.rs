@@ -12,6 +12,7 @@ mod reports;
 mod tables;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,9 @@ pub struct MemoryQueue {
     tables: Mutex<Tables>,
     clock: Clock,
     news: Bell,
+    /// Claims that are answered; later ones are refused, and counted.
+    claims_left: AtomicUsize,
+    claims_refused: AtomicUsize,
 }
 
 impl Default for MemoryQueue {
@@ -79,7 +83,13 @@ impl MemoryQueue {
 
     /// An empty queue by a clock of the caller's.
     pub fn with_clock(clock: Clock) -> MemoryQueue {
-        MemoryQueue { tables: Mutex::default(), clock, news: Bell::default() }
+        MemoryQueue {
+            tables: Mutex::default(),
+            clock,
+            news: Bell::default(),
+            claims_left: AtomicUsize::new(usize::MAX),
+            claims_refused: AtomicUsize::new(0),
+        }
     }
 
     /// Inserts a waiting alert as a foreign program would: any phone, any time, and nobody is notified.
@@ -115,6 +125,16 @@ impl MemoryQueue {
         let now = self.now();
         let t = self.lock();
         (0..t.attempts.len()).for_each(|n| see(t.written(n, now)));
+    }
+
+    /// Refuses all claims but the next `answered`, as a database would that goes away.
+    pub fn refuse_claims_after(&self, answered: usize) {
+        self.claims_left.store(answered, Ordering::Relaxed);
+    }
+
+    /// How many claims were refused.
+    pub fn claims_refused(&self) -> usize {
+        self.claims_refused.load(Ordering::Relaxed)
     }
 
     /// The time by this queue's clock.
@@ -176,6 +196,11 @@ impl Queue for MemoryQueue {
     }
 
     async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.claims_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
+            self.claims_refused.fetch_add(1, Ordering::Relaxed);
+            return Err(QueueError::Unavailable("no claim is answered".into()));
+        }
         let t = self.lock();
         let free = |place: &&Place| !t.held.contains_key(&place.id);
         let places: Vec<Place> = match look {

@@ -6,10 +6,9 @@ use std::time::Duration;
 use hyper::HeaderMap;
 use hyper::http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use jiff::Timestamp;
-use regex::Regex;
 use smsd::config::Secret;
 use smsd::dispatch::http_client::Answer;
-use smsd::dispatch::http_get::{HttpGetDispatcher, Settings};
+use smsd::dispatch::http_get::{HttpGetDispatcher, Settings, success_rule};
 use smsd::dispatch::status::{self, HttpStatuses, Status};
 use smsd::dispatch::{Class, Limits};
 
@@ -44,7 +43,7 @@ pub(crate) fn run(data: &[u8]) {
     {
         headers.insert(RETRY_AFTER, value);
     }
-    let rule = Some(text(success)).filter(|s| !s.is_empty()).and_then(|s| Regex::new(&s).ok());
+    let rule = Some(text(success)).filter(|s| !s.is_empty()).and_then(|s| success_rule(&s).ok());
     let url = format!("http://gw.example/send?user=nav&password={PASSWORD}&to=%(phone)s&text=%(sms)s");
     let settings = Settings { url: Secret::new(url), success: rule.clone() };
     let gateway =

@@ -257,11 +257,7 @@ impl Core {
             w.attempts = w.attempts.max(job.number);
             self.window.insert(job.recipient.clone(), w);
         }
-        while self.window.len() > WINDOW {
-            if let Some(phone) = self.window.pop_last() {
-                self.refresh(&phone, now);
-            }
-        }
+        self.trim(now);
         self.free(&job.recipient, now);
     }
 

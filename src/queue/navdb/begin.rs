@@ -52,8 +52,8 @@ const WRITE: &str = "WITH given AS MATERIALIZED (SELECT t.*, t.carried::bigint[]
                 JOIN smsq q ON q.id = x.alert AND q.sent = 'N') \
         AND (g.possible_duplicate OR NOT EXISTS (SELECT FROM unnest(g.alerts) AS x (alert) \
             JOIN smsd.attempt_alert l ON l.alert = x.alert \
-            JOIN smsd.attempt a ON a.id = l.attempt \
-            WHERE a.state IN ('resent', 'cancelled') OR a.state = 'failed' AND a.class = 'failed')) \
+            WHERE (SELECT a.state IN ('resent', 'cancelled') OR a.state = 'failed' AND a.class = 'failed' \
+                FROM smsd.attempt a WHERE a.id = l.attempt))) \
         AND (g.resend_of IS NULL OR EXISTS (SELECT FROM smsd.attempt a WHERE a.id = g.resend_of \
             AND a.carried @> g.carries AND a.carried <@ g.carries \
             AND a.counted @> g.counts AND a.counted <@ g.counts))), \

@@ -1,10 +1,14 @@
 //! libpq's password file: `host:port:database:user:password` a line, `*` for any, `\` before `:` and `\`.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::config::Secret;
+
+/// Bytes of a password file at most: what is larger is another file, named by mistake.
+const MAX: u64 = 1 << 20;
 
 /// The password of the first line that fits one of the hosts. A file that others may read is not used, as
 /// with libpq; that is logged, since the login that fails afterwards would not tell why.
@@ -19,7 +23,12 @@ pub(super) fn look_up(
         tracing::warn!("{} is not used: others may read it; it must have mode 0600", file.display());
         return None;
     }
-    let content = fs::read_to_string(file).ok()?;
+    let mut content = String::new();
+    fs::File::open(file).ok()?.take(MAX + 1).read_to_string(&mut content).ok()?;
+    if content.len() as u64 > MAX {
+        tracing::warn!("{} is not used: a password file holds at most {MAX} bytes", file.display());
+        return None;
+    }
     hosts.iter().find_map(|(host, port)| {
         let host = if host.starts_with('/') { "localhost" } else { host };
         let wanted = [host, &port.to_string(), database, user];
@@ -66,5 +75,21 @@ mod tests {
         assert_eq!(find("h", 5432, "d", "other"), None);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(find("h", 5432, "d", "u"), None);
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read_into_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pgpass");
+        let file = fs::File::create(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let find = || look_up(&path, &[("h".to_owned(), 1)], "d", "u").map(|s| s.reveal().clone());
+        // As large as it may be, then larger than this machine.
+        let line = "*:*:*:*:";
+        fs::write(&path, format!("{line}{}", "p".repeat(usize::try_from(MAX).unwrap() - line.len())))
+            .unwrap();
+        assert!(find().is_some_and(|p| p.len() > 1_000_000));
+        file.set_len(1 << 40).unwrap();
+        assert_eq!(find(), None);
     }
 }
