@@ -124,6 +124,11 @@ impl Failover {
         matches!(self.choose(&[], now), Choice::Take(id) if self.ways[id.0].is_on_trial())
     }
 
+    /// Is the next SMS that it is given the one that decides whether it works again?
+    pub fn is_on_trial(&self, id: WayId) -> bool {
+        self.ways[id.0].is_on_trial()
+    }
+
     /// An SMS was given to it: the room is taken until one of `released`, `succeeded`, … .
     pub fn taken(&mut self, id: WayId, now: Instant) {
         self.ways[id.0].taken(now);

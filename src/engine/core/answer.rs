@@ -18,6 +18,7 @@ impl Core {
         recipient.failures = 0;
         recipient.backoff_until = None;
         recipient.pauses = 0;
+        recipient.trials = 0;
         recipient.failing.retain(|(way, _)| *way != job.way);
         self.out.events.push(Event::Accepted {
             attempt: id,

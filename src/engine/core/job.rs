@@ -63,6 +63,11 @@ impl Core {
             match self.failover.choose(&avoid, now) {
                 Choice::Take(way) => {
                     self.ready.remove(&(turn, phone.clone()));
+                    if self.failover.is_on_trial(way)
+                        && let Some(recipient) = self.recipients.get_mut(&phone)
+                    {
+                        recipient.trials += 1;
+                    }
                     match resend {
                         Some(id) => self.start_resend(&phone, id, way, now),
                         None => self.start_fresh(&phone, way, now),
@@ -104,13 +109,13 @@ impl Core {
         self.refresh(phone, now);
     }
 
-    /// Whose turn it is: the most urgent. A dispatcher on trial is given who has failed least often, so that one
+    /// Whose turn it is: the most urgent. A dispatcher on trial is given who has been on trial least often, so that one
     /// recipient whom it always refuses does not keep it, and with it everybody else, from coming back.
     fn next_ready(&self, now: Instant) -> Option<(Turn, Phone)> {
-        let failed = |phone: &Phone| self.recipients.get(phone).map_or(0, |r| r.pauses);
+        let tried = |phone: &Phone| self.recipients.get(phone).map_or(0, |r| r.trials);
         match self.failover.has_only_a_trial(now) && !bug(Bug::TrialForTheMostUrgent) {
             false => self.ready.first().cloned(),
-            true => self.ready.iter().min_by_key(|(turn, phone)| (failed(phone), *turn)).cloned(),
+            true => self.ready.iter().min_by_key(|(turn, phone)| (tried(phone), *turn)).cloned(),
         }
     }
 
