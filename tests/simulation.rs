@@ -16,6 +16,8 @@ mod database;
 mod gateway;
 #[path = "simulation/oracle.rs"]
 mod oracle;
+#[path = "simulation/people.rs"]
+mod people;
 #[path = "simulation/plan.rs"]
 mod plan;
 #[path = "simulation/process.rs"]

@@ -85,6 +85,9 @@ impl Connection {
                 Err(QueueError::Unavailable("scripted: not reached".into()))
             } else {
                 let result = effect(world.queue.clone()).await;
+                if verb == "begin" {
+                    world.suspend_if_asked();
+                }
                 world.changed(verb).await;
                 if fate.lost {
                     world.log(|| format!("{name}: the reply to {verb} is lost"));
@@ -151,12 +154,17 @@ impl Queue for Connection {
     async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
         let settlements = settlements.to_vec();
         let world = self.world.clone();
-        self.call("settle", move |q| async move {
-            let result = q.settle(owner, &settlements).await;
-            world.log(|| format!("settle {settlements:?}: {result:?}"));
-            result
-        })
-        .await
+        let answer = self
+            .call("settle", move |q| async move {
+                let result = q.settle(owner, &settlements).await;
+                world.log(|| format!("settle {settlements:?}: {result:?}"));
+                result
+            })
+            .await;
+        if let Ok(settled) = &answer {
+            self.world.lock().oracle.people.to_be_told(&self.name, &settled.vanished);
+        }
+        answer
     }
 
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
