@@ -129,7 +129,7 @@ impl Failover {
         self.ways[id.0].is_on_trial()
     }
 
-    /// An SMS was given to it: the room is taken until one of `released`, `succeeded`, … .
+    /// An SMS is meant for it: a place is taken until [`Failover::settled`].
     pub fn taken(&mut self, id: WayId, now: Instant) {
         self.ways[id.0].taken(now);
     }
@@ -144,17 +144,17 @@ impl Failover {
         self.ways[id.0].settled();
     }
 
-    /// May one more of the SMS that stand in line before it be submitted now? Then it counts as being submitted.
-    pub fn start_submit(&mut self, id: WayId) -> bool {
-        self.ways[id.0].start_submit()
+    /// It is given an SMS now.
+    pub fn submit_begins(&mut self, id: WayId, now: Instant) {
+        self.ways[id.0].submit_begins(now);
     }
 
-    /// A submit came to its end after so long, however it ended.
-    pub fn measured(&mut self, id: WayId, took: Duration) {
-        self.ways[id.0].measured(took);
+    /// It has answered, or is waited for no longer.
+    pub fn submit_ended(&mut self, id: WayId) {
+        self.ways[id.0].submit_ended();
     }
 
-    /// Is it of no use to stand in line before it? It is down, throttled or stuck.
+    /// Is it of no use to give it what was meant for it? It is down, throttled or stuck.
     pub fn is_closed(&self, id: WayId, now: Instant) -> bool {
         self.ways[id.0].is_closed(now)
     }

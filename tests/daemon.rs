@@ -19,6 +19,7 @@ mod daemon {
     mod bad_input;
     mod crashes;
     mod database;
+    mod failpoints;
     mod figures;
     mod gateways;
     mod nav;

@@ -17,7 +17,7 @@ mod doubt;
 mod job;
 mod recipient;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,8 +108,6 @@ pub struct Core {
     timers: BTreeSet<(Instant, Phone)>,
     /// SMS on their way, by the attempt that is unsettled.
     jobs: HashMap<Uuid, Job>,
-    /// Attempts that are written and stand in line before a dispatcher.
-    lines: BTreeMap<WayId, VecDeque<Uuid>>,
     /// SMS between two dispatchers.
     between: VecDeque<Job>,
     doubts: HashMap<Uuid, Doubted>,
@@ -151,7 +149,6 @@ impl Core {
             ready: BTreeSet::new(),
             timers: BTreeSet::new(),
             jobs: HashMap::new(),
-            lines: BTreeMap::new(),
             between: VecDeque::new(),
             doubts: HashMap::new(),
             doubt_timers: BTreeSet::new(),
@@ -315,10 +312,14 @@ impl Core {
                 }
                 match self.jobs.get(id).map(|job| job.way) {
                     Some(_) if bug(Bug::SubmitBeforeBegin) => {}
-                    Some(way) if may_send && owner == self.owner => {
-                        self.lines.entry(way).or_default().push_back(*id)
+                    Some(_) if !may_send || owner != self.owner => {
+                        self.abandon(*id, "the lease ran out first")
                     }
-                    _ => self.abandon(*id, "the lease ran out first"),
+                    Some(way) if self.failover.is_closed(way, now) => {
+                        self.abandon(*id, "its dispatcher was gone first")
+                    }
+                    Some(_) => self.submit(*id, now),
+                    None => {}
                 }
             } else if let Some(job) = self.end(*id) {
                 self.failover.released(job.way);
@@ -352,7 +353,7 @@ impl Core {
         now: Instant,
     ) {
         let Some(mut job) = self.jobs.remove(&attempt) else { return };
-        self.failover.measured(job.way, took);
+        self.failover.submit_ended(job.way);
         let result = result.or_else(|error| match error.class {
             Class::Rejected if bug(Bug::RefusedIsAccepted) => Ok(Receipt::default()),
             Class::Unknown if bug(Bug::SilenceIsRefusal) => {
@@ -434,7 +435,6 @@ impl Core {
             self.doubt_is_due(id, now);
         }
         self.out.probes.extend(self.failover.probes(now));
-        self.advance_lines(may_send, now);
         if may_send && !self.draining && self.out.stop.is_none() {
             self.fail_over(now);
             self.start_ready(now);

@@ -36,6 +36,7 @@ fn the_first_that_works_is_taken_and_a_full_one_is_waited_for() {
     assert_eq!(failover.choose(&[first], now), Choice::Take(second));
     assert_eq!(failover.choose(&[first, second], now), Choice::Down);
     failover.released(first);
+    failover.settled(first);
     assert_eq!(failover.choose(&[], now), Choice::Take(first));
 }
 
@@ -44,14 +45,14 @@ fn a_full_one_that_answers_nothing_is_passed_over() {
     let (mut failover, first, second, now) = two();
     for _ in 0..4 {
         failover.taken(first, now);
-        assert!(failover.start_submit(first));
+        failover.submit_begins(first, now);
     }
-    assert!(!failover.start_submit(first), "four at once");
     assert_eq!(failover.next_wake(now), Some(now + STALL));
     assert_eq!(failover.choose(&[], now + STALL), Choice::Take(second));
-    assert!(failover.is_closed(first, now + STALL), "and nobody stands in line before it any longer");
-    failover.measured(first, STALL);
+    assert!(failover.is_closed(first, now + STALL), "and what was meant for it is not given to it");
+    failover.submit_ended(first);
     failover.succeeded(first, now + STALL);
+    failover.settled(first);
     assert_eq!(failover.choose(&[], now + STALL), Choice::Take(first));
 }
 
@@ -61,6 +62,7 @@ fn five_failures_open_the_breaker_and_a_probe_and_one_sms_close_it_slowly() {
     for n in 0..5 {
         failover.taken(first, now);
         let change = failover.troubled(first, &phone(n % 2), now);
+        failover.settled(first);
         assert_eq!(change.is_some(), n == 4, "the fifth in a row");
     }
     assert_eq!(failover.choose(&[], now), Choice::Take(second));
@@ -80,6 +82,7 @@ fn five_failures_open_the_breaker_and_a_probe_and_one_sms_close_it_slowly() {
     failover.taken(first, now);
     assert_eq!(failover.choose(&[], now), Choice::Take(second), "only one");
     assert_eq!(failover.succeeded(first, now), Some(Change::Up(first)));
+    failover.settled(first);
     for _ in 0..2 {
         assert_eq!(failover.choose(&[], now), Choice::Take(first));
         failover.taken(first, now);
@@ -182,46 +185,18 @@ fn a_new_configuration_keeps_the_state_of_what_keeps_its_name() {
 }
 
 #[test]
-fn the_line_is_as_long_as_the_pace_allows() {
-    let (mut failover, first, _, now) = two();
-    let room = |failover: &mut Failover| {
-        let mut taken = 0;
-        while failover.choose(&[], now) == Choice::Take(first) {
-            failover.taken(first, now);
-            taken += 1;
-        }
-        for _ in 0..taken {
-            failover.released(first);
-            failover.settled(first);
-        }
-        taken
-    };
-    assert_eq!(room(&mut failover), 4, "an unknown pace is taken for a slow one");
-    failover.measured(first, Duration::from_millis(50));
-    assert_eq!(room(&mut failover), 4 + 2, "25 ms at 50 ms each, by four at once");
-    failover.measured(first, secs(1));
-    assert_eq!(room(&mut failover), 4, "slower counts at once");
-    failover.measured(first, Duration::from_millis(5));
-    assert_eq!(room(&mut failover), 4, "faster only by and by");
-    (0..200).for_each(|_| failover.measured(first, Duration::from_micros(1)));
-    assert_eq!(room(&mut failover), 4 + 4, "and never more than are submitted at once");
-}
-
-#[test]
 fn a_trial_does_not_wait_for_old_sms_that_hang() {
     let (mut failover, first, second, mut now) = two();
     for _ in 0..4 {
         failover.taken(first, now);
-        assert!(failover.start_submit(first));
+        failover.submit_begins(first, now);
     }
     (0..5).for_each(|n| drop(failover.troubled(first, &phone(n), now)));
     now += secs(3);
     assert_eq!(failover.probes(now), [first]);
     failover.probed(first, Ok(()), now);
     assert_eq!(failover.choose(&[second], now), Choice::Take(first));
-    assert!(!failover.is_closed(first, now), "what is admitted may stand in line");
-    failover.taken(first, now);
-    assert!(failover.start_submit(first), "and is submitted");
+    assert!(!failover.is_closed(first, now), "what is admitted is given to it");
 }
 
 #[test]
@@ -233,11 +208,7 @@ fn what_is_not_settled_is_bounded() {
         failover.succeeded(first, now);
         taken += 1;
     }
-    assert_eq!(
-        (taken, failover.choose(&[], now)),
-        (12, Choice::Busy),
-        "three times four, however fast it answers"
-    );
+    assert_eq!((taken, failover.choose(&[], now)), (4, Choice::Busy), "however fast it answers");
     failover.settled(first);
     assert_eq!(failover.choose(&[], now), Choice::Take(first));
 }

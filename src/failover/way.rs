@@ -23,11 +23,6 @@ use crate::seeded::{Bug, bug};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How many times `concurrency` may be written and not yet settled: as much as is being submitted, as much in line, and
-/// as much again whose outcome is being written.
-const MOST_UNSETTLED: usize = 3;
-/// How long the line before a dispatcher may take.
-const LINE: Duration = Duration::from_millis(25);
 /// Submits at once after a return; each success doubles it.
 const SLOW_START: usize = 2;
 
@@ -39,16 +34,13 @@ pub(super) struct Way {
     pub(super) successes: u64,
     bucket: Bucket,
     throttled_until: Option<Instant>,
-    /// SMS that were given to it and of which it has not yet answered.
-    in_flight: usize,
-    /// SMS that were given to it and whose outcome is not yet written: what a crash would leave in doubt.
-    unsettled: usize,
-    /// Of those in flight, those that are being submitted; the others stand in line.
+    /// SMS that are meant for it and not settled yet: each holds a place, from before its attempt is written until its
+    /// outcome is. So this is what a crash can leave in doubt.
+    on_their_way: usize,
+    /// Of those, the SMS that it has been given and has not answered.
     submitting: usize,
-    /// Submits at once: `concurrency`, or less in a slow start.
+    /// Places: `concurrency`, or fewer in a slow start.
     room: usize,
-    /// How long a submit takes, on the cautious side; `None` until one was measured.
-    pace: Option<Duration>,
     /// The last time that it gave any answer, or that it had nothing to answer.
     answered_at: Instant,
     /// Failures in a row that were its own fault.
@@ -101,11 +93,9 @@ impl Way {
             successes: 0,
             bucket: Bucket::new(config.rate, now),
             throttled_until: None,
-            in_flight: 0,
-            unsettled: 0,
+            on_their_way: 0,
             submitting: 0,
             room: config.concurrency,
-            pace: None,
             answered_at: now,
             failures: 0,
             refusals: Vec::new(),
@@ -137,20 +127,15 @@ impl Way {
             Health::Trial { busy: true, .. } => Admission::No,
             Health::Trial { busy: false, .. } => Admission::Yes,
             Health::Up if self.is_stalled(now) => Admission::No,
-            Health::Up if self.in_flight >= self.room + self.line() => Admission::NoRoom,
             // However slowly outcomes are written, a crash leaves only so much in doubt.
-            Health::Up if self.unsettled >= MOST_UNSETTLED * self.config.concurrency => Admission::NoRoom,
+            Health::Up if self.on_their_way >= self.room => Admission::NoRoom,
             Health::Up if self.bucket.wait(now).is_some() => Admission::NoRoom,
             Health::Up => Admission::Yes,
         }
     }
 
     pub(super) fn taken(&mut self, now: Instant) {
-        if self.submitting == 0 {
-            self.answered_at = now;
-        }
-        self.in_flight += 1;
-        self.unsettled += 1;
+        self.on_their_way += 1;
         self.bucket.take(now);
         if let Health::Trial { busy, .. } = &mut self.health {
             *busy = true;
@@ -158,25 +143,21 @@ impl Way {
     }
 
     pub(super) fn settled(&mut self) {
-        self.unsettled = self.unsettled.saturating_sub(1);
+        self.on_their_way = self.on_their_way.saturating_sub(1);
     }
 
-    /// True if one more may be submitted now; then it counts as such. The one SMS of a trial does not wait for old
-    /// ones that hang.
-    pub(super) fn start_submit(&mut self) -> bool {
-        let has_room = self.submitting < self.room || self.is_on_trial();
-        self.submitting += usize::from(has_room);
-        has_room
+    pub(super) fn submit_begins(&mut self, now: Instant) {
+        if self.submitting == 0 {
+            self.answered_at = now;
+        }
+        self.submitting += 1;
     }
 
-    /// A submit came to its end after so long. Slower counts at once, faster only by and by.
-    pub(super) fn measured(&mut self, took: Duration) {
+    pub(super) fn submit_ended(&mut self) {
         self.submitting = self.submitting.saturating_sub(1);
-        self.pace = Some(self.pace.map_or(took, |pace| took.max((pace * 9 + took) / 10)));
     }
 
     pub(super) fn released(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
         if let Health::Trial { busy, .. } = &mut self.health {
             *busy = false;
         }
@@ -327,15 +308,6 @@ impl Way {
         self.health == Health::Up
             && self.submitting >= self.room
             && now.duration_since(self.answered_at) >= STALL
-    }
-
-    /// How many SMS may stand in line: as many as it takes in [`LINE`], and no more than are submitted at once. So a
-    /// fast one hardly waits for attempts to be written, with a slow one nobody is bound to it before its turn, and
-    /// no attempt is written long before its turn.
-    fn line(&self) -> usize {
-        let (Some(pace), true) = (self.pace, self.room >= self.config.concurrency) else { return 0 };
-        let taken = LINE.as_secs_f64() / pace.as_secs_f64().max(1e-9) * self.config.concurrency as f64;
-        (taken as usize).min(self.config.concurrency)
     }
 
     fn count(&mut self, recipient: &Phone, given_up: &[AlertId]) {

@@ -116,9 +116,7 @@ pub fn kills(kind: Kind, kills: usize, concurrency: usize, seed: u64) -> Line {
     }
     drain.gateway.set(Behaviour::ok());
     let last = drain.site.start();
-    // Those that are submitted, as many that stand in line, and as many whose outcome is being written.
-    let bound = kills * concurrency * 3;
-    let mut line = drain.account(last, kills, bound);
+    let mut line = drain.account(last, kills, kills * concurrency);
     if kills >= 20 && line.doubled == 0 {
         let nothing = "no kill fell between the gateway's yes and our commit: it tests nothing";
         line.complaints.push(nothing.into());

@@ -1,4 +1,6 @@
-//! A TCP proxy before PostgreSQL that cuts a connection at its next commit.
+//! A TCP proxy before PostgreSQL that cuts a connection at its next commit, or stops it there for good.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::sync::{Arc, Mutex};
 
@@ -15,10 +17,20 @@ pub enum Cut {
     BeforeCommit,
 }
 
+/// What is to happen, once.
+#[derive(Clone, Copy)]
+struct Trap {
+    cut: Cut,
+    /// Only to a transaction in which this was sent.
+    with: Option<&'static [u8]>,
+    /// The connection stays, and nobody hears anything on it any more.
+    hangs: bool,
+}
+
 /// Ends with the value.
 pub struct Proxy {
     pub port: u16,
-    cut: Arc<Mutex<Option<Cut>>>,
+    trap: Arc<Mutex<Option<Trap>>>,
     task: JoinHandle<()>,
 }
 
@@ -26,27 +38,32 @@ impl Proxy {
     pub async fn start(server: u16) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let cut = Arc::new(Mutex::new(None));
+        let trap = Arc::new(Mutex::new(None));
         let task = tokio::spawn({
-            let cut = cut.clone();
+            let trap = trap.clone();
             async move {
                 let mut connections = tokio::task::JoinSet::new();
                 while let Ok((client, _)) = listener.accept().await {
-                    connections.spawn(carry(client, server, cut.clone()));
+                    connections.spawn(carry(client, server, trap.clone()));
                 }
             }
         });
-        Proxy { port, cut, task }
+        Proxy { port, trap, task }
     }
 
     /// Arms the cut.
     pub fn cut_next(&self, cut: Cut) {
-        *self.cut.lock().unwrap() = Some(cut);
+        *self.trap.lock().unwrap() = Some(Trap { cut, with: None, hangs: false });
     }
 
-    /// True if the cut that was armed has happened.
+    /// Arms a silence: at the commit of the next transaction in which this was sent.
+    pub fn hang_next(&self, cut: Cut, with: &'static str) {
+        *self.trap.lock().unwrap() = Some(Trap { cut, with: Some(with.as_bytes()), hangs: true });
+    }
+
+    /// True if what was armed has happened.
     pub fn has_cut(&self) -> bool {
-        self.cut.lock().unwrap().is_none()
+        self.trap.lock().unwrap().is_none()
     }
 }
 
@@ -56,34 +73,44 @@ impl Drop for Proxy {
     }
 }
 
-async fn carry(mut client: TcpStream, server: u16, cut: Arc<Mutex<Option<Cut>>>) {
+async fn carry(mut client: TcpStream, server: u16, trap: Arc<Mutex<Option<Trap>>>) {
     /// The simple query as it stands on the wire.
     const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
     let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
     let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
+    // What was sent in this transaction.
+    let mut said = Vec::new();
     loop {
         tokio::select! {
             n = client.read(&mut up) => {
                 let Some(bytes) = n.ok().and_then(|n| up.get(..n)).filter(|b| !b.is_empty()) else { return };
-                let at = bytes.windows(COMMIT.len()).position(|w| w == COMMIT);
+                said.extend_from_slice(bytes);
+                let at = find(bytes, COMMIT);
                 let armed = match at {
-                    Some(_) => cut.lock().unwrap().take(),
+                    Some(_) => trap.lock().unwrap().take_if(|trap| trap.with.is_none_or(|with| find(&said, with).is_some())),
                     None => None,
                 };
-                match (armed, at) {
-                    (Some(Cut::BeforeCommit), Some(at)) => {
-                        server.write_all(&bytes[..at]).await.unwrap();
-                        return;
-                    }
-                    (Some(Cut::AfterCommit), _) => {
+                if at.is_some() {
+                    said.clear();
+                }
+                let Some(Trap { cut, hangs, .. }) = armed else {
+                    server.write_all(bytes).await.unwrap();
+                    continue;
+                };
+                match cut {
+                    Cut::BeforeCommit => server.write_all(&bytes[..at.unwrap_or_default()]).await.unwrap(),
+                    Cut::AfterCommit => {
                         server.write_all(bytes).await.unwrap();
                         // `Terminate` makes the server end the session when it has done the commit.
                         server.write_all(b"X\0\0\0\x04").await.unwrap();
                         while matches!(server.read(&mut down).await, Ok(n) if n > 0) {}
-                        return;
                     }
-                    _ => server.write_all(bytes).await.unwrap(),
                 }
+                if hangs {
+                    // Until the client goes; then the server sees its end too, and rolls back what is not committed.
+                    while matches!(client.read(&mut up).await, Ok(n) if n > 0) {}
+                }
+                return;
             }
             n = server.read(&mut down) => {
                 let Some(bytes) = n.ok().and_then(|n| down.get(..n)).filter(|b| !b.is_empty()) else { return };
@@ -93,4 +120,8 @@ async fn carry(mut client: TcpStream, server: u16, cut: Arc<Mutex<Option<Cut>>>)
             }
         }
     }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
 }

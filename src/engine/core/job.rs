@@ -1,4 +1,4 @@
-//! One SMS on its way: composed, begun, in line, submitted, and on to the next dispatcher.
+//! One SMS on its way: composed, begun, submitted, and on to the next dispatcher.
 
 use super::*;
 
@@ -207,7 +207,7 @@ impl Core {
         self.on_their_way.extend(job.carried.iter().chain(&job.counted));
         self.jobs.insert(id, job);
         if bug(Bug::SubmitBeforeBegin) {
-            self.submit(id);
+            self.submit(id, now);
         }
     }
 
@@ -224,28 +224,7 @@ impl Core {
         Some(job)
     }
 
-    /// Submits from each line as far as there is room, and dissolves the lines that lead nowhere now.
-    pub(super) fn advance_lines(&mut self, may_send: bool, now: Instant) {
-        for way in self.lines.keys().copied().collect::<Vec<_>>() {
-            let closed = self.failover.is_closed(way, now);
-            while let Some(id) = self.lines.get(&way).and_then(|line| line.front().copied()) {
-                let ours = self.jobs.get(&id).is_some_and(|job| job.owner == self.owner);
-                if closed || !may_send || !ours {
-                    self.abandon(id, "its dispatcher, or the lease, was gone first");
-                } else if self.failover.start_submit(way) {
-                    self.submit(id);
-                } else {
-                    break;
-                }
-                if let Some(line) = self.lines.get_mut(&way) {
-                    line.pop_front();
-                }
-            }
-        }
-        self.lines.retain(|_, line| !line.is_empty());
-    }
-
-    pub(super) fn submit(&mut self, id: Uuid) {
+    pub(super) fn submit(&mut self, id: Uuid, now: Instant) {
         let Some(job) = self.jobs.get(&id) else { return };
         if let Some(first) = job.resend_of {
             self.out.events.push(Event::Resent {
@@ -255,6 +234,7 @@ impl Core {
             });
         }
         let timeout = self.failover.config(job.way).timeout;
+        self.failover.submit_begins(job.way, now);
         if bug(Bug::SentBeforeSubmit) {
             let sent = outcome::accepted(id, Receipt::default(), &job.carried, &job.counted);
             self.out.settlements.push((job.owner, sent));
