@@ -20,7 +20,7 @@ pub(super) struct Job {
     pub(super) owner: Uuid,
     pub(super) way: WayId,
     pub(super) tried: Vec<WayId>,
-    pub(super) round: Vec<Blame>,
+    pub(super) round: Vec<(WayId, Blame)>,
     pub(super) next: Next,
 }
 
