@@ -200,6 +200,10 @@ impl Engine {
         let now = Instant::now();
         let Resources { queue, ways, name, lock, boot_clock, ids, seed, events } = resources;
         let core = Core::new(settings.policy.clone(), settings.shape.clone(), Vec::new(), ids, seed, now);
+        let boot_clock: Box<dyn Fn() -> Duration + Send> = match bug(Bug::LeaseStandsStill) {
+            true => Box::new(move || now.elapsed()),
+            false => boot_clock,
+        };
         let mut engine = Engine {
             settings,
             core,
@@ -573,7 +577,7 @@ impl Engine {
                     self.core.settled(*id, settled.superseded.contains(id), now);
                 }
                 self.core.settled_beside(&about.beside);
-                if !settled.vanished.is_empty() {
+                if !settled.vanished.is_empty() && !bug(Bug::VanishedUntold) {
                     (self.events)(Event::Vanished { alerts: settled.vanished });
                 }
                 self.heard(Verb::Settle, Ok(()));
@@ -700,8 +704,11 @@ impl Engine {
     /// Dispatchers that are gone stay until what they have on its way is over.
     fn use_ways(&mut self, ways: Ways, now: Instant) {
         let (configs, dispatchers): (Vec<_>, Vec<_>) = ways.into_iter().unzip();
-        let order =
+        let mut order =
             self.core.reconfigure(self.settings.policy.clone(), self.settings.shape.clone(), configs, now);
+        if bug(Bug::ReloadMixesDispatchers) {
+            order.sort();
+        }
         self.dispatchers.extend(order.into_iter().zip(dispatchers));
     }
 

@@ -29,11 +29,20 @@ pub enum Bug {
     NoAlertLock,
     RefusedByOneIsFinal,
     OldOwnerMaySettle,
+    ReloadMixesDispatchers,
+    VanishedUntold,
+    UnownedTriedAgain,
+    LeaseStandsStill,
+    ReleasedUnmarked,
+    RefusalsNeverLearnt,
+    BackOffForAll,
+    StallWaitedFor,
+    BreakerNeverOpens,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 31] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
         Bug::NoLeaseCheck,
@@ -56,6 +65,15 @@ impl Bug {
         Bug::NoAlertLock,
         Bug::RefusedByOneIsFinal,
         Bug::OldOwnerMaySettle,
+        Bug::ReloadMixesDispatchers,
+        Bug::VanishedUntold,
+        Bug::UnownedTriedAgain,
+        Bug::LeaseStandsStill,
+        Bug::ReleasedUnmarked,
+        Bug::RefusalsNeverLearnt,
+        Bug::BackOffForAll,
+        Bug::StallWaitedFor,
+        Bug::BreakerNeverOpens,
     ];
 }
 

@@ -325,6 +325,7 @@ impl Core {
                 self.failover.released(job.way);
                 let recipient = job.recipient.clone();
                 match job.resend_of {
+                    None if bug(Bug::UnownedTriedAgain) => self.give_back(job, now),
                     Some(old) => self.doubt_again(old, job, now),
                     // Another instance has them, or they were changed under us: the next look tells.
                     None => self.out.look_soon = true,

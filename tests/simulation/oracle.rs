@@ -95,14 +95,15 @@ impl Oracle {
         Oracle { configured: vec![configured], ..Oracle::default() }
     }
 
-    /// An engine hands over an SMS. `strict`: its lease must be good at this moment.
-    pub fn handed_over(&mut self, queue: &MemoryQueue, sms: &Sms, strict: bool) -> Verdict {
+    /// An engine hands over an SMS to a gateway. `strict`: its lease must be good at this moment.
+    pub fn handed_over(&mut self, queue: &MemoryQueue, sms: &Sms, way: usize, strict: bool) -> Verdict {
         let wrong = |what: &str| Err(Violation::new(what).attempt(sms.attempt));
         if !self.submitted.insert(sms.attempt) {
             return wrong("an attempt is submitted twice");
         }
         let seen = queue.look_up(sms.attempt, |w| {
-            let same = w.attempt.text == sms.text && w.attempt.recipient == sms.recipient;
+            let way = *w.attempt.dispatcher == *format!("gw{way}");
+            let same = w.attempt.text == sms.text && w.attempt.recipient == sms.recipient && way;
             (w.state, w.owned, same, w.attempt.carried.clone(), w.attempt.counted.len())
         });
         let Some((state, owned, same, carried, counted)) = seen else {

@@ -64,7 +64,7 @@ impl People {
     }
 
     /// A process has heard that these were no longer waiting when it wrote what became of them.
-    pub fn to_be_told(&mut self, name: &str, ids: &[AlertId]) {
+    pub fn found_gone(&mut self, name: &str, ids: &[AlertId]) {
         if !ids.is_empty() {
             self.untold.entry(name.into()).or_default().extend(ids);
         }

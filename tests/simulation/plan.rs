@@ -15,6 +15,8 @@ pub struct Plan {
     pub overflow: Overflow,
     pub poll: Duration,
     pub ways: Vec<WayPlan>,
+    /// The gateway that has no faults, if one has none.
+    pub healthy: Option<usize>,
     pub instances: usize,
     /// What may be configured instead of all `ways` in their order.
     pub reloads: Vec<Vec<Configured>>,
@@ -289,6 +291,7 @@ impl Plan {
             overflow,
             poll: millis([250, 250, 1000][r.usize(..3)]),
             ways,
+            healthy: None,
             instances,
             reloads: Vec::new(),
             decide: None,

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::calm::{Meter, Wait};
 use super::database::Connection;
 use super::gateway::Line;
 use super::oracle::{Oracle, Verdict, Violation, text_of};
@@ -39,6 +40,8 @@ pub struct Outcome {
     /// How much time passed in the world.
     pub span: Duration,
     pub accepts: usize,
+    /// How long healthy recipients waited, in a calm world.
+    pub waits: Vec<Wait>,
 }
 
 /// Everything outside the engines.
@@ -55,6 +58,7 @@ pub struct World {
 pub struct State {
     pub rng: fastrand::Rng,
     pub oracle: Oracle,
+    pub meter: Option<Meter>,
     pub modes: Vec<Mode>,
     pub dice: Dice,
     pub healed: bool,
@@ -100,18 +104,25 @@ impl World {
         }
     }
 
+    pub fn measure(&self, write: impl FnOnce(&mut Meter, Duration)) {
+        let now = self.now();
+        if let Some(meter) = &mut self.lock().meter {
+            write(meter, now);
+        }
+    }
+
     pub fn gateway_latency(&self) -> Duration {
         let mut w = self.lock();
         let latency = w.dice.gateway_latency;
         latency.mul_f64(0.5 + w.rng.f64())
     }
 
-    pub fn handed_over(&self, sms: &Sms, running: bool) {
+    pub fn handed_over(&self, sms: &Sms, way: usize, running: bool) {
         let jumps = self.plan.clock_jumps();
         let mut w = self.lock();
         // Nobody can look at a clock and send in the same moment: who is suspended in between sends all the same.
         let awake = w.suspended_at != Some(self.now());
-        let verdict = w.oracle.handed_over(&self.queue, sms, running && awake && !jumps);
+        let verdict = w.oracle.handed_over(&self.queue, sms, way, running && awake && !jumps);
         w.judge(verdict);
     }
 
@@ -182,15 +193,19 @@ struct Slot {
     away: Mutex<Duration>,
 }
 
-/// Runs one seed to its end under paused time.
+/// Runs one seed to its end.
 pub fn run(seed: u64, record: bool) -> Outcome {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(live(seed, record))
+    play(Plan::new(seed), seed, record)
 }
 
-async fn live(seed: u64, record: bool) -> Outcome {
-    let plan = Plan::new(seed);
+/// Runs one world to its end under paused time.
+pub fn play(plan: Plan, seed: u64, record: bool) -> Outcome {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(live(plan, seed, record))
+}
+
+async fn live(plan: Plan, seed: u64, record: bool) -> Outcome {
     let start = Instant::now();
     let offset = Arc::new(AtomicI64::new(0));
     let clock = {
@@ -201,6 +216,7 @@ async fn live(seed: u64, record: bool) -> Outcome {
     let state = State {
         rng: fastrand::Rng::with_seed(seed),
         oracle: Oracle::new(plan.configured()),
+        meter: Meter::new(&plan),
         modes: vec![Mode::Up; plan.ways.len()],
         dice: plan.dice,
         healed: false,
@@ -268,12 +284,19 @@ async fn live(seed: u64, record: bool) -> Outcome {
     world.queue.each_attempt(|w| format!("{w:?}").hash(&mut hasher));
     format!("{:?}", world.rows().await).hash(&mut hasher);
     let mut w = world.lock();
+    let mut waits = Vec::new();
+    if let Some(meter) = w.meter.take() {
+        let verdict;
+        (waits, verdict) = meter.read(world.now());
+        w.judge(verdict);
+    }
     Outcome {
         violation: w.violation.take(),
         log: w.log.take().unwrap_or_default(),
         hash: hasher.finish(),
         span: world.now(),
         accepts: w.accepts,
+        waits,
     }
 }
 
@@ -306,6 +329,9 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
     let mut w = world.lock();
     w.healed = true;
     w.modes.fill(Mode::Up);
+    if let Some(meter) = &mut w.meter {
+        (0..world.plan.ways.len()).for_each(|way| meter.changed(way, Mode::Up));
+    }
     w.dice = Dice { gateway_latency: millis(5), ..Dice::default() };
     drop(w);
     for slot in slots {
@@ -324,6 +350,7 @@ async fn arrive(world: &Arc<World>, arrival: Arrival) {
     let severity = Severity(arrival.severity);
     let to = if arrival.bad { "x12".into() } else { phone_of(arrival.recipient) };
     world.log(|| format!("alert {id} for {to}, severity {:?}", arrival.severity));
+    world.measure(|meter, now| meter.arrived(AlertId(id), &to, now));
     match Phone::parse(&to) {
         Ok(to) if arrival.announced => {
             let new = NewAlert { to, text, severity, account: None };
@@ -369,7 +396,10 @@ async fn befall(world: &Arc<World>, slots: &[Arc<Slot>], fault: Fault) {
         Fault::Jump(by) => {
             world.offset.fetch_add(by, Ordering::Relaxed);
         }
-        Fault::Gateway(way, mode) => world.lock().modes[way] = mode,
+        Fault::Gateway(way, mode) => {
+            world.lock().modes[way] = mode;
+            world.measure(|meter, _| meter.changed(way, mode));
+        }
         Fault::Cancel(id) => {
             world.person_decides(Decided::Cancel, AlertId(id)).await;
         }

@@ -223,6 +223,9 @@ impl Core {
         recipient.failures += 1;
         let pause = retry::backoff(recipient.failures, delay, delayfactor, maxdelay, jitter);
         recipient.backoff_until = Some(now + pause);
+        if bug(Bug::BackOffForAll) {
+            self.recipients.values_mut().for_each(|r| r.backoff_until = Some(now + pause));
+        }
     }
 
     /// Its alerts wait again, and the recipient waits as it has deserved.

@@ -368,7 +368,7 @@ impl Tables {
         attempt.closing = Some(Closing {
             id: attempt.new.id,
             state: decision.state(),
-            class: decision.class(),
+            class: if bug(Bug::ReleasedUnmarked) { "unavailable" } else { decision.class() },
             detail: decision.detail(by) + &said.map_or_else(String::new, |d| format!("{BEFORE}{d}")),
             code: before.as_ref().and_then(|c| c.code.clone()),
             references: before.map(|c| c.references).unwrap_or_default(),
