@@ -473,7 +473,11 @@ async fn supervise(world: Arc<World>, slot: Arc<Slot>, n: usize, seed: u64, over
         control.kill();
         world.lock().oracle.people.gone(&name);
         world.log(|| format!("{name} ends: {end:?}"));
-        let away = std::mem::take(&mut *slot.away.lock().unwrap());
+        let mut away = std::mem::take(&mut *slot.away.lock().unwrap());
+        if end.is_some_and(|end| end != "Ok(())") {
+            // One that stops by itself is started again only after a while, as a service manager does it.
+            away = away.max(secs(1));
+        }
         if !over.is_cancelled() {
             let healed = world.lock().healed;
             sleep(if healed { millis(100) } else { away }).await;
