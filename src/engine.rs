@@ -573,8 +573,15 @@ impl Engine {
             }
             Ok(settled) => {
                 self.settlements.done();
+                // What was open and is not ours to close was begun under a lease that has run out since, whatever a
+                // clock that was set back says of it now: under that name nobody would ever take it over.
+                let lost = |id: &Uuid| self.core.owner_of(*id).is_some_and(|o| Some(o) == self.lease.owner);
+                let lost = settled.superseded.iter().any(lost);
                 for id in &about.attempts {
                     self.core.settled(*id, settled.superseded.contains(id), now);
+                }
+                if lost {
+                    self.lose_lease(now);
                 }
                 self.core.settled_beside(&about.beside);
                 if !settled.vanished.is_empty() && !bug(Bug::VanishedUntold) {

@@ -209,6 +209,11 @@ impl Core {
         self.jobs.is_empty() && self.out.settlements.is_empty()
     }
 
+    /// Who began this attempt, if it is on its way.
+    pub fn owner_of(&self, attempt: Uuid) -> Option<Uuid> {
+        self.jobs.get(&attempt).map(|job| job.owner)
+    }
+
     /// SMS on their way.
     pub fn in_flight(&self) -> usize {
         self.jobs.len()
