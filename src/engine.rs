@@ -208,6 +208,10 @@ impl Engine {
         let now = Instant::now();
         let Resources { queue, ways, name, lock, boot_clock, ids, seed, events } = resources;
         let core = Core::new(settings.policy.clone(), settings.shape.clone(), Vec::new(), ids, seed, now);
+        let boot_clock: Box<dyn Fn() -> Duration + Send> = match bug(Bug::LeaseStandsStill) {
+            true => Box::new(move || now.elapsed()),
+            false => boot_clock,
+        };
         let mut engine = Engine {
             settings,
             core,
@@ -597,11 +601,18 @@ impl Engine {
             }
             Ok(settled) => {
                 self.settlements.done();
+                // What was open and is not ours to close was begun under a lease that has run out since, whatever a
+                // clock that was set back says of it now: under that name nobody would ever take it over.
+                let lost = |id: &Uuid| self.core.owner_of(*id).is_some_and(|o| Some(o) == self.lease.owner);
+                let lost = settled.superseded.iter().any(lost);
                 for id in &about.attempts {
                     self.core.settled(*id, settled.superseded.contains(id), now);
                 }
+                if lost {
+                    self.lose_lease(now);
+                }
                 self.core.settled_beside(&about.beside);
-                if !settled.vanished.is_empty() {
+                if !settled.vanished.is_empty() && !bug(Bug::VanishedUntold) {
                     (self.events)(Event::Vanished { alerts: settled.vanished });
                 }
                 self.heard(Verb::Settle, Ok(()));
@@ -741,8 +752,11 @@ impl Engine {
     /// Dispatchers that are gone stay until what they have on its way is over.
     fn use_ways(&mut self, ways: Ways, now: Instant) {
         let (configs, dispatchers): (Vec<_>, Vec<_>) = ways.into_iter().unzip();
-        let order =
+        let mut order =
             self.core.reconfigure(self.settings.policy.clone(), self.settings.shape.clone(), configs, now);
+        if bug(Bug::ReloadMixesDispatchers) {
+            order.sort();
+        }
         self.dispatchers.extend(order.into_iter().zip(dispatchers));
     }
 

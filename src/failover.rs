@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::alert::{AlertId, Phone};
+use crate::seeded::{Bug, bug};
 use way::Way;
 pub use way::{Cause, State};
 
@@ -111,6 +112,7 @@ impl Failover {
     pub fn choose(&self, tried: &[WayId], now: Instant) -> Choice {
         for &id in self.order.iter().filter(|id| !tried.contains(id)) {
             match self.ways[id.0].admits(now) {
+                _ if bug(Bug::StallWaitedFor) && self.ways[id.0].is_stalled(now) => return Choice::Busy,
                 way::Admission::Yes => return Choice::Take(id),
                 way::Admission::NoRoom => return Choice::Busy,
                 way::Admission::No => {}
@@ -119,9 +121,17 @@ impl Failover {
         Choice::Down
     }
 
-    /// Is the next SMS one that decides whether its dispatcher works again?
-    pub fn has_only_a_trial(&self, now: Instant) -> bool {
-        matches!(self.choose(&[], now), Choice::Take(id) if self.ways[id.0].is_on_trial())
+    /// Is the next SMS one that decides whether its dispatcher works again? Then this is why that was down.
+    pub fn has_only_a_trial(&self, now: Instant) -> Option<Cause> {
+        match self.choose(&[], now) {
+            Choice::Take(id) if self.ways[id.0].is_on_trial() => self.ways[id.0].cause(),
+            _ => None,
+        }
+    }
+
+    /// Is the next SMS that it is given the one that decides whether it works again?
+    pub fn is_on_trial(&self, id: WayId) -> bool {
+        self.ways[id.0].is_on_trial()
     }
 
     /// An SMS is meant for it: a place is taken until [`Failover::settled`].
@@ -166,6 +176,10 @@ impl Failover {
 
     /// It did not take the SMS, or did not say, and the fault is its own.
     pub fn troubled(&mut self, id: WayId, recipient: &Phone, now: Instant) -> Option<Change> {
+        if bug(Bug::BreakerNeverOpens) {
+            self.ways[id.0].answered(now);
+            return None;
+        }
         self.ways[id.0].troubled(recipient, now).then(|| self.down(id))
     }
 

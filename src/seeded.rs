@@ -29,12 +29,21 @@ pub enum Bug {
     NoAlertLock,
     RefusedByOneIsFinal,
     OldOwnerMaySettle,
+    ReloadMixesDispatchers,
+    VanishedUntold,
+    UnownedTriedAgain,
+    LeaseStandsStill,
+    ReleasedUnmarked,
+    RefusalsNeverLearnt,
+    BackOffForAll,
+    StallWaitedFor,
+    BreakerNeverOpens,
     CommitsNotSynced,
 }
 
 impl Bug {
     /// Those that the simulation finds.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 31] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
         Bug::NoLeaseCheck,
@@ -57,6 +66,15 @@ impl Bug {
         Bug::NoAlertLock,
         Bug::RefusedByOneIsFinal,
         Bug::OldOwnerMaySettle,
+        Bug::ReloadMixesDispatchers,
+        Bug::VanishedUntold,
+        Bug::UnownedTriedAgain,
+        Bug::LeaseStandsStill,
+        Bug::ReleasedUnmarked,
+        Bug::RefusalsNeverLearnt,
+        Bug::BackOffForAll,
+        Bug::StallWaitedFor,
+        Bug::BreakerNeverOpens,
     ];
     /// Those that the real program with a real file must show.
     pub const OF_THE_FILE: [Bug; 1] = [Bug::CommitsNotSynced];

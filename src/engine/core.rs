@@ -221,6 +221,11 @@ impl Core {
         self.jobs.is_empty() && self.out.settlements.is_empty()
     }
 
+    /// Who began this attempt, if it is on its way.
+    pub fn owner_of(&self, attempt: Uuid) -> Option<Uuid> {
+        self.jobs.get(&attempt).map(|job| job.owner)
+    }
+
     /// SMS on their way.
     pub fn in_flight(&self) -> usize {
         self.jobs.len()
@@ -354,6 +359,7 @@ impl Core {
                 self.failover.released(job.way);
                 let recipient = job.recipient.clone();
                 match job.resend_of {
+                    None if bug(Bug::UnownedTriedAgain) => self.give_back(job, now),
                     Some(old) => self.doubt_again(old, job, now),
                     // Another instance has them, or they were changed under us: the next look tells.
                     None => outrun += 1,

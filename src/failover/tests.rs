@@ -212,3 +212,23 @@ fn what_is_not_settled_is_bounded() {
     failover.settled(first);
     assert_eq!(failover.choose(&[], now), Choice::Take(first));
 }
+
+#[test]
+fn one_that_comes_back_and_refuses_as_many_again_is_believed_by_and_by() {
+    let now = Instant::now();
+    let mut failover = Failover::new(vec![way("only", 4)], now);
+    let [only] = *failover.order() else { unreachable!() };
+    let mut runs = Vec::new();
+    for _ in 0..5 {
+        runs.extend((1..1000).find(|n| failover.refused(only, &phone(*n), &[], now).is_some()));
+        failover.probes(now + secs(3600));
+        failover.probed(only, Ok(()), now);
+        failover.succeeded(only, now);
+    }
+    assert_eq!(runs, [STREAK, STREAK, 2 * STREAK - 1, 4 * STREAK - 3, 8 * STREAK - 7]);
+    for n in 0..100 {
+        failover.succeeded(only, now + secs(n));
+    }
+    let run = (1..1000).find(|n| failover.refused(only, &phone(*n), &[], now).is_some());
+    assert_eq!(run, Some(STREAK), "who serves everybody is not believed when it refuses everybody");
+}

@@ -21,6 +21,7 @@ use super::{MISCONFIGURED_PAUSE, STALL, STREAK, WayConfig};
 use crate::alert::{AlertId, Phone};
 use crate::seeded::{Bug, bug};
 
+const MOST_BREADTH: usize = 128 * STREAK;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Submits at once after a return; each success doubles it.
@@ -45,6 +46,11 @@ pub(super) struct Way {
     answered_at: Instant,
     /// Failures in a row that were its own fault.
     failures: usize,
+    /// How many different recipients refused in a row are its own fault: [`STREAK`], and more while it keeps coming
+    /// back and refusing as many again, which is what one does that does not know many of our numbers.
+    breadth: usize,
+    /// Its successes when it was last taken out of rotation for refusals.
+    refused_at: Option<u64>,
     /// Different recipients that failed or were refused in a row, with the alerts given up for it.
     refusals: Vec<(Phone, Vec<AlertId>)>,
 }
@@ -98,6 +104,8 @@ impl Way {
             room: config.concurrency,
             answered_at: now,
             failures: 0,
+            breadth: STREAK,
+            refused_at: None,
             refusals: Vec::new(),
             config,
         }
@@ -168,6 +176,7 @@ impl Way {
         self.answered(now);
         self.successes += 1;
         self.failures = 0;
+        self.breadth = STREAK.max(self.breadth - 1);
         self.refusals.clear();
         self.throttled_until = None;
         self.room = (self.room * 2).min(self.config.concurrency);
@@ -184,7 +193,7 @@ impl Way {
         self.answered(now);
         self.failures += 1;
         self.count(recipient, &[]);
-        let tripped = self.failures >= STREAK || self.refusals.len() >= STREAK;
+        let tripped = self.failures >= STREAK || self.refusals.len() >= self.breadth;
         self.fail(tripped, Cause::Trouble, now)
     }
 
@@ -198,12 +207,20 @@ impl Way {
             self.failures = 0;
         }
         self.count(recipient, given_up);
-        self.fail(self.refusals.len() >= STREAK, Cause::Refusals, now)
+        let tripped = self.fail(self.refusals.len() >= self.breadth, Cause::Refusals, now);
+        if tripped {
+            let has_served_since = self.refused_at.is_some_and(|then| then < self.successes);
+            if has_served_since && !bug(Bug::RefusalsNeverLearnt) {
+                self.breadth = (self.breadth * 2).min(MOST_BREADTH);
+            }
+            self.refused_at = Some(self.successes);
+        }
+        tripped
     }
 
     pub(super) fn refusal_is_its_own(&self, recipient: &Phone) -> bool {
         let known = self.refusals.iter().any(|(phone, _)| phone == recipient);
-        self.refusals.len() + usize::from(!known) >= STREAK
+        self.refusals.len() + usize::from(!known) >= self.breadth
             || matches!(self.health, Health::Trial { cause: Cause::Refusals, .. })
             || matches!(self.health, Health::Down { .. } | Health::Probing { .. })
     }
@@ -311,7 +328,7 @@ impl Way {
     }
 
     fn count(&mut self, recipient: &Phone, given_up: &[AlertId]) {
-        let room = self.refusals.len() < STREAK;
+        let room = self.refusals.len() < self.breadth;
         match self.refusals.iter_mut().find(|(phone, _)| phone == recipient) {
             Some((_, ids)) => ids.extend(given_up),
             None if room => self.refusals.push((recipient.clone(), given_up.to_vec())),

@@ -5,8 +5,8 @@
 //! that paused time is this queue's time too. It is also the model that the databases are tested against.
 //!
 //! What a foreign program may do to the rows of a database is there as plain methods ([`MemoryQueue::insert`],
-//! [`MemoryQueue::overwrite`], [`MemoryQueue::delete`], [`MemoryQueue::orphan`]). Faults are not: who wants
-//! them wraps the queue.
+//! [`MemoryQueue::overwrite`], [`MemoryQueue::rewrite`], [`MemoryQueue::delete`], [`MemoryQueue::orphan`]). Faults are
+//! not: who wants them wraps the queue.
 
 mod reports;
 mod tables;
@@ -53,6 +53,8 @@ pub struct Written<'a> {
     pub class: Option<&'a str>,
     /// The lease of its owner is good.
     pub owned: bool,
+    /// How many attempts were begun before it.
+    pub place: usize,
 }
 
 /// The time by this queue's clock.
@@ -101,6 +103,12 @@ impl MemoryQueue {
     pub fn overwrite(&self, id: AlertId, standing: Standing) {
         let now = self.now();
         self.lock().set(id, standing, None, now);
+    }
+
+    /// Changes an alert's phone, text and severity as a foreign program would, past the ledger. `change` sees the row
+    /// as [`Queue::claim`] shows it.
+    pub fn rewrite(&self, id: AlertId, change: impl FnOnce(&mut Alert)) {
+        self.lock().rewrite(id, change);
     }
 
     /// Deletes an alert as a foreign program would, past the ledger.

@@ -1,6 +1,6 @@
 use smsd::alert::{AlertId, Reason};
 use smsd::config::OnUnknown;
-use smsd::dispatch::Class;
+use smsd::dispatch::{Class, Sms};
 use smsd::failover::Cause;
 use smsd::queue::{AlertState, AttemptState, Decision, Queue};
 use smsd::telemetry::Event;
@@ -298,6 +298,29 @@ async fn a_number_that_is_always_refused_does_not_keep_a_gateway_from_coming_bac
     }
     pass(secs(600)).await;
     assert_eq!(bench.state(bad).await, AlertState::Ignored);
+    bench.audit().await;
+    bench.stop().await.unwrap();
+}
+
+/// Found by the simulation: the other gateway's refusals counted for nobody, so that the same number had each trial.
+#[tokio::test(start_paused = true)]
+async fn a_number_that_both_refuse_does_not_keep_one_from_coming_back_for_another_that_needs_it() {
+    let refuse = |who: &'static [usize]| {
+        move |sms: &Sms| match who.iter().any(|n| sms.recipient.as_str() == phone(*n)) {
+            true => Answer::Refuse(Class::Rejected),
+            false => Answer::Take,
+        }
+    };
+    let (first, second) = (Gateway::refusing(Class::Rejected), Gateway::new(refuse(&[1, 2])));
+    let bench = Bench::start(&[&first, &second]);
+    (3..9).for_each(|n| _ = bench.alert(&phone(n), "down", 5));
+    pass(millis(600)).await;
+    assert!(bench.has_event(|e| matches!(e, Event::DispatcherDown { cause: Cause::Refusals, .. })));
+    let (_refused_by_both, refused_by_one) =
+        (bench.alert(&phone(1), "down", 1), bench.alert(&phone(2), "down", 5));
+    first.now(refuse(&[1]));
+    pass(secs(600)).await;
+    assert_eq!(bench.state(refused_by_one).await, AlertState::Sent);
     bench.audit().await;
     bench.stop().await.unwrap();
 }

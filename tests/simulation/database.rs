@@ -85,6 +85,9 @@ impl Connection {
                 Err(QueueError::Unavailable("scripted: not reached".into()))
             } else {
                 let result = effect(world.queue.clone()).await;
+                if verb == "begin" {
+                    world.suspend_if_asked();
+                }
                 world.changed(verb).await;
                 if fate.lost {
                     world.log(|| format!("{name}: the reply to {verb} is lost"));
@@ -139,28 +142,43 @@ impl Queue for Connection {
 
     async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError> {
         let attempts = attempts.to_vec();
+        let ids: Vec<Uuid> = attempts.iter().map(|a| a.id).collect();
         let world = self.world.clone();
-        self.call("begin", move |q| async move {
-            let result = q.begin(owner, &attempts).await;
-            world.log(|| {
-                let asked: Vec<String> =
-                    attempts.iter().map(|a| format!("{:.8} {:?}", a.id.to_string(), a.carried)).collect();
-                format!("begin {asked:?}: {result:?}")
-            });
-            result
-        })
-        .await
+        self.world.measure(|meter, now| meter.begins(&attempts, now));
+        let answer = self
+            .call("begin", move |q| async move {
+                let result = q.begin(owner, &attempts).await;
+                world.log(|| {
+                    let asked: Vec<String> =
+                        attempts.iter().map(|a| format!("{:.8} {:?}", a.id.to_string(), a.carried)).collect();
+                    format!("begin {asked:?}: {result:?}")
+                });
+                result
+            })
+            .await;
+        if let Ok(owned) = &answer {
+            let refused = ids.iter().filter(|id| !owned.contains(id));
+            self.world.measure(|meter, now| refused.for_each(|id| meter.ended(*id, now)));
+        }
+        answer
     }
 
     async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
         let settlements = settlements.to_vec();
+        let closed: Vec<Uuid> = settlements.iter().filter_map(|s| Some(s.closing.as_ref()?.id)).collect();
         let world = self.world.clone();
-        self.call("settle", move |q| async move {
-            let result = q.settle(owner, &settlements).await;
-            world.log(|| format!("settle {settlements:?}: {result:?}"));
-            result
-        })
-        .await
+        let answer = self
+            .call("settle", move |q| async move {
+                let result = q.settle(owner, &settlements).await;
+                world.log(|| format!("settle {settlements:?}: {result:?}"));
+                result
+            })
+            .await;
+        self.world.measure(|meter, now| closed.iter().for_each(|id| meter.ended(*id, now)));
+        if let Ok(settled) = &answer {
+            self.world.lock().oracle.people.found_gone(&self.name, &settled.vanished);
+        }
+        answer
     }
 
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {

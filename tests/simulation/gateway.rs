@@ -8,6 +8,7 @@ use smsd::dispatch::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitErro
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::oracle::read;
 use super::plan::{Mode, secs};
 use super::process::Control;
 use super::world::World;
@@ -39,7 +40,8 @@ impl Dispatcher for Line {
         let strict = !self.control.is_frozen();
         self.world
             .log(|| format!("{} submits {} to gateway {}: {}", self.name, short(sms), self.way, sms.text));
-        self.world.handed_over(sms, strict);
+        self.world.handed_over(sms, self.way, strict);
+        let mut visit = Visit::new(self, sms);
         self.control.running().await;
         let (tell, told) = oneshot::channel();
         let (world, way, sms) = (self.world.clone(), self.way, sms.clone());
@@ -61,7 +63,10 @@ impl Dispatcher for Line {
         let answer = told.await;
         self.control.running().await;
         match answer {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                visit.answered = true;
+                answer
+            }
             Err(_) => std::future::pending().await,
         }
     }
@@ -77,6 +82,28 @@ impl Dispatcher for Line {
             Mode::Hung(_) => std::future::pending().await,
             _ => Ok(Health("alive".into())),
         }
+    }
+}
+
+/// From the moment at which an SMS is handed over until the engine has an answer, or waits for none.
+struct Visit<'a> {
+    line: &'a Line,
+    phone: String,
+    from: Duration,
+    answered: bool,
+}
+
+impl Visit<'_> {
+    fn new<'a>(line: &'a Line, sms: &Sms) -> Visit<'a> {
+        line.world.measure(|meter, _| meter.submitted(line.way));
+        Visit { line, phone: sms.recipient.to_string(), from: line.world.now(), answered: false }
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        let Visit { line, phone, from, answered } = self;
+        line.world.measure(|meter, now| meter.submit_ended(line.way, phone, *from, now, *answered));
     }
 }
 
@@ -111,7 +138,7 @@ impl World {
             Mode::Slow(after) => Deed { after, ..deed(true, None) },
             Mode::Up | Mode::Throttling(..) => deed(true, None),
         };
-        if deed.take && deed.answer.is_none() {
+        if deed.take && deed.answer.is_none() && self.plan.healthy != Some(way) {
             if roll(dice.gateway_fails) {
                 deed.take = roll(0.5);
                 deed.answer = Some(if deed.take { Class::Failed } else { Class::Unavailable });
@@ -123,6 +150,11 @@ impl World {
         if deed.take {
             let verdict = w.oracle.take(&self.queue, sms, deed.answer.is_some());
             w.judge(verdict);
+            if deed.answer.is_none()
+                && let Some(meter) = &mut w.meter
+            {
+                meter.taken(&read(&sms.text).0, self.now());
+            }
         }
         drop(guard);
         self.log(|| {

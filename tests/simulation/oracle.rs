@@ -8,10 +8,11 @@ use smsd::alert::{AlertId, Reason};
 use smsd::config::OnUnknown;
 use smsd::dispatch::{Class, Sms};
 use smsd::queue::memory::{MemoryQueue, Written};
-use smsd::queue::{AlertRow, AlertState, AttemptState, Audit};
+use smsd::queue::{AlertRow, AlertState, AttemptState, Audit, Offender};
 use uuid::Uuid;
 
-use super::plan::Plan;
+use super::people::People;
+use super::plan::{Configured, Plan};
 
 /// What a run found to be wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ struct Trouble {
 pub struct Oracle {
     accepts: BTreeMap<AlertId, Vec<Accept>>,
     taken: HashSet<Uuid>,
+    /// What people and other programs did.
+    pub people: People,
     submitted: HashSet<Uuid>,
     /// Successes that a gateway told.
     successes: HashMap<usize, u64>,
@@ -65,6 +68,8 @@ pub struct Oracle {
     /// Answers that may count against a recipient.
     counted: HashMap<String, u32>,
     refused: BTreeSet<(String, usize)>,
+    /// All that was ever configured.
+    pub configured: Vec<Vec<Configured>>,
     pub doubted: bool,
     /// Attempts that were in doubt or held when last looked at.
     uncertain: HashSet<Uuid>,
@@ -86,14 +91,19 @@ pub fn text_of(id: i64, words: usize) -> String {
 }
 
 impl Oracle {
-    /// An engine hands over an SMS. `strict`: its lease must be good at this moment.
-    pub fn handed_over(&mut self, queue: &MemoryQueue, sms: &Sms, strict: bool) -> Verdict {
+    pub fn new(configured: Vec<Configured>) -> Oracle {
+        Oracle { configured: vec![configured], ..Oracle::default() }
+    }
+
+    /// An engine hands over an SMS to a gateway. `strict`: its lease must be good at this moment.
+    pub fn handed_over(&mut self, queue: &MemoryQueue, sms: &Sms, way: usize, strict: bool) -> Verdict {
         let wrong = |what: &str| Err(Violation::new(what).attempt(sms.attempt));
         if !self.submitted.insert(sms.attempt) {
             return wrong("an attempt is submitted twice");
         }
         let seen = queue.look_up(sms.attempt, |w| {
-            let same = w.attempt.text == sms.text && w.attempt.recipient == sms.recipient;
+            let way = *w.attempt.dispatcher == *format!("gw{way}");
+            let same = w.attempt.text == sms.text && w.attempt.recipient == sms.recipient && way;
             (w.state, w.owned, same, w.attempt.carried.clone(), w.attempt.counted.len())
         });
         let Some((state, owned, same, carried, counted)) = seen else {
@@ -113,28 +123,21 @@ impl Oracle {
     /// A gateway takes an SMS; `denied`: it will say that it failed.
     pub fn take(&mut self, queue: &MemoryQueue, sms: &Sms, denied: bool) -> Verdict {
         self.taken.insert(sms.attempt);
-        let order: HashMap<Uuid, (usize, bool)> = {
-            let mut order = HashMap::new();
-            let mut n = 0;
-            queue.each_attempt(|w| {
-                order.insert(w.attempt.id, (n, w.attempt.possible_duplicate));
-                n += 1;
-            });
-            order
+        let written = |a: &Accept| {
+            queue.look_up(a.attempt, |w| (w.place, w.attempt.possible_duplicate, a.denied, a.attempt))
         };
         for id in read(&sms.text).0 {
             let accepts = self.accepts.entry(id).or_default();
             accepts.push(Accept { attempt: sms.attempt, denied });
-            let first = accepts.iter().filter_map(|a| order.get(&a.attempt)).min().map(|(n, _)| *n);
-            for accept in accepts.iter() {
-                let Some((n, marked)) = order.get(&accept.attempt) else { continue };
-                if Some(*n) != first && !marked {
-                    let what =
-                        "an alert goes out again, and the ledger does not mark it a possible duplicate";
-                    return Err(Violation::new(what).alert(id).attempt(accept.attempt));
-                }
+            // Whoever makes an alert wait again that was sent or ignored asks for it to be sent anew.
+            let since = self.people.since(id);
+            let copies: Vec<_> = accepts.iter().filter_map(written).filter(|c| c.0 >= since).collect();
+            let first = copies.iter().map(|c| c.0).min();
+            if let Some((.., attempt)) = copies.iter().find(|c| Some(c.0) != first && !c.1) {
+                let what = "an alert goes out again, and the ledger does not mark it a possible duplicate";
+                return Err(Violation::new(what).alert(id).attempt(*attempt));
             }
-            if accepts.iter().filter(|a| !a.denied).count() > 2 {
+            if copies.iter().filter(|(.., denied, _)| !denied).count() > 2 + self.people.further(id) {
                 return Err(Violation::new("an alert goes out more than twice")
                     .alert(id)
                     .attempt(sms.attempt));
@@ -209,7 +212,9 @@ impl Oracle {
             let taken = self.taken.contains(&new.id);
             match state {
                 AttemptState::InDoubt | AttemptState::Held => _ = self.uncertain.insert(new.id),
-                AttemptState::Failed | AttemptState::Rejected if self.uncertain.contains(&new.id) => {
+                AttemptState::Failed | AttemptState::Rejected
+                    if self.uncertain.contains(&new.id) && !self.people.released(new.id) =>
+                {
                     wrong(
                         "in doubt, and then certainly not taken, by the word of one who no longer owned it",
                     );
@@ -217,7 +222,9 @@ impl Oracle {
                 _ => {}
             }
             match state {
-                AttemptState::Accepted if !taken => wrong("accepted in the ledger, but by no gateway"),
+                AttemptState::Accepted if !taken && !self.people.accepted(new.id) => {
+                    wrong("accepted in the ledger, but by no gateway")
+                }
                 AttemptState::Rejected if taken => wrong("rejected in the ledger, but a gateway took it"),
                 AttemptState::Failed if taken && class != Some("failed") => {
                     wrong("certainly not taken, says the ledger, but a gateway took it");
@@ -236,17 +243,21 @@ impl Oracle {
                 counted.extend(&w.attempt.counted);
             }
         });
-        if let Some(offender) = audit.offenders.first() {
+        let own = |o: &&Offender| o.alert.is_none_or(|id| !self.people.has_set(id));
+        if let Some(offender) = audit.offenders.iter().find(own) {
             let Violation { what, .. } = Violation::new(format!("the audit: {}", offender.what));
             return Err(Violation { what, alert: offender.alert, attempt: offender.attempt });
         }
         for row in rows {
             let wrong = |what: String| Err(Violation::new(what).alert(row.id));
             match (row.state, row.reason) {
-                (AlertState::Sent, _) if !self.accepts.contains_key(&row.id) => {
+                _ if self.people.has_set(row.id) => {}
+                (AlertState::Sent, _)
+                    if !self.accepts.contains_key(&row.id) && !self.people.says_sent(row.id) =>
+                {
                     return wrong("sent, but no gateway took it".into());
                 }
-                (AlertState::Waiting, _) if counted.contains(&row.id) => {
+                (AlertState::Waiting, _) if counted.contains(&row.id) && self.people.since(row.id) == 0 => {
                     return wrong("it waits, though an accepted SMS has counted it".into());
                 }
                 (AlertState::Ignored, None) => return wrong("ignored without a reason".into()),
@@ -263,18 +274,25 @@ impl Oracle {
 
     /// Why an alert should not have been ignored for this reason.
     fn unjust(&self, row: &AlertRow, reason: Reason, plan: &Plan) -> Option<String> {
+        let phones = || self.people.phones(row.id).chain([&row.to]);
         match reason {
             // The audit knows the SMS that counts it.
             Reason::Squeezed | Reason::Cancelled => None,
-            Reason::Rejected if row.to.contains('x') => None,
-            Reason::Rejected => (0..plan.ways.len())
-                .find(|way| !self.refused.contains(&(row.to.clone(), *way)))
-                .map(|way| format!("gateway {way} has not refused {}", row.to)),
+            Reason::Rejected if phones().any(|phone| phone.contains('x')) => None,
+            Reason::Rejected => {
+                let refused = |phone: &String, c: &Configured| self.refused.contains(&(phone.clone(), c.way));
+                let by_all = |phone| self.configured.iter().any(|all| all.iter().all(|c| refused(phone, c)));
+                (!phones().any(by_all))
+                    .then(|| format!("not all that were ever configured together have refused {}", row.to))
+            }
             Reason::RetryLimit => {
-                let counted = self.counted.get(&row.to).copied().unwrap_or(0);
+                let counted =
+                    phones().filter_map(|phone| self.counted.get(phone)).max().copied().unwrap_or(0);
                 (plan.main.retrylimit == 0 || counted < plan.main.retrylimit)
                     .then(|| format!("{} failed only {counted} times by its own fault", row.to))
             }
+            // By a clock that jumped, an age says nothing.
+            Reason::Expired if plan.clock_jumps() => None,
             Reason::Expired => {
                 let old = row.ended_at.zip(row.queued_at).map(|(end, start)| end.duration_since(start));
                 let age = plan.main.autocancel.as_ref().map(|age| age.duration);
@@ -288,10 +306,12 @@ impl Oracle {
     /// All was healed long ago.
     pub fn check_end(&self, queue: &MemoryQueue, rows: &[AlertRow], plan: &Plan) -> Verdict {
         for row in rows {
-            if row.state == AlertState::Waiting && plan.may_wait(&row.to) {
+            let mut phones = self.people.phones(row.id).chain([&row.to]);
+            if row.state == AlertState::Waiting && phones.any(|phone| plan.may_wait(phone)) {
                 continue;
             }
-            if !matches!(row.state, AlertState::Sent | AlertState::Ignored | AlertState::Held) {
+            let decided = row.state == AlertState::Held && plan.decide.is_some();
+            if !matches!(row.state, AlertState::Sent | AlertState::Ignored | AlertState::Held) || decided {
                 return Err(
                     Violation::new(format!("still {:?} long after all was healed", row.state)).alert(row.id)
                 );

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smsd::config::{Main, OnUnknown, Overflow};
 use smsd::failover::STREAK;
-use smsd::queue::Age;
+use smsd::queue::{Age, AttemptState, Decision};
 
 /// Everything that happens in one run, but for the dice of single calls.
 #[derive(Debug)]
@@ -15,7 +15,13 @@ pub struct Plan {
     pub overflow: Overflow,
     pub poll: Duration,
     pub ways: Vec<WayPlan>,
+    /// The gateway that has no faults, if one has none.
+    pub healthy: Option<usize>,
     pub instances: usize,
+    /// What may be configured instead of all `ways` in their order.
+    pub reloads: Vec<Vec<Configured>>,
+    /// How people decide, once all is healed, on what is held; else it stays so.
+    pub decide: Option<Decision>,
     /// When, for whom, how severe, how long a text, through `submit` or past it.
     pub arrivals: Vec<Arrival>,
     /// What goes wrong, in order of time.
@@ -34,6 +40,14 @@ pub struct WayPlan {
     pub refuses: Vec<usize>,
     /// Recipients that it defers, until all is healed.
     pub defers: Vec<usize>,
+}
+
+/// A gateway as a configuration file has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Configured {
+    pub way: usize,
+    pub concurrency: usize,
+    pub rate: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +95,44 @@ pub enum Fault {
     Gateway(usize, Mode),
     /// A person cancels one alert.
     Cancel(i64),
+    /// A person decides on one alert.
+    Decide(Decided, Pick),
+    /// Another program changes a row under us.
+    Meddle(Meddling, Pick),
+    /// A process is told to work by another configuration, which is that of all that start there later.
+    Reload(usize, usize),
+    /// The machine is suspended for so many seconds: the clocks go on, what the engines take for time does not.
+    Suspend(i64),
+    /// The same as soon as an attempt is written.
+    SuspendAtBegin(i64),
+}
+
+/// Which alert: one in an attempt that is open, in doubt or held, if there is any; else the one with this key.
+#[derive(Clone, Copy, Debug)]
+pub struct Pick {
+    pub state: Option<AttemptState>,
+    pub nth: usize,
+    pub id: i64,
+}
+
+/// What a person says of an alert.
+#[derive(Clone, Copy, Debug)]
+pub enum Decided {
+    Accept,
+    Release,
+    Cancel,
+    Requeue,
+}
+
+/// What another program does to a row.
+#[derive(Clone, Copy, Debug)]
+pub enum Meddling {
+    Delete,
+    Sent,
+    Ignored,
+    Text(usize),
+    Phone(usize),
+    Severity(Option<i32>),
 }
 
 /// What a gateway does with an SMS.
@@ -234,36 +286,108 @@ impl Plan {
             });
             some(r, 0.7, 4, &mut |_| Fault::Gateway(way, Mode::Up));
         }
-        faults.sort_by_key(|(at, _)| *at);
-
-        Plan {
+        let mut plan = Plan {
             main,
             overflow,
             poll: millis([250, 250, 1000][r.usize(..3)]),
             ways,
+            healthy: None,
             instances,
+            reloads: Vec::new(),
+            decide: None,
             arrivals,
             faults,
             heal_at: span,
             dice,
-        }
+        };
+        plan.meddle(&mut fastrand::Rng::with_seed(seed ^ 0x7065_6f70_6c65), recipients);
+        plan.faults.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    /// What people, other programs and the machine do. Dice of their own, so that the rest of a seed is what it was.
+    fn meddle(&mut self, r: &mut fastrand::Rng, recipients: usize) {
+        let (span, alerts, instances) = (self.heal_at, self.arrivals.len() as i64, self.instances);
+        let faults = &mut self.faults;
+        let mut some = |r: &mut fastrand::Rng,
+                        chance: f64,
+                        most: usize,
+                        make: &mut dyn FnMut(&mut fastrand::Rng) -> Fault| {
+            if r.f64() < chance {
+                for _ in 0..r.usize(1..=most) {
+                    faults.push((span.mul_f64(r.f64()), make(r)));
+                }
+            }
+        };
+        let pick = |r: &mut fastrand::Rng, states: &[Option<AttemptState>]| Pick {
+            state: states[r.usize(..states.len())],
+            nth: r.usize(..100),
+            id: r.i64(1..=alerts),
+        };
+        let (open, doubt, held) =
+            (Some(AttemptState::Open), Some(AttemptState::InDoubt), Some(AttemptState::Held));
+        some(r, 0.25, 12, &mut |r| {
+            let meddling = match r.usize(..6) {
+                0 => Meddling::Delete,
+                1 => Meddling::Sent,
+                2 => Meddling::Ignored,
+                3 => Meddling::Text(r.usize(0..=12)),
+                4 => Meddling::Phone(r.usize(..recipients)),
+                _ => Meddling::Severity(r.bool().then(|| r.i32(1..=5))),
+            };
+            Fault::Meddle(meddling, pick(r, &[open, open, doubt, held, None]))
+        });
+        some(r, 0.25, 12, &mut |r| match r.usize(..5) {
+            0 => Fault::Decide(Decided::Accept, pick(r, &[doubt, held])),
+            1 | 2 => Fault::Decide(Decided::Release, pick(r, &[doubt, held])),
+            3 => Fault::Decide(Decided::Cancel, pick(r, &[open, doubt, held])),
+            _ => Fault::Decide(Decided::Requeue, pick(r, &[None])),
+        });
+        some(r, 0.08, 3, &mut |r| Fault::Suspend(r.i64(1..=3600)));
+        some(r, 0.12, 4, &mut |r| Fault::SuspendAtBegin(r.i64(10..=3600)));
+        let reloads = &mut self.reloads;
+        let ways = &self.ways;
+        some(r, 0.25, 5, &mut |r| {
+            let mut order: Vec<usize> = (0..ways.len()).collect();
+            r.shuffle(&mut order);
+            order.truncate(r.usize(1..=ways.len()));
+            let configured = |r: &mut fastrand::Rng, way: usize| Configured {
+                way,
+                concurrency: r.usize(1..=32),
+                rate: (r.f64() < 0.15).then(|| 1.0 + 9.0 * r.f64()),
+            };
+            reloads.push(order.into_iter().map(|way| configured(r, way)).collect());
+            Fault::Reload(r.usize(..instances), reloads.len() - 1)
+        });
+        self.decide = [None, None, Some(Decision::Accept), Some(Decision::Resend)][r.usize(..4)];
+    }
+
+    /// What is configured at first.
+    pub fn configured(&self) -> Vec<Configured> {
+        let as_planned =
+            |(way, p): (usize, &WayPlan)| Configured { way, concurrency: p.concurrency, rate: p.rate };
+        self.ways.iter().enumerate().map(as_planned).collect()
     }
 
     /// A number that every gateway refuses for ever is given up, unless so many are refused that it is taken for
     /// the gateways' own fault, or a gateway that nobody else uses any more has had such a time: then it may wait.
     pub fn may_wait(&self, phone: &str) -> bool {
-        let everywhere = |n: &usize| self.ways.iter().all(|way| way.refuses.contains(n));
-        let refused: Vec<usize> = self
-            .ways
-            .first()
-            .map_or_else(Vec::new, |way| way.refuses.iter().copied().filter(everywhere).collect());
         let most = self.ways.iter().map(|way| way.refuses.len()).max().unwrap_or(0);
-        (most >= STREAK || self.ways.len() > 1) && refused.iter().any(|n| phone_of(*n) == phone)
+        let refused = |way: usize| self.ways[way].refuses.iter().any(|n| phone_of(*n) == phone);
+        let by_all = |configured: &Vec<Configured>| configured.iter().all(|c| refused(c.way));
+        (most >= STREAK || self.ways.len() > 1)
+            && (by_all(&self.configured()) || self.reloads.iter().any(by_all))
+    }
+
+    /// The database's clock alone jumps.
+    pub fn clock_jumps(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(_)))
     }
 
     /// How long after the healing everything is settled at the latest.
     pub fn bound(&self) -> Duration {
-        let slowest = self.ways.iter().filter_map(|w| w.rate).fold(f64::INFINITY, f64::min);
+        let reloaded = self.reloads.iter().flatten().filter_map(|c| c.rate);
+        let slowest = self.ways.iter().filter_map(|w| w.rate).chain(reloaded).fold(f64::INFINITY, f64::min);
         let sms = self.arrivals.len() as f64 * 2.0 / slowest;
         let back: i64 =
             self.faults.iter().map(|(_, f)| if let Fault::Jump(s) = f { s.abs() } else { 0 }).sum();

@@ -11,20 +11,22 @@ use smsd::alert::{AlertId, Phone, Severity};
 use smsd::compose::Shape;
 use smsd::dispatch::{Dispatcher, Sms};
 use smsd::engine::policy::Policy;
-use smsd::engine::{Engine, Resources, Settings};
+use smsd::engine::{Command, Engine, Resources, Settings, Ways, WaysBox};
 use smsd::failover::WayConfig;
 use smsd::queue::memory::MemoryQueue;
-use smsd::queue::{AlertRow, Filter, NewAlert, Queue, Which};
+use smsd::queue::{AlertRow, Filter, NewAlert, Queue};
 use smsd::telemetry::Event;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::calm::{Meter, Wait};
 use super::database::Connection;
 use super::gateway::Line;
 use super::oracle::{Oracle, Verdict, Violation, text_of};
-use super::plan::{Arrival, Dice, Fault, Mode, Plan, millis, phone_of, secs};
+use super::plan::Decided;
+use super::plan::{Arrival, Configured, Dice, Fault, Mode, Plan, millis, phone_of, secs};
 use super::process::{Control, Process};
 
 /// How a run ended.
@@ -38,6 +40,8 @@ pub struct Outcome {
     /// How much time passed in the world.
     pub span: Duration,
     pub accepts: usize,
+    /// How long healthy recipients waited, in a calm world.
+    pub waits: Vec<Wait>,
 }
 
 /// Everything outside the engines.
@@ -45,24 +49,31 @@ pub struct World {
     pub queue: Arc<MemoryQueue>,
     pub plan: Plan,
     start: Instant,
+    /// Seconds by which the database's clock is ahead, and the machine's own.
     offset: Arc<AtomicI64>,
+    boot_offset: AtomicI64,
     state: Mutex<State>,
 }
 
 pub struct State {
     pub rng: fastrand::Rng,
     pub oracle: Oracle,
+    pub meter: Option<Meter>,
     pub modes: Vec<Mode>,
     pub dice: Dice,
     pub healed: bool,
     pub gone_until: Duration,
     pub slow_until: Duration,
     pub slow_by: Duration,
+    suspend_at_begin: Option<i64>,
+    suspended_at: Option<Duration>,
     next_check: Duration,
     next_rows: Duration,
     violation: Option<Violation>,
     log: Option<Vec<String>>,
     accepts: usize,
+    /// How many alerts there ever were: the key of the last.
+    arrived: i64,
 }
 
 impl State {
@@ -93,17 +104,40 @@ impl World {
         }
     }
 
+    pub fn measure(&self, write: impl FnOnce(&mut Meter, Duration)) {
+        let now = self.now();
+        if let Some(meter) = &mut self.lock().meter {
+            write(meter, now);
+        }
+    }
+
     pub fn gateway_latency(&self) -> Duration {
         let mut w = self.lock();
         let latency = w.dice.gateway_latency;
         latency.mul_f64(0.5 + w.rng.f64())
     }
 
-    pub fn handed_over(&self, sms: &Sms, running: bool) {
-        let jumps = self.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(_)));
+    pub fn handed_over(&self, sms: &Sms, way: usize, running: bool) {
+        let jumps = self.plan.clock_jumps();
         let mut w = self.lock();
-        let verdict = w.oracle.handed_over(&self.queue, sms, running && !jumps);
+        // Nobody can look at a clock and send in the same moment: who is suspended in between sends all the same.
+        let awake = w.suspended_at != Some(self.now());
+        let verdict = w.oracle.handed_over(&self.queue, sms, way, running && awake && !jumps);
         w.judge(verdict);
+    }
+
+    fn suspend(&self, seconds: i64) {
+        self.offset.fetch_add(seconds, Ordering::Relaxed);
+        self.boot_offset.fetch_add(seconds, Ordering::Relaxed);
+        self.lock().suspended_at = Some(self.now());
+    }
+
+    pub fn suspend_if_asked(&self) {
+        let asked = self.lock().suspend_at_begin.take();
+        if let Some(seconds) = asked {
+            self.log(|| format!("suspended for {seconds} s"));
+            self.suspend(seconds);
+        }
     }
 
     /// The database has done something: all must hold, and is looked at each 100 ms.
@@ -152,19 +186,26 @@ impl World {
 struct Slot {
     control: Mutex<Arc<Control>>,
     stop: Mutex<CancellationToken>,
+    commands: Mutex<Option<mpsc::Sender<Command>>>,
+    /// Its configuration file.
+    configured: Mutex<Vec<Configured>>,
     /// How long it stays away when it has ended.
     away: Mutex<Duration>,
 }
 
-/// Runs one seed to its end under paused time.
+/// Runs one seed to its end.
 pub fn run(seed: u64, record: bool) -> Outcome {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(live(seed, record))
+    play(Plan::new(seed), seed, record)
 }
 
-async fn live(seed: u64, record: bool) -> Outcome {
-    let plan = Plan::new(seed);
+/// Runs one world to its end under paused time.
+pub fn play(plan: Plan, seed: u64, record: bool) -> Outcome {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(live(plan, seed, record))
+}
+
+async fn live(plan: Plan, seed: u64, record: bool) -> Outcome {
     let start = Instant::now();
     let offset = Arc::new(AtomicI64::new(0));
     let clock = {
@@ -174,21 +215,32 @@ async fn live(seed: u64, record: bool) -> Outcome {
     };
     let state = State {
         rng: fastrand::Rng::with_seed(seed),
-        oracle: Oracle::default(),
+        oracle: Oracle::new(plan.configured()),
+        meter: Meter::new(&plan),
         modes: vec![Mode::Up; plan.ways.len()],
         dice: plan.dice,
         healed: false,
         gone_until: Duration::ZERO,
         slow_until: Duration::ZERO,
         slow_by: Duration::ZERO,
+        suspend_at_begin: None,
+        suspended_at: None,
         next_check: Duration::ZERO,
         next_rows: Duration::ZERO,
         violation: None,
         log: record.then(Vec::new),
         accepts: 0,
+        arrived: 0,
     };
     let queue = Arc::new(MemoryQueue::with_clock(Arc::new(clock)));
-    let world = Arc::new(World { queue, plan, start, offset, state: Mutex::new(state) });
+    let world = Arc::new(World {
+        queue,
+        plan,
+        start,
+        offset,
+        boot_offset: AtomicI64::new(0),
+        state: Mutex::new(state),
+    });
     world.log(|| format!("{:?}", world.plan));
 
     let over = CancellationToken::new();
@@ -197,6 +249,8 @@ async fn live(seed: u64, record: bool) -> Outcome {
             Arc::new(Slot {
                 control: Mutex::default(),
                 stop: Mutex::new(CancellationToken::new()),
+                commands: Mutex::default(),
+                configured: Mutex::new(world.plan.configured()),
                 away: Mutex::new(Duration::ZERO),
             })
         })
@@ -208,7 +262,13 @@ async fn live(seed: u64, record: bool) -> Outcome {
         .collect();
 
     direct(&world, &slots).await;
-    let settled = settle(&world).await;
+    if settle(&world).await {
+        let rows = world.rows().await;
+        let mut guard = world.lock();
+        let w = &mut *guard;
+        w.judge(w.oracle.check_end(&world.queue, &rows, &world.plan));
+        w.judge(w.oracle.people.all_told());
+    }
     over.cancel();
     for slot in &slots {
         slot.stop.lock().unwrap().cancel();
@@ -220,22 +280,23 @@ async fn live(seed: u64, record: bool) -> Outcome {
     }
     world.check().await;
     world.check_rows().await;
-    if settled {
-        let rows = world.rows().await;
-        let mut w = world.lock();
-        let verdict = w.oracle.check_end(&world.queue, &rows, &world.plan);
-        w.judge(verdict);
-    }
     let mut hasher = DefaultHasher::new();
     world.queue.each_attempt(|w| format!("{w:?}").hash(&mut hasher));
     format!("{:?}", world.rows().await).hash(&mut hasher);
     let mut w = world.lock();
+    let mut waits = Vec::new();
+    if let Some(meter) = w.meter.take() {
+        let verdict;
+        (waits, verdict) = meter.read(world.now());
+        w.judge(verdict);
+    }
     Outcome {
         violation: w.violation.take(),
         log: w.log.take().unwrap_or_default(),
         hash: hasher.finish(),
         span: world.now(),
         accepts: w.accepts,
+        waits,
     }
 }
 
@@ -268,6 +329,9 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
     let mut w = world.lock();
     w.healed = true;
     w.modes.fill(Mode::Up);
+    if let Some(meter) = &mut w.meter {
+        (0..world.plan.ways.len()).for_each(|way| meter.changed(way, Mode::Up));
+    }
     w.dice = Dice { gateway_latency: millis(5), ..Dice::default() };
     drop(w);
     for slot in slots {
@@ -277,11 +341,16 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
 }
 
 async fn arrive(world: &Arc<World>, arrival: Arrival) {
-    let id = world.queue.newest().await.unwrap().0 + 1;
+    let id = {
+        let mut w = world.lock();
+        w.arrived += 1;
+        w.arrived
+    };
     let text = text_of(id, arrival.words);
     let severity = Severity(arrival.severity);
     let to = if arrival.bad { "x12".into() } else { phone_of(arrival.recipient) };
     world.log(|| format!("alert {id} for {to}, severity {:?}", arrival.severity));
+    world.measure(|meter, now| meter.arrived(AlertId(id), &to, now));
     match Phone::parse(&to) {
         Ok(to) if arrival.announced => {
             let new = NewAlert { to, text, severity, account: None };
@@ -327,10 +396,35 @@ async fn befall(world: &Arc<World>, slots: &[Arc<Slot>], fault: Fault) {
         Fault::Jump(by) => {
             world.offset.fetch_add(by, Ordering::Relaxed);
         }
-        Fault::Gateway(way, mode) => world.lock().modes[way] = mode,
-        Fault::Cancel(id) => {
-            world.queue.cancel(&Which::Ids(vec![AlertId(id)]), "somebody").await.unwrap();
+        Fault::Gateway(way, mode) => {
+            world.lock().modes[way] = mode;
+            world.measure(|meter, _| meter.changed(way, mode));
         }
+        Fault::Cancel(id) => {
+            world.person_decides(Decided::Cancel, AlertId(id)).await;
+        }
+        Fault::Decide(decided, pick) => {
+            let id = world.pick(pick);
+            world.person_decides(decided, id).await;
+        }
+        Fault::Meddle(meddling, pick) => {
+            let id = world.pick(pick);
+            world.meddle(meddling, id);
+        }
+        Fault::Reload(n, which) => {
+            let configured = world.plan.reloads[which].clone();
+            world.log(|| format!("smsd{n} is to work by {configured:?}"));
+            world.lock().oracle.configured.push(configured.clone());
+            slots[n].configured.lock().unwrap().clone_from(&configured);
+            let control = slots[n].control.lock().unwrap().clone();
+            let ways = ways(world, &control, &format!("smsd{n}"), &configured);
+            if let Some(commands) = &*slots[n].commands.lock().unwrap() {
+                let _ =
+                    commands.try_send(Command::Reconfigure(Box::new(settings(&world.plan)), WaysBox(ways)));
+            }
+        }
+        Fault::Suspend(seconds) => world.suspend(seconds),
+        Fault::SuspendAtBegin(seconds) => world.lock().suspend_at_begin = Some(seconds),
     }
 }
 
@@ -342,6 +436,9 @@ async fn settle(world: &Arc<World>) -> bool {
             return false;
         }
         let rows = world.rows().await;
+        if let Some(decision) = world.plan.decide {
+            world.decide_held(decision, &rows).await;
+        }
         if world.lock().oracle.check_end(&world.queue, &rows, &world.plan).is_ok()
             || Instant::now() >= deadline
         {
@@ -370,11 +467,17 @@ async fn supervise(world: Arc<World>, slot: Arc<Slot>, n: usize, seed: u64, over
         *slot.stop.lock().unwrap() = stop.clone();
         let name = format!("smsd{n}.{life}");
         world.log(|| format!("{name} starts"));
-        let work = Box::pin(engine(&world, &control, &name, n, seed.wrapping_mul(1000) + life, stop));
+        let seed = seed.wrapping_mul(1000) + life;
+        let work = Box::pin(engine(&world, &slot, &control, &name, n, seed, stop));
         let end = Process { work, control: control.clone() }.await;
         control.kill();
+        world.lock().oracle.people.gone(&name);
         world.log(|| format!("{name} ends: {end:?}"));
-        let away = std::mem::take(&mut *slot.away.lock().unwrap());
+        let mut away = std::mem::take(&mut *slot.away.lock().unwrap());
+        if end.is_some_and(|end| end != "Ok(())") {
+            // One that stops by itself is started again only after a while, as a service manager does it.
+            away = away.max(secs(1));
+        }
         if !over.is_cancelled() {
             let healed = world.lock().healed;
             sleep(if healed { millis(100) } else { away }).await;
@@ -382,57 +485,65 @@ async fn supervise(world: Arc<World>, slot: Arc<Slot>, n: usize, seed: u64, over
     }
 }
 
+/// The dispatchers that are configured, for one process.
+fn ways(world: &Arc<World>, control: &Arc<Control>, name: &str, configured: &[Configured]) -> Ways {
+    let plan = &world.plan;
+    let way = |c: &Configured| {
+        let config = WayConfig {
+            name: format!("gw{}", c.way).into(),
+            concurrency: c.concurrency,
+            rate: c.rate,
+            timeout: plan.main.submit_timeout,
+            grace: plan.ways[c.way].grace,
+        };
+        let line = Line { world: world.clone(), control: control.clone(), way: c.way, name: name.to_owned() };
+        (config, Arc::new(line) as Arc<dyn Dispatcher>)
+    };
+    configured.iter().map(way).collect()
+}
+
+fn settings(plan: &Plan) -> Settings {
+    Settings {
+        policy: Policy::new(&plan.main),
+        shape: Shape { overflow: plan.overflow, ..Shape::default() },
+        poll_interval: plan.poll,
+        autocancel: plan.main.autocancel.clone(),
+        shutdown_timeout: plan.main.shutdown_timeout,
+    }
+}
+
 fn engine(
     world: &Arc<World>,
+    place: &Slot,
     control: &Arc<Control>,
     name: &str,
     slot: usize,
     seed: u64,
     stop: CancellationToken,
 ) -> impl Future<Output = String> + use<> {
-    let plan = &world.plan;
-    let ways = plan
-        .ways
-        .iter()
-        .enumerate()
-        .map(|(way, p)| {
-            let config = WayConfig {
-                name: format!("gw{way}").into(),
-                concurrency: p.concurrency,
-                rate: p.rate,
-                timeout: plan.main.submit_timeout,
-                grace: p.grace,
-            };
-            let line = Line { world: world.clone(), control: control.clone(), way, name: name.to_owned() };
-            (config, Arc::new(line) as Arc<dyn Dispatcher>)
-        })
-        .collect();
-    let settings = Settings {
-        policy: Policy::new(&plan.main),
-        shape: Shape { overflow: plan.overflow, ..Shape::default() },
-        poll_interval: plan.poll,
-        autocancel: plan.main.autocancel.clone(),
-        shutdown_timeout: plan.main.shutdown_timeout,
-    };
+    let ways = ways(world, control, name, &place.configured.lock().unwrap());
+    let settings = settings(&world.plan);
     let mut ids = fastrand::Rng::with_seed(seed ^ ((slot as u64) << 56));
-    let (start, told, teller) = (world.start, world.clone(), name.to_owned());
+    let (clock, told, teller) = (world.clone(), world.clone(), name.to_owned());
     let resources = Resources {
         queue: Arc::new(Connection { world: world.clone(), control: control.clone(), name: name.to_owned() }),
         ways,
         name: name.to_owned(),
         lock: format!("lock {slot}"),
-        boot_clock: Box::new(move || start.elapsed()),
+        boot_clock: Box::new(move || clock.now() + secs(clock.boot_offset.load(Ordering::Relaxed) as u64)),
         ids: Box::new(move || Uuid::from_u64_pair(ids.u64(..), ids.u64(..))),
         seed,
         events: Box::new(move |event| {
             told.log(|| format!("{teller}: {event:?}"));
             let mut w = told.lock();
+            if let Event::Vanished { alerts } = &event {
+                w.oracle.people.told(&teller, alerts);
+            }
             w.oracle.doubted |= matches!(event, Event::Doubtful { .. } | Event::Held { .. });
             w.accepts += usize::from(matches!(event, Event::Accepted { .. }));
         }),
     };
-    async move {
-        let (_commands, inbox) = mpsc::channel(1);
-        format!("{:?}", Engine::new(settings, resources).run(stop, inbox).await)
-    }
+    let (commands, inbox) = mpsc::channel(1);
+    *place.commands.lock().unwrap() = Some(commands);
+    async move { format!("{:?}", Engine::new(settings, resources).run(stop, inbox).await) }
 }

@@ -18,6 +18,7 @@ impl Core {
         recipient.failures = 0;
         recipient.backoff_until = None;
         recipient.pauses = 0;
+        recipient.trials = 0;
         recipient.failing.retain(|(way, _)| *way != job.way);
         self.out.events.push(Event::Accepted {
             attempt: id,
@@ -50,7 +51,7 @@ impl Core {
         }
         let blame = self.blame(job, error.class);
         if !matches!(error.class, Class::Throttled { .. }) {
-            job.round.push(blame);
+            job.round.push((way, blame));
         }
         self.out.events.push(Event::Refused {
             attempt: id,
@@ -72,8 +73,7 @@ impl Core {
             (_, Blame::Dispatcher) => self.failover.troubled(way, &job.recipient, now),
             (_, Blame::Refused) => {
                 let last = !self.has_next_way(job, now);
-                let ways = self.failover.order().len();
-                let given_up = if last && outcome::exhausted(&job.round, ways) == Exhausted::Rejected {
+                let given_up = if last && self.judge_round(job) == Exhausted::Rejected {
                     job.carried.iter().chain(&job.counted).copied().collect()
                 } else {
                     Vec::new()
@@ -166,12 +166,20 @@ impl Core {
 
     /// No dispatcher is left: what is that to the recipient?
     pub(super) fn exhausted(&mut self, job: &mut Job, error: &SubmitError) -> Exhausted {
-        let how = outcome::exhausted(&job.round, self.failover.order().len());
+        let how = self.judge_round(job);
         let throttled = matches!(error.class, Class::Throttled { .. });
         match (how, self.policy.retrylimitaction) {
             (Exhausted::Uncounted, LimitAction::Shutdown) if !throttled => Exhausted::Counted,
             _ => how,
         }
+    }
+
+    /// What the answers come to. A refusal by a dispatcher that is no longer configured is nobody's last word.
+    fn judge_round(&self, job: &Job) -> Exhausted {
+        let ways = self.failover.order();
+        let counts = |(way, blame): &&(WayId, Blame)| *blame != Blame::Refused || ways.contains(way);
+        let round: Vec<Blame> = job.round.iter().filter(counts).map(|(_, blame)| *blame).collect();
+        outcome::exhausted(&round, ways.len())
     }
 
     /// Which alerts end with this failure, and why.
@@ -215,6 +223,9 @@ impl Core {
         recipient.failures += 1;
         let pause = retry::backoff(recipient.failures, delay, delayfactor, maxdelay, jitter);
         recipient.backoff_until = Some(now + pause);
+        if bug(Bug::BackOffForAll) {
+            self.recipients.values_mut().for_each(|r| r.backoff_until = Some(now + pause));
+        }
     }
 
     /// Its alerts wait again, and the recipient waits as it has deserved.

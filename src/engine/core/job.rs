@@ -20,7 +20,7 @@ pub(super) struct Job {
     pub(super) owner: Uuid,
     pub(super) way: WayId,
     pub(super) tried: Vec<WayId>,
-    pub(super) round: Vec<Blame>,
+    pub(super) round: Vec<(WayId, Blame)>,
     pub(super) next: Next,
 }
 
@@ -67,6 +67,11 @@ impl Core {
             match self.failover.choose(&avoid, now) {
                 Choice::Take(way) => {
                     self.ready.remove(&(turn, phone.clone()));
+                    if self.failover.is_on_trial(way)
+                        && let Some(recipient) = self.recipients.get_mut(&phone)
+                    {
+                        recipient.trials += 1;
+                    }
                     match resend {
                         Some(id) => self.start_resend(&phone, id, way, now),
                         None => self.start_fresh(&phone, way, now),
@@ -108,14 +113,22 @@ impl Core {
         self.refresh(phone, now);
     }
 
-    /// Whose turn it is: the most urgent. A dispatcher on trial is given who has failed least often, so that one
-    /// recipient whom it always refuses does not keep it, and with it everybody else, from coming back.
-    fn next_ready(&self, now: Instant) -> Option<(Turn, Phone)> {
-        let failed = |phone: &Phone| self.recipients.get(phone).map_or(0, |r| r.pauses);
-        match self.failover.has_only_a_trial(now) && !bug(Bug::TrialForTheMostUrgent) {
-            false => self.ready.first().cloned(),
-            true => self.ready.iter().min_by_key(|(turn, phone)| (failed(phone), *turn)).cloned(),
-        }
+    /// Whose turn it is: the most urgent. A dispatcher on trial is given who has been on trial least often, so that one
+    /// recipient whom it always refuses does not keep it, and with it everybody else, from coming back; and if it was
+    /// down for refusing, any one of those, since the most urgent may be just those whom it refuses for ever.
+    fn next_ready(&mut self, now: Instant) -> Option<(Turn, Phone)> {
+        let Some(cause) = self.failover.has_only_a_trial(now).filter(|_| !bug(Bug::TrialForTheMostUrgent))
+        else {
+            return self.ready.first().cloned();
+        };
+        let tried = |phone: &Phone| self.recipients.get(phone).map_or(0, |r| r.trials);
+        let fewest = self.ready.iter().map(|(_, phone)| tried(phone)).min()?;
+        let mut those = self.ready.iter().filter(|(_, phone)| tried(phone) == fewest);
+        let any = match cause {
+            Cause::Refusals => self.rng.usize(..those.clone().count()),
+            Cause::Trouble | Cause::Misconfigured => 0,
+        };
+        those.nth(any).cloned()
     }
 
     pub(super) fn start_fresh(&mut self, phone: &Phone, way: WayId, now: Instant) {

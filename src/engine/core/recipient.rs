@@ -15,6 +15,8 @@ pub(super) struct Recipient {
     /// Failures by the dispatchers' fault, in a row; and until when it waits for them.
     pub(super) pauses: u32,
     pub(super) paused_until: Option<Instant>,
+    /// How often an SMS of its was the trial of a dispatcher that was down, since one of its SMS was last taken.
+    pub(super) trials: u32,
     /// Since how many of a dispatcher's successes this recipient has been failing there.
     pub(super) failing: Vec<(WayId, u64)>,
     /// Attempts in doubt that are to be resent now.

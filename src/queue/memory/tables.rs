@@ -87,6 +87,7 @@ impl Tables {
             state: a.state,
             class: a.closing.as_ref().map(|c| c.class),
             owned: self.lives(a.owner, now),
+            place: n,
         }
     }
 
@@ -120,6 +121,17 @@ impl Tables {
         } else {
             row.ended_at = Some(now);
             self.waiting.remove(&place);
+        }
+    }
+
+    pub(super) fn rewrite(&mut self, id: AlertId, change: impl FnOnce(&mut Alert)) {
+        let Some(mut alert) = self.alert(id) else { return };
+        change(&mut alert);
+        let Some(row) = self.alerts.get_mut(&id) else { return };
+        let old = Place { severity: row.severity, id };
+        (row.phone, row.text, row.severity) = (alert.phone, alert.text, alert.severity);
+        if self.waiting.remove(&old) {
+            self.waiting.insert(Place { severity: alert.severity, id });
         }
     }
 
@@ -356,7 +368,7 @@ impl Tables {
         attempt.closing = Some(Closing {
             id: attempt.new.id,
             state: decision.state(),
-            class: decision.class(),
+            class: if bug(Bug::ReleasedUnmarked) { "unavailable" } else { decision.class() },
             detail: decision.detail(by) + &said.map_or_else(String::new, |d| format!("{BEFORE}{d}")),
             code: before.as_ref().and_then(|c| c.code.clone()),
             references: before.map(|c| c.references).unwrap_or_default(),
