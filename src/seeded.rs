@@ -29,11 +29,15 @@ pub enum Bug {
     NoAlertLock,
     RefusedByOneIsFinal,
     OldOwnerMaySettle,
+    NoStormGuard,
+    GuardHoldsNothing,
+    GuardLooksFirst,
+    KeptAfterSubmit,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 26] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
         Bug::NoLeaseCheck,
@@ -56,6 +60,10 @@ impl Bug {
         Bug::NoAlertLock,
         Bug::RefusedByOneIsFinal,
         Bug::OldOwnerMaySettle,
+        Bug::NoStormGuard,
+        Bug::GuardHoldsNothing,
+        Bug::GuardLooksFirst,
+        Bug::KeptAfterSubmit,
     ];
 }
 

@@ -17,5 +17,7 @@ mod crash;
 mod gateways;
 #[path = "scenarios/limits.rs"]
 mod limits;
+#[path = "scenarios/past.rs"]
+mod past;
 #[path = "scenarios/timing.rs"]
 mod timing;

@@ -16,6 +16,8 @@ mod database;
 mod gateway;
 #[path = "simulation/oracle.rs"]
 mod oracle;
+#[path = "simulation/past.rs"]
+mod past;
 #[path = "simulation/plan.rs"]
 mod plan;
 #[path = "simulation/process.rs"]

@@ -16,6 +16,7 @@
 mod begin;
 mod claim;
 mod lease;
+mod past;
 mod people;
 mod reports;
 mod schema;
@@ -32,8 +33,9 @@ use uuid::Uuid;
 use super::news::Bell;
 use super::postgres::{Fault, Link, Server, Settings};
 use super::{
-    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
-    Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
+    NewAttempt, News, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story,
+    Suspects, Which,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
@@ -92,12 +94,18 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
 
 #[async_trait]
 impl Queue for NavDbQueue {
-    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError> {
-        self.look.run(&self.server, |client| async move { lease::join(&client, instance, ttl).await }).await
+    async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
+        let known = &past::Parameters::of(known);
+        self.look
+            .run(&self.server, |client| async move { lease::join(&client, instance, ttl, known).await })
+            .await
     }
 
-    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
-        self.look.run(&self.server, |client| async move { lease::renew(&client, instance, ttl).await }).await
+    async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
+        let known = &past::Parameters::of(known);
+        self.look
+            .run(&self.server, |client| async move { lease::renew(&client, instance, ttl, known).await })
+            .await
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
@@ -112,9 +120,16 @@ impl Queue for NavDbQueue {
         self.look.run(&self.server, |client| async move { claim::claim(&client, look, limit).await }).await
     }
 
-    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError> {
-        let rows = &begin::Rows::of(attempts);
-        self.begin.run(&self.server, |client| async move { begin::begin(&client, owner, rows).await }).await
+    async fn begin(
+        &self,
+        owner: Uuid,
+        attempts: &[NewAttempt],
+        known: &Known,
+    ) -> Result<Vec<Uuid>, QueueError> {
+        let (rows, known) = (&begin::Rows::of(attempts), &past::Parameters::of(known));
+        self.begin
+            .run(&self.server, |client| async move { begin::begin(&client, owner, rows, known).await })
+            .await
     }
 
     async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
@@ -126,6 +141,12 @@ impl Queue for NavDbQueue {
 
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
         self.look.run(&self.server, |client| async move { lease::doubts(&client, owner).await }).await
+    }
+
+    async fn hold(&self, owner: Uuid, suspects: &Suspects, why: &str) -> Result<Caught, QueueError> {
+        self.people
+            .run(&self.server, |client| async move { past::hold(&client, owner, suspects, why).await })
+            .await
     }
 
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
@@ -175,6 +196,10 @@ impl Queue for NavDbQueue {
             .await?;
         self.server.news.ring(News::Freed);
         Ok(resolved)
+    }
+
+    async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError> {
+        self.people.run(&self.server, |client| async move { past::suspected(&client, limit).await }).await
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {

@@ -11,6 +11,7 @@ use smsd::compose::Shape;
 use smsd::config::{EncodingChoice, Main, Overflow, Transliterate};
 use smsd::dispatch::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
 use smsd::engine::core::Stop;
+use smsd::engine::guard::{Keep, KeepNothing};
 use smsd::engine::policy::Policy;
 use smsd::engine::{Engine, Resources, Settings};
 use smsd::failover::WayConfig;
@@ -142,6 +143,7 @@ pub struct Options {
     pub seed: u64,
     pub concurrency: usize,
     pub grace: Duration,
+    pub keep: Box<dyn Keep>,
 }
 
 impl Default for Options {
@@ -152,6 +154,7 @@ impl Default for Options {
             seed: 1,
             concurrency: 16,
             grace: Duration::from_secs(30),
+            keep: Box::new(KeepNothing),
         }
     }
 }
@@ -168,7 +171,7 @@ impl Bench {
     ) -> Bench {
         let mut options = Options::default();
         set(&mut options);
-        let Options { main, lock, seed, concurrency, grace } = options;
+        let Options { main, lock, seed, concurrency, grace, keep } = options;
         let ways = gateways
             .iter()
             .enumerate()
@@ -206,6 +209,7 @@ impl Bench {
             lock,
             boot_clock: Box::new(move || start.elapsed()),
             ids: Box::new(Uuid::now_v7),
+            keep,
             seed,
             events: Box::new(move |event| told.lock().unwrap().push(event)),
         };

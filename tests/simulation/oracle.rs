@@ -11,6 +11,7 @@ use smsd::queue::memory::{MemoryQueue, Written};
 use smsd::queue::{AlertRow, AlertState, AttemptState, Audit};
 use uuid::Uuid;
 
+use super::past::Forgotten;
 use super::plan::Plan;
 
 /// What a run found to be wrong.
@@ -67,7 +68,8 @@ pub struct Oracle {
     refused: BTreeSet<(String, usize)>,
     pub doubted: bool,
     /// Attempts that were in doubt or held when last looked at.
-    uncertain: HashSet<Uuid>,
+    pub uncertain: HashSet<Uuid>,
+    pub past: Forgotten,
 }
 
 /// The alerts whose text an SMS carries, and how many it counts.
@@ -96,10 +98,14 @@ impl Oracle {
             let same = w.attempt.text == sms.text && w.attempt.recipient == sms.recipient;
             (w.state, w.owned, same, w.attempt.carried.clone(), w.attempt.counted.len())
         });
+        let older = self.past.is_older(sms.attempt);
         let Some((state, owned, same, carried, counted)) = seen else {
+            if older {
+                return Ok(());
+            }
             return wrong("an SMS is submitted that is not in the ledger");
         };
-        if strict && (state != AttemptState::Open || !owned) {
+        if strict && !older && (state != AttemptState::Open || !owned) {
             return wrong(&format!(
                 "an SMS is submitted whose attempt is {state:?}, its lease good: {owned}"
             ));
@@ -111,7 +117,7 @@ impl Oracle {
     }
 
     /// A gateway takes an SMS; `denied`: it will say that it failed.
-    pub fn take(&mut self, queue: &MemoryQueue, sms: &Sms, denied: bool) -> Verdict {
+    pub fn take(&mut self, queue: &MemoryQueue, sms: &Sms, denied: bool, plan: &Plan) -> Verdict {
         self.taken.insert(sms.attempt);
         let order: HashMap<Uuid, (usize, bool)> = {
             let mut order = HashMap::new();
@@ -123,6 +129,9 @@ impl Oracle {
             order
         };
         for id in read(&sms.text).0 {
+            let marked = order.get(&sms.attempt).map(|(_, marked)| *marked);
+            // What an instance did not take part in it can not miss.
+            self.past.take(id, sms.attempt, marked, plan.instances == 1)?;
             let accepts = self.accepts.entry(id).or_default();
             accepts.push(Accept { attempt: sms.attempt, denied });
             let first = accepts.iter().filter_map(|a| order.get(&a.attempt)).min().map(|(n, _)| *n);
@@ -134,13 +143,19 @@ impl Oracle {
                     return Err(Violation::new(what).alert(id).attempt(accept.attempt));
                 }
             }
-            if accepts.iter().filter(|a| !a.denied).count() > 2 {
+            let by_a_person = self.past.is_forgotten(id) || self.past.is_released(&[id]);
+            if accepts.iter().filter(|a| !a.denied).count() > 2 && !by_a_person {
                 return Err(Violation::new("an alert goes out more than twice")
                     .alert(id)
                     .attempt(sms.attempt));
             }
         }
         Ok(())
+    }
+
+    /// Each alert that was taken, with the attempts by which it was.
+    pub fn accepted_by(&self) -> impl Iterator<Item = (AlertId, HashSet<Uuid>)> {
+        self.accepts.iter().map(|(id, accepts)| (*id, accepts.iter().map(|a| a.attempt).collect()))
     }
 
     /// A gateway answers.
@@ -209,7 +224,9 @@ impl Oracle {
             let taken = self.taken.contains(&new.id);
             match state {
                 AttemptState::InDoubt | AttemptState::Held => _ = self.uncertain.insert(new.id),
-                AttemptState::Failed | AttemptState::Rejected if self.uncertain.contains(&new.id) => {
+                AttemptState::Failed | AttemptState::Rejected
+                    if self.uncertain.contains(&new.id) && !self.past.is_released(&new.carried) =>
+                {
                     wrong(
                         "in doubt, and then certainly not taken, by the word of one who no longer owned it",
                     );

@@ -8,6 +8,8 @@ use smsd::config::{Main, OnUnknown, Overflow};
 use smsd::failover::STREAK;
 use smsd::queue::Age;
 
+use super::past::Past;
+
 /// Everything that happens in one run, but for the dice of single calls.
 #[derive(Debug)]
 pub struct Plan {
@@ -20,6 +22,8 @@ pub struct Plan {
     pub arrivals: Vec<Arrival>,
     /// What goes wrong, in order of time.
     pub faults: Vec<(Duration, Fault)>,
+    /// When the database goes back in time.
+    pub past: Option<Past>,
     /// When all is healed.
     pub heal_at: Duration,
     pub dice: Dice,
@@ -157,7 +161,7 @@ impl Plan {
             })
             .collect();
 
-        let arrivals = (0..alerts)
+        let arrivals: Vec<Arrival> = (0..alerts)
             .map(|_| Arrival {
                 at: if on(r, 0.3) { Duration::ZERO } else { span.mul_f64(0.9 * r.f64()) },
                 recipient: r.usize(..recipients),
@@ -242,6 +246,7 @@ impl Plan {
             poll: millis([250, 250, 1000][r.usize(..3)]),
             ways,
             instances,
+            past: Past::of(seed, span, &arrivals),
             arrivals,
             faults,
             heal_at: span,

@@ -13,7 +13,7 @@ use smsd::dispatch::{Dispatcher, Sms};
 use smsd::engine::policy::Policy;
 use smsd::engine::{Engine, Resources, Settings};
 use smsd::failover::WayConfig;
-use smsd::queue::memory::MemoryQueue;
+use smsd::queue::memory::{Backup, MemoryQueue};
 use smsd::queue::{AlertRow, Filter, NewAlert, Queue, Which};
 use smsd::telemetry::Event;
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::database::Connection;
 use super::gateway::Line;
 use super::oracle::{Oracle, Verdict, Violation, text_of};
+use super::past::Kept;
 use super::plan::{Arrival, Dice, Fault, Mode, Plan, millis, phone_of, secs};
 use super::process::{Control, Process};
 
@@ -60,6 +61,8 @@ pub struct State {
     pub slow_by: Duration,
     next_check: Duration,
     next_rows: Duration,
+    pub backup: Option<Backup>,
+    arrived: i64,
     violation: Option<Violation>,
     log: Option<Vec<String>>,
     accepts: usize,
@@ -150,6 +153,7 @@ impl World {
 
 /// One place where an engine runs, dies and is started again.
 struct Slot {
+    kept: Kept,
     control: Mutex<Arc<Control>>,
     stop: Mutex<CancellationToken>,
     /// How long it stays away when it has ended.
@@ -183,6 +187,8 @@ async fn live(seed: u64, record: bool) -> Outcome {
         slow_by: Duration::ZERO,
         next_check: Duration::ZERO,
         next_rows: Duration::ZERO,
+        backup: None,
+        arrived: 0,
         violation: None,
         log: record.then(Vec::new),
         accepts: 0,
@@ -195,6 +201,7 @@ async fn live(seed: u64, record: bool) -> Outcome {
     let slots: Vec<Arc<Slot>> = (0..world.plan.instances)
         .map(|_| {
             Arc::new(Slot {
+                kept: Kept::default(),
                 control: Mutex::default(),
                 stop: Mutex::new(CancellationToken::new()),
                 away: Mutex::new(Duration::ZERO),
@@ -242,6 +249,8 @@ async fn live(seed: u64, record: bool) -> Outcome {
 /// Does what the seed says, and heals all.
 async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
     enum Deed {
+        BackUp,
+        GoBack { kill: bool },
         Arrive(Arrival),
         Fault(Fault),
     }
@@ -252,6 +261,9 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
         .map(|a| (a.at, Deed::Arrive(*a)))
         .chain(world.plan.faults.iter().map(|(at, fault)| (*at, Deed::Fault(*fault))))
         .collect();
+    if let Some(past) = world.plan.past {
+        deeds.extend([(past.backup_at, Deed::BackUp), (past.restore_at, Deed::GoBack { kill: past.kills })]);
+    }
     deeds.sort_by_key(|(at, _)| *at);
     for (at, deed) in deeds {
         sleep_until(world.start + at).await;
@@ -260,24 +272,40 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
         }
         match deed {
             Deed::Arrive(arrival) => arrive(world, arrival).await,
+            Deed::BackUp => world.back_up(),
+            Deed::GoBack { kill } => {
+                world.log(|| "the database goes back".into());
+                world.go_back();
+                if kill {
+                    slots.iter().for_each(|slot| slot.control.lock().unwrap().kill());
+                }
+            }
             Deed::Fault(fault) => befall(world, slots, fault).await,
         }
     }
     sleep_until(world.start + world.plan.heal_at).await;
     world.log(|| "all is healed".into());
-    let mut w = world.lock();
-    w.healed = true;
-    w.modes.fill(Mode::Up);
-    w.dice = Dice { gateway_latency: millis(5), ..Dice::default() };
-    drop(w);
+    {
+        let mut w = world.lock();
+        w.healed = true;
+        w.modes.fill(Mode::Up);
+        w.dice = Dice { gateway_latency: millis(5), ..Dice::default() };
+    }
     for slot in slots {
         *slot.away.lock().unwrap() = Duration::ZERO;
         slot.control.lock().unwrap().freeze(false);
     }
+    if world.plan.past.is_some_and(|past| past.releases) {
+        world.release_all().await;
+    }
 }
 
 async fn arrive(world: &Arc<World>, arrival: Arrival) {
-    let id = world.queue.newest().await.unwrap().0 + 1;
+    let id = {
+        let mut w = world.lock();
+        w.arrived += 1;
+        w.arrived
+    };
     let text = text_of(id, arrival.words);
     let severity = Severity(arrival.severity);
     let to = if arrival.bad { "x12".into() } else { phone_of(arrival.recipient) };
@@ -329,6 +357,7 @@ async fn befall(world: &Arc<World>, slots: &[Arc<Slot>], fault: Fault) {
         }
         Fault::Gateway(way, mode) => world.lock().modes[way] = mode,
         Fault::Cancel(id) => {
+            world.frees_others(AlertId(id));
             world.queue.cancel(&Which::Ids(vec![AlertId(id)]), "somebody").await.unwrap();
         }
     }
@@ -370,7 +399,8 @@ async fn supervise(world: Arc<World>, slot: Arc<Slot>, n: usize, seed: u64, over
         *slot.stop.lock().unwrap() = stop.clone();
         let name = format!("smsd{n}.{life}");
         world.log(|| format!("{name} starts"));
-        let work = Box::pin(engine(&world, &control, &name, n, seed.wrapping_mul(1000) + life, stop));
+        let work =
+            Box::pin(engine(&world, &control, &name, &slot.kept, n, seed.wrapping_mul(1000) + life, stop));
         let end = Process { work, control: control.clone() }.await;
         control.kill();
         world.log(|| format!("{name} ends: {end:?}"));
@@ -386,6 +416,7 @@ fn engine(
     world: &Arc<World>,
     control: &Arc<Control>,
     name: &str,
+    kept: &Kept,
     slot: usize,
     seed: u64,
     stop: CancellationToken,
@@ -423,11 +454,13 @@ fn engine(
         lock: format!("lock {slot}"),
         boot_clock: Box::new(move || start.elapsed()),
         ids: Box::new(move || Uuid::from_u64_pair(ids.u64(..), ids.u64(..))),
+        keep: Box::new(kept.clone()),
         seed,
         events: Box::new(move |event| {
             told.log(|| format!("{teller}: {event:?}"));
             let mut w = told.lock();
-            w.oracle.doubted |= matches!(event, Event::Doubtful { .. } | Event::Held { .. });
+            w.oracle.doubted |=
+                matches!(event, Event::Doubtful { .. } | Event::Held { .. } | Event::Suspected { .. });
             w.accepts += usize::from(matches!(event, Event::Accepted { .. }));
         }),
     };
