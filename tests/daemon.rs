@@ -22,6 +22,7 @@ mod daemon {
     mod figures;
     mod gateways;
     mod nav;
+    mod past;
     mod process;
     mod secrets;
     mod torture;

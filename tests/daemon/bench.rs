@@ -420,7 +420,7 @@ fn minds(pid: i32, signal: Signal) -> bool {
 }
 
 /// To the user that the daemon becomes.
-fn give(path: &Path) {
+pub fn give(path: &Path) {
     if geteuid().is_root() && fs::metadata(path).unwrap().uid() == 0 {
         let nobody = User::from_name("nobody").unwrap().unwrap();
         chown(path, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).unwrap();
