@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::compose::Shape;
 use crate::config::{Config, DispatcherConfig, DispatcherKind, Main};
 use crate::dispatch::{self, BuildError};
+use crate::engine::guard::Keep;
 use crate::engine::policy::Policy;
 use crate::engine::{Command, Engine, Resources, Settings, Ways, WaysBox, core::Stop};
 use crate::failover::WayConfig;
@@ -33,6 +34,8 @@ pub struct Setup {
     pub lock: String,
     /// How many files and connections we may have open at once.
     pub descriptors: u64,
+    /// What the storm guard remembers from one life to the next.
+    pub keep: Box<dyn Keep>,
     /// A clock that goes on in suspend.
     pub boot_clock: Box<dyn Fn() -> Duration + Send>,
     /// Reads the configuration again; an error lists its faults.
@@ -69,7 +72,8 @@ pub enum DaemonError {
 /// # Errors
 /// See [`DaemonError`]; everything unsent still waits in the queue.
 pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
-    let Setup { config, queue, name, lock, descriptors, boot_clock, mut reload, mut reopen_log } = setup;
+    let Setup { config, queue, name, lock, descriptors, keep, boot_clock, mut reload, mut reopen_log } =
+        setup;
     let ways = within_descriptors(build_ways(&config)?, descriptors);
     let settings = settings(&config, &ways);
     let resources = Resources {
@@ -79,6 +83,7 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         lock,
         boot_clock,
         ids: Box::new(Uuid::now_v7),
+        keep,
         seed: fastrand::u64(..),
         events: Box::new(|event| event.log()),
     };

@@ -8,6 +8,7 @@
 //! answered for certain; nothing is ever resent because writing it down was slow.
 
 pub mod core;
+pub mod guard;
 pub mod outcome;
 mod pipe;
 pub mod policy;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::core::{Core, Covered, Outbox, SUBMIT_MARGIN, Stop, Submit};
+use self::guard::{Guard, Keep};
 use self::pipe::{Pipe, QUEUE_PAUSE};
 use self::policy::Policy;
 use self::silence::{Silence, Verb};
@@ -37,7 +39,8 @@ use crate::compose::Shape;
 use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
 use crate::failover::{WayConfig, WayId};
 use crate::queue::{
-    Age, Doubt, Instance, Look, NewAttempt, News, Peers, Place, Queue, QueueError, Settled, Settlement,
+    Age, Caught, Doubt, Grant, Instance, Look, NewAttempt, News, Peers, Place, Queue, QueueError, Settled,
+    Settlement,
 };
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
@@ -91,6 +94,8 @@ pub struct Resources {
     pub boot_clock: Box<dyn Fn() -> Duration + Send>,
     /// Makes the ids of attempts and of our instance.
     pub ids: Box<dyn FnMut() -> Uuid + Send>,
+    /// What the storm guard remembers from one life to the next.
+    pub keep: Box<dyn Keep>,
     /// Seed of the jitter.
     pub seed: u64,
     /// Where events go.
@@ -123,8 +128,10 @@ pub struct Engine {
     lock: String,
     boot_clock: Box<dyn Fn() -> Duration + Send>,
     events: Box<dyn FnMut(Event) + Send>,
-    tasks: JoinSet<Done>,
+    /// What was asked, and before how many pasts ([`Guard::epoch`]).
+    tasks: JoinSet<(u64, Done)>,
 
+    guard: Guard,
     lease: Lease,
     looks: Looks,
     begins: Pipe<NewAttempt>,
@@ -137,8 +144,9 @@ pub struct Engine {
 
 /// Work that came to its end.
 enum Done {
-    Joined(Uuid, Duration, Result<(), QueueError>),
-    Renewed(Duration, Result<(), QueueError>),
+    Joined(Uuid, Duration, Result<Grant, QueueError>),
+    Renewed(Uuid, Duration, Result<Grant, QueueError>),
+    Held(Result<Caught, QueueError>),
     Peers(Result<Peers, QueueError>),
     Newest(Result<AlertId, QueueError>),
     Claimed(Look, usize, Result<Vec<Alert>, QueueError>),
@@ -206,7 +214,11 @@ impl Engine {
     /// Puts an engine together; [`Engine::run`] starts it.
     pub fn new(settings: Settings, resources: Resources) -> Engine {
         let now = Instant::now();
-        let Resources { queue, ways, name, lock, boot_clock, ids, seed, events } = resources;
+        let Resources { queue, ways, name, lock, boot_clock, ids, keep, seed, mut events } = resources;
+        let (guard, unreadable) = Guard::new(keep);
+        if let Some(reason) = unreadable {
+            events(Event::NotKept { reason });
+        }
         let core = Core::new(settings.policy.clone(), settings.shape.clone(), Vec::new(), ids, seed, now);
         let boot_clock: Box<dyn Fn() -> Duration + Send> = match bug(Bug::LeaseStandsStill) {
             true => Box::new(move || now.elapsed()),
@@ -222,6 +234,7 @@ impl Engine {
             boot_clock,
             events,
             tasks: JoinSet::new(),
+            guard,
             lease: Lease {
                 owner: None,
                 trusted_until: Duration::ZERO,
@@ -333,13 +346,14 @@ impl Engine {
             && let Some(batch) = self.begins.batch(now, |a| a.carried.len() + a.counted.len(), |_, _| true)
         {
             let ids: Vec<Uuid> = batch.iter().map(|a| a.id).collect();
+            let known = self.guard.known();
             self.ask(move |queue| async move {
                 if bug(Bug::BegunBeforeDurable) {
                     let begun = Done::Begun(owner, Vec::clone(&ids), Ok(ids));
-                    tokio::spawn(async move { queue.begin(owner, &batch).await });
+                    tokio::spawn(async move { queue.begin(owner, &batch, &known).await });
                     return begun;
                 }
-                Done::Begun(owner, ids, queue.begin(owner, &batch).await)
+                Done::Begun(owner, ids, queue.begin(owner, &batch, &known).await)
             });
         }
         if let Some(batch) = self.settlements.batch(now, |(_, s)| s.verdicts.len(), |a, b| a.0 == b.0) {
@@ -365,6 +379,9 @@ impl Engine {
         if !self.looks.kick_armed {
             self.looks.kick_armed = true;
             self.ask(|queue| async move { Done::Kicked(queue.wait().await) });
+        }
+        if self.hold_suspects(owner, now) {
+            return;
         }
         if now >= self.looks.next_doubts && !self.looks.doubting {
             self.looks.doubting = true;
@@ -414,16 +431,16 @@ impl Engine {
             return;
         }
         self.lease.busy = true;
-        let asked = (self.boot_clock)();
+        let (asked, known) = ((self.boot_clock)(), self.guard.known());
         match self.lease.owner {
-            Some(owner) => {
-                self.ask(move |queue| async move { Done::Renewed(asked, queue.renew(owner, LEASE).await) });
-            }
+            Some(owner) => self.ask(move |queue| async move {
+                Done::Renewed(owner, asked, queue.renew(owner, LEASE, &known).await)
+            }),
             None => {
                 let instance =
                     Instance { id: self.core.new_id(), name: self.name.clone(), lock: self.lock.clone() };
                 self.ask(move |queue| async move {
-                    let result = queue.join(&instance, LEASE).await;
+                    let result = queue.join(&instance, LEASE, &known).await;
                     Done::Joined(instance.id, asked, result)
                 });
             }
@@ -437,6 +454,7 @@ impl Engine {
 
     fn submit(&mut self, Submit { way, sms }: Submit) {
         let dispatcher = self.dispatchers.get(&way).cloned();
+        let epoch = self.guard.epoch;
         self.tasks.spawn(async move {
             let started = Instant::now();
             let attempt = sms.attempt;
@@ -459,12 +477,13 @@ impl Engine {
                     format!("no answer within {} s", limit.as_secs_f64()),
                 )),
             };
-            Done::Submitted(attempt, result, started.elapsed())
+            (epoch, Done::Submitted(attempt, result, started.elapsed()))
         });
     }
 
     fn probe(&mut self, way: WayId) {
         let Some(dispatcher) = self.dispatchers.get(&way).cloned() else { return };
+        let epoch = self.guard.epoch;
         self.tasks.spawn(async move {
             let limit = Duration::from_secs(30);
             let result = match tokio::time::timeout(
@@ -479,7 +498,7 @@ impl Engine {
                 }
                 Err(_) => Err(SubmitError::new(Class::Unavailable, "no answer to the probe within 30 s")),
             };
-            Done::Probed(way, result)
+            (epoch, Done::Probed(way, result))
         });
     }
 
@@ -488,17 +507,26 @@ impl Engine {
         F: FnOnce(Arc<dyn Queue>) -> A,
         A: Future<Output = Done> + Send + 'static,
     {
-        self.tasks.spawn(work(self.queue.clone()));
+        let (epoch, work) = (self.guard.epoch, work(self.queue.clone()));
+        self.tasks.spawn(async move { (epoch, work.await) });
     }
 
     // -- what has come to its end --------------------------------------------------------------
 
-    fn take(&mut self, done: Result<Done, tokio::task::JoinError>) {
+    fn take(&mut self, done: Result<(u64, Done), tokio::task::JoinError>) {
         let now = Instant::now();
+        let outdated = done.as_ref().is_ok_and(|(epoch, _)| *epoch != self.guard.epoch);
+        let done = match done {
+            Ok((_, done)) if outdated => match self.outdated(done, now) {
+                Some(done) => Ok(done),
+                None => return,
+            },
+            done => done.map(|(_, done)| done),
+        };
         match done {
             Ok(Done::Submitted(attempt, result, took)) => self.core.submitted(attempt, result, took, now),
-            Ok(Done::Begun(owner, ids, result)) => self.begun(owner, &ids, result, now),
-            Ok(Done::Settled(about, result)) => self.settled(&about, result, now),
+            Ok(Done::Begun(owner, ids, result)) => self.begun(owner, &ids, result, outdated, now),
+            Ok(Done::Settled(about, result)) => self.settled(&about, result, outdated, now),
             Ok(Done::Claimed(look, limit, result)) => self.claimed(look, limit, result, now),
             Ok(Done::Newest(result)) => {
                 self.looks.busy = false;
@@ -518,7 +546,8 @@ impl Engine {
                 }
             }
             Ok(Done::Joined(id, asked, result)) => self.joined(id, asked, result, now),
-            Ok(Done::Renewed(asked, result)) => self.renewed(asked, result, now),
+            Ok(Done::Renewed(owner, asked, result)) => self.renewed(owner, asked, result, now),
+            Ok(Done::Held(result)) => self.held(result, now),
             // Whoever can not tell tells it of the lease as well.
             Ok(Done::Peers(Ok(peers))) => self.core.know_peers(peers, now),
             Ok(Done::Peers(Err(_))) => {}
@@ -564,10 +593,20 @@ impl Engine {
         }
     }
 
-    fn begun(&mut self, owner: Uuid, ids: &[Uuid], result: Result<Vec<Uuid>, QueueError>, now: Instant) {
+    fn begun(
+        &mut self,
+        owner: Uuid,
+        ids: &[Uuid],
+        result: Result<Vec<Uuid>, QueueError>,
+        outdated: bool,
+        now: Instant,
+    ) {
         match result {
             Ok(owned) => {
                 self.begins.done();
+                if !outdated {
+                    self.guard_begun(&owned);
+                }
                 let may_send = self.may_send();
                 if owned.len() < ids.len() && now >= self.lease.next_count {
                     // Most likely somebody has joined.
@@ -582,6 +621,11 @@ impl Engine {
                 self.core.not_begun(ids, now);
                 self.lose_lease(now);
             }
+            Err(QueueError::FromThePast(forgot)) => {
+                self.begins.done();
+                self.core.not_begun(ids, now);
+                self.turn_back(forgot, now);
+            }
             Err(error) => {
                 self.begins.failed(now);
                 self.heard::<()>(Verb::Begin, Err(error));
@@ -589,7 +633,7 @@ impl Engine {
         }
     }
 
-    fn settled(&mut self, about: &Batch, result: Result<Settled, QueueError>, now: Instant) {
+    fn settled(&mut self, about: &Batch, result: Result<Settled, QueueError>, outdated: bool, now: Instant) {
         let result = match result {
             Err(_) if bug(Bug::SettleErrorIgnored) => Ok(Settled::default()),
             other => other,
@@ -605,6 +649,13 @@ impl Engine {
                 // clock that was set back says of it now: under that name nobody would ever take it over.
                 let lost = |id: &Uuid| self.core.owner_of(*id).is_some_and(|o| Some(o) == self.lease.owner);
                 let lost = settled.superseded.iter().any(lost);
+                let closed = about.attempts.iter().rfind(|id| !settled.superseded.contains(id));
+                if let (Some(id), false) = (closed, outdated) {
+                    self.guard.closed(*id);
+                    if bug(Bug::KeptAfterSubmit) {
+                        self.save_guard();
+                    }
+                }
                 for id in &about.attempts {
                     self.core.settled(*id, settled.superseded.contains(id), now);
                 }
@@ -638,6 +689,7 @@ impl Engine {
             self.looks.walk = None;
             return;
         };
+        self.guard.saw(&alerts);
         let full_page = alerts.len() >= limit;
         let last = alerts.last().map(|a| Place { severity: a.severity, id: a.id });
         if let Look::Full { after } = look {
@@ -659,9 +711,16 @@ impl Engine {
         self.core.learn(alerts, now);
     }
 
-    fn joined(&mut self, id: Uuid, asked: Duration, result: Result<(), QueueError>, now: Instant) {
+    fn joined(&mut self, id: Uuid, asked: Duration, result: Result<Grant, QueueError>, now: Instant) {
         self.lease.busy = false;
-        if self.heard(Verb::Lease, result).is_some() {
+        if let Err(QueueError::FromThePast(forgot)) = result {
+            return self.turn_back(forgot, now);
+        }
+        if let Some(grant) = self.heard(Verb::Lease, result) {
+            self.guard.granted(id, grant, asked);
+            if !self.guard.is_holding() {
+                self.save_guard();
+            }
             self.lease.owner = Some(id);
             self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
             self.lease.next = now + RENEW;
@@ -675,10 +734,13 @@ impl Engine {
         }
     }
 
-    fn renewed(&mut self, asked: Duration, result: Result<(), QueueError>, now: Instant) {
+    fn renewed(&mut self, owner: Uuid, asked: Duration, result: Result<Grant, QueueError>, now: Instant) {
         self.lease.busy = false;
         match result {
-            Ok(()) => {
+            Ok(grant) => {
+                if self.lease.owner == Some(owner) {
+                    self.guard.granted(owner, grant, asked);
+                }
                 self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
                 self.lease.next = now + RENEW;
                 if let Some(owner) = self.lease.owner {
@@ -687,6 +749,7 @@ impl Engine {
                 self.heard(Verb::Lease, Ok(()));
             }
             Err(QueueError::LeaseLost) => self.lose_lease(now),
+            Err(QueueError::FromThePast(forgot)) => self.turn_back(forgot, now),
             Err(error) => {
                 self.lease.next = now + QUEUE_PAUSE.1;
                 self.heard::<()>(Verb::Lease, Err(error));
@@ -765,11 +828,13 @@ impl Engine {
     /// We send only while we are sure that no other instance takes us for dead.
     fn may_send(&self) -> bool {
         let trusted = (self.boot_clock)() < self.lease.trusted_until || bug(Bug::NoLeaseCheck);
-        self.lease.owner.is_some() && trusted
+        let held = !self.guard.is_holding() || bug(Bug::GuardLooksFirst);
+        self.lease.owner.is_some() && trusted && held
     }
 
     fn next_wake(&self, now: Instant) -> Instant {
         let looks = match (&self.stopping, self.lease.owner) {
+            (None, Some(_)) if self.guard.is_holding() => self.guard.wake(),
             (None, Some(_)) => {
                 let l = &self.looks;
                 let can_walk = self.core.room() >= WALK_ROOM;

@@ -225,6 +225,11 @@ impl Failover {
         self.ways[id.0].probed(result, now);
     }
 
+    /// The keys of alerts mean nothing any more: the queue has come back from the past.
+    pub fn forget_alerts(&mut self) {
+        self.ways.iter_mut().for_each(Way::forget_alerts);
+    }
+
     /// True if no dispatcher works. One on trial has not proved yet that it does.
     pub fn all_down(&self) -> bool {
         self.order.iter().all(|id| self.ways[id.0].cause().is_some())

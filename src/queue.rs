@@ -13,6 +13,7 @@ mod report;
 mod ledger;
 mod news;
 mod open;
+mod past;
 mod wall;
 pub mod navdb;
 pub mod postgres;
@@ -21,6 +22,7 @@ pub mod memory;
 
 pub use news::News;
 pub use open::{Opened, open};
+pub use past::{Caught, FROM_THE_PAST, Forgot, Grant, Known, STORM_GUARD, Suspects};
 pub use report::*;
 
 use std::sync::Arc;
@@ -44,6 +46,8 @@ use crate::alert::{Alert, AlertId, Phone, Severity, Verdict};
 ///    holder of the attempt id; refusal and doubt only by the owner while the attempt is open.
 /// 3. An alert that is no longer waiting is never set again, and never an error.
 /// 4. Every verb may be repeated after an error.
+/// 5. `join`, `renew` and `begin` write nothing in a queue that has forgotten what the caller knows to be committed
+///    in it: that is [`QueueError::FromThePast`], found in the transaction that would have written.
 #[async_trait]
 pub trait Queue: Send + Sync {
     // -- an instance's life ------------------------------------------------------------------
@@ -51,13 +55,17 @@ pub trait Queue: Send + Sync {
     /// Joins as a new instance with a lease of `ttl` by the queue's clock, and brings every open attempt
     /// of instances that are surely dead into doubt: those whose lease ran out, and those with our `lock`
     /// (we hold it, so they do not).
-    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError>;
+    ///
+    /// # Errors
+    /// [`QueueError::FromThePast`] if the queue has forgotten something of `known`.
+    async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError>;
 
-    /// Renews the lease for `ttl` from now.
+    /// Renews the lease for `ttl` from now, and counts it.
     ///
     /// # Errors
     /// [`QueueError::LeaseLost`] if the lease ran out before: the caller joins anew under a new id.
-    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError>;
+    /// [`QueueError::FromThePast`] if the queue has forgotten something of `known`, whatever the lease.
+    async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError>;
 
     /// Ends the lease. Attempts that are still open come into doubt.
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError>;
@@ -80,8 +88,14 @@ pub trait Queue: Send + Sync {
     /// same transaction, and is not owned if that attempt is no longer in doubt or held.
     ///
     /// # Errors
-    /// [`QueueError::LeaseLost`] if `owner` has no good lease; nothing was written.
-    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError>;
+    /// [`QueueError::LeaseLost`] if `owner` has no good lease, [`QueueError::FromThePast`] if the queue has forgotten
+    /// something of `known`; nothing was written.
+    async fn begin(
+        &self,
+        owner: Uuid,
+        attempts: &[NewAttempt],
+        known: &Known,
+    ) -> Result<Vec<Uuid>, QueueError>;
 
     /// Closes attempts and sets their alerts; see the contract, 2 and 3.
     async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError>;
@@ -89,6 +103,16 @@ pub trait Queue: Send + Sync {
     /// Brings open attempts of dead instances into doubt, then returns every attempt in doubt that `owner` is to
     /// resolve: its own, and those of instances that are gone.
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError>;
+
+    /// After the queue came back from the past: a page of what is suspect is held until a person decides, on record,
+    /// with the class [`FROM_THE_PAST`] and `why`. Alerts that wait since then or longer, stand in no unresolved
+    /// attempt and could be sent come into attempts by [`STORM_GUARD`] of their own; and on the first page every attempt
+    /// in doubt that was begun by then, and whose instance is gone, is held as it is. What a person has released or
+    /// requeued since is not suspect.
+    ///
+    /// # Errors
+    /// [`QueueError::LeaseLost`] if `owner` has no good lease; nothing was written.
+    async fn hold(&self, owner: Uuid, suspects: &Suspects, why: &str) -> Result<Caught, QueueError>;
 
     /// Ignores, with reason `expired`, what waits longer than `age` (a PostgreSQL interval) and stands in no
     /// unresolved attempt. Returns the ids.
@@ -112,6 +136,9 @@ pub trait Queue: Send + Sync {
     /// decides for one alert decides for all that the SMS was about. See [`Decision`]. Any other alert is left,
     /// so that the first to decide wins: a resend that the engine begins, a late answer, or another person.
     async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError>;
+
+    /// Alerts that stand in what [`Queue::hold`] held: all of some such attempts, at most `limit` of them.
+    async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError>;
 
     /// Makes sent or ignored alerts wait again, on record; what may have been sent stays so. Returns those that it changed.
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError>;
@@ -168,6 +195,10 @@ pub enum QueueError {
     /// The lease of the instance that asks is not good. It joins anew; nothing was written.
     #[error("this instance's lease has run out")]
     LeaseLost,
+    /// The queue has forgotten what was committed in it: a restored backup, a standby that lagged, another database.
+    /// Nothing was written. Nothing that waits in it is to be sent before [`Queue::hold`] has seen to what is suspect.
+    #[error("the queue has come back from the past: {0}")]
+    FromThePast(#[from] Forgot),
 }
 
 /// Who we are, as the ledger records it.

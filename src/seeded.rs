@@ -38,12 +38,16 @@ pub enum Bug {
     BackOffForAll,
     StallWaitedFor,
     BreakerNeverOpens,
+    NoStormGuard,
+    GuardHoldsNothing,
+    GuardLooksFirst,
+    KeptAfterSubmit,
     CommitsNotSynced,
 }
 
 impl Bug {
     /// Those that the simulation finds.
-    pub const ALL: [Bug; 31] = [
+    pub const ALL: [Bug; 35] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
         Bug::NoLeaseCheck,
@@ -75,6 +79,10 @@ impl Bug {
         Bug::BackOffForAll,
         Bug::StallWaitedFor,
         Bug::BreakerNeverOpens,
+        Bug::NoStormGuard,
+        Bug::GuardHoldsNothing,
+        Bug::GuardLooksFirst,
+        Bug::KeptAfterSubmit,
     ];
     /// Those that the real program with a real file must show.
     pub const OF_THE_FILE: [Bug; 1] = [Bug::CommitsNotSynced];

@@ -8,11 +8,13 @@ pub mod log;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::alert::{AlertId, Phone, Reason};
 use crate::dispatch::SubmitError;
 use crate::failover::Cause;
+use crate::queue::Forgot;
 
 /// Something that people may want to know.
 #[derive(Clone, Debug)]
@@ -173,6 +175,27 @@ pub enum Event {
     },
     /// Our lease ran out; a new instance was made.
     LeaseLost,
+    /// The queue has forgotten what was committed in it. Nothing is sent until what is suspect is held.
+    FromThePast {
+        /// What it has forgotten.
+        forgot: Forgot,
+        /// What waits since then or longer is suspect, by the queue's clock.
+        until: Timestamp,
+    },
+    /// What is suspect since the queue came back from the past is held.
+    Suspected {
+        /// Alerts.
+        alerts: u64,
+        /// Attempts in doubt.
+        doubts: u64,
+        /// They wait since then or longer, by the queue's clock.
+        until: Timestamp,
+    },
+    /// The storm guard's record can not be read or written.
+    NotKept {
+        /// Why.
+        reason: String,
+    },
     /// The configuration was read again.
     Reloaded,
     /// The new configuration is faulty; the old one stays.
@@ -282,6 +305,24 @@ impl Event {
                 tracing::info!(seconds = after.as_secs_f64(), "the queue answers again");
             }
             Event::LeaseLost => tracing::warn!("the lease ran out; joining anew"),
+            Event::FromThePast { forgot, until } => {
+                tracing::error!(%until, "the queue has come back from the past: {forgot}; nothing is sent until what \
+                    may have been sent before is held");
+            }
+            Event::Suspected { alerts: 0, doubts: 0, until } => {
+                tracing::warn!(%until, "the queue came back from the past, and nothing that waits in it is suspect");
+            }
+            Event::Suspected { alerts, doubts, until } => {
+                tracing::error!(alerts, doubts, %until, "the queue came back from the past: what waits since before is \
+                    held, since it may have been sent; new alerts go out. Look: smsd queue list --state held. Send \
+                    all of it anyway: smsd queue release --held-by-guard; or accept, or cancel --held-by-guard");
+            }
+            Event::NotKept { reason } => {
+                tracing::warn!(
+                    "{reason}; sending goes on, but a queue that comes back from the past while smsd \
+                    does not run may not be noticed"
+                );
+            }
             Event::Reloaded => tracing::info!("configuration reread"),
             Event::ReloadRefused { faults } => {
                 tracing::error!("the new configuration is faulty and the old one stays:\n{faults}");

@@ -34,6 +34,7 @@ mod daemon {
     mod machine;
     mod nav;
     mod overload;
+    mod past;
     mod pooler;
     mod power;
     mod process;

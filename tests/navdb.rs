@@ -24,7 +24,7 @@ use smsd::alert::{AlertId, Phone, Reason, Severity, Verdict};
 use smsd::config::{PostgresTarget, Secret};
 use smsd::queue::navdb::{self, NavDbQueue};
 use smsd::queue::{
-    AttemptState, Cancelled, Closing, Instance, Look, NewAlert, NewAttempt, Queue, QueueError, Schema,
+    AttemptState, Cancelled, Closing, Instance, Known, Look, NewAlert, NewAttempt, Queue, QueueError, Schema,
     Settled, Settlement, Which,
 };
 use uuid::Uuid;
@@ -147,15 +147,18 @@ async fn the_database_need_not_be_there_yet() {
     server.stop();
     let queue = navdb::open(&database.target(), true).await.unwrap();
     let me = instance();
-    assert!(matches!(queue.join(&me, LONG).await, Err(QueueError::Unavailable(_))));
+    assert!(matches!(queue.join(&me, LONG, &Known::default()).await, Err(QueueError::Unavailable(_))));
     server.start();
-    queue.join(&me, LONG).await.unwrap();
+    queue.join(&me, LONG, &Known::default()).await.unwrap();
     let ids = queue.submit(&alerts(1)).await.unwrap();
 
     server.stop();
-    assert!(matches!(queue.begin(me.id, &[attempt(0, ids[0])]).await, Err(QueueError::Unavailable(_))));
+    assert!(matches!(
+        queue.begin(me.id, &[attempt(0, ids[0])], &Known::default()).await,
+        Err(QueueError::Unavailable(_))
+    ));
     server.start();
-    assert_eq!(queue.begin(me.id, &[attempt(0, ids[0])]).await.unwrap().len(), 1);
+    assert_eq!(queue.begin(me.id, &[attempt(0, ids[0])], &Known::default()).await.unwrap().len(), 1);
     server.stop();
     server.start();
     assert_eq!(queue.claim(Look::Full { after: None }, 9).await.unwrap(), [], "what began is durable");
@@ -187,10 +190,10 @@ async fn rows_end_as_nav_expects_them() {
     let database = Server::shared().database();
     let queue = ready(&database).await;
     let me = instance();
-    queue.join(&me, LONG).await.unwrap();
+    queue.join(&me, LONG, &Known::default()).await.unwrap();
     let ids = queue.submit(&alerts(5)).await.unwrap();
     let attempts: Vec<NewAttempt> = (0..5).map(|i| attempt(i, ids[i])).collect();
-    assert_eq!(queue.begin(me.id, &attempts).await.unwrap().len(), 5);
+    assert_eq!(queue.begin(me.id, &attempts, &Known::default()).await.unwrap().len(), 5);
     for (i, reference) in ["4711", "gw-7", "2147483648", "-5"].into_iter().enumerate() {
         let settled = queue.settle(me.id, &[accepted(&attempts[i], reference)]).await.unwrap();
         assert_eq!(settled, Settled::default());
@@ -216,10 +219,10 @@ async fn a_deleted_account_is_an_event() {
     let database = Server::shared().database();
     let queue = ready(&database).await;
     let me = instance();
-    queue.join(&me, LONG).await.unwrap();
+    queue.join(&me, LONG, &Known::default()).await.unwrap();
     let ids = queue.submit(&alerts(2)).await.unwrap();
     let attempts = [attempt(0, ids[0]), attempt(1, ids[1])];
-    queue.begin(me.id, &attempts).await.unwrap();
+    queue.begin(me.id, &attempts, &Known::default()).await.unwrap();
     database.sql("UPDATE smsq SET accountid = 2 WHERE id = 1; DELETE FROM account WHERE id = 2");
     let settlements = [accepted(&attempts[0], "1"), accepted(&attempts[1], "2")];
     let settled = queue.settle(me.id, &settlements).await.unwrap();
@@ -291,7 +294,7 @@ async fn a_claim_and_a_begin_cost_what_they_take_and_not_what_the_ledger_holds()
     eprintln!("claimed {:?}", begun.elapsed());
     assert_eq!((claimed.len(), newer.len()), (4000, 4000));
     let owner = instance();
-    queue.join(&owner, LONG).await.unwrap();
+    queue.join(&owner, LONG, &Known::default()).await.unwrap();
     let attempts: Vec<NewAttempt> = claimed
         .iter()
         .map(|alert| NewAttempt {
@@ -307,7 +310,7 @@ async fn a_claim_and_a_begin_cost_what_they_take_and_not_what_the_ledger_holds()
             resend_of: None,
         })
         .collect();
-    assert_eq!(queue.begin(owner.id, &attempts).await.unwrap().len(), 4000);
+    assert_eq!(queue.begin(owner.id, &attempts, &Known::default()).await.unwrap().len(), 4000);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
@@ -360,7 +363,7 @@ async fn two_daemons_may_start_at_once() {
         let target = database.target();
         tasks.spawn(async move {
             let queue = navdb::open(&target, true).await.unwrap();
-            queue.join(&instance(), LONG).await.unwrap();
+            queue.join(&instance(), LONG, &Known::default()).await.unwrap();
         });
     }
     tasks.join_all().await;
@@ -408,7 +411,7 @@ async fn a_lost_commit_reply_is_no_rollback() {
         ))
         .await;
         let me = instance();
-        queue.join(&me, LONG).await.unwrap();
+        queue.join(&me, LONG, &Known::default()).await.unwrap();
 
         queue.submit(&alerts(1)).await.unwrap();
         let before = database.sql("SELECT count(*) FROM smsq");
@@ -425,9 +428,9 @@ async fn a_lost_commit_reply_is_no_rollback() {
 
         let attempts = [attempt(1, ids[0]), attempt(2, ids[1])];
         let other = attempt(3, ids[2]);
-        queue.begin(me.id, std::slice::from_ref(&other)).await.unwrap();
+        queue.begin(me.id, std::slice::from_ref(&other), &Known::default()).await.unwrap();
         proxy.cut_next(cut);
-        let mut owned = queue.begin(me.id, &attempts).await.unwrap();
+        let mut owned = queue.begin(me.id, &attempts, &Known::default()).await.unwrap();
         assert!(proxy.has_cut(), "{cut:?}");
         owned.sort();
         assert_eq!(owned, [attempts[0].id, attempts[1].id]);
@@ -457,14 +460,15 @@ async fn two_queues_race_for_the_same_1000_alerts() {
         let ids = ids.clone();
         tasks.spawn(async move {
             let me = instance();
-            queue.join(&me, LONG).await.unwrap();
+            queue.join(&me, LONG, &Known::default()).await.unwrap();
             let mut attempts: Vec<NewAttempt> = (0..1000).map(|i| attempt(i, ids[i])).collect();
             if reversed {
                 attempts.reverse();
             }
             let mut won = Vec::new();
             for batch in attempts.chunks(100) {
-                let owned: HashSet<Uuid> = queue.begin(me.id, batch).await.unwrap().into_iter().collect();
+                let owned: HashSet<Uuid> =
+                    queue.begin(me.id, batch, &Known::default()).await.unwrap().into_iter().collect();
                 let mine: Vec<Settlement> =
                     batch.iter().filter(|a| owned.contains(&a.id)).map(|a| accepted(a, "1")).collect();
                 won.extend(batch.iter().filter(|a| owned.contains(&a.id)).map(|a| a.carried[0]));
@@ -490,7 +494,7 @@ async fn a_cancel_waits_for_a_begin_that_is_half_way() {
     let database = Server::shared().database();
     let queue = Arc::new(ready(&database).await);
     let me = instance();
-    queue.join(&me, LONG).await.unwrap();
+    queue.join(&me, LONG, &Known::default()).await.unwrap();
     let ids = queue.submit(&alerts(2)).await.unwrap();
     let address =
         format!("host=127.0.0.1 port={} dbname={} user=postgres", database.server.port, database.name);
@@ -529,10 +533,10 @@ async fn refusal_needs_a_good_lease() {
     let database = Server::shared().database();
     let queue = ready(&database).await;
     let me = instance();
-    queue.join(&me, LONG).await.unwrap();
+    queue.join(&me, LONG, &Known::default()).await.unwrap();
     let ids = queue.submit(&alerts(1)).await.unwrap();
     let sms = attempt(0, ids[0]);
-    queue.begin(me.id, std::slice::from_ref(&sms)).await.unwrap();
+    queue.begin(me.id, std::slice::from_ref(&sms), &Known::default()).await.unwrap();
     database.sql("UPDATE smsd.instance SET lease_until = now()");
     let acceptance = accepted(&sms, "1");
     let closing = acceptance.closing.clone().map(|c| Closing { state: AttemptState::Failed, ..c });
@@ -549,18 +553,18 @@ async fn the_dead_do_not_live_on_when_the_clock_is_set_back() {
     let database = Server::shared().database();
     let queue = ready(&database).await;
     let (me, dead) = (instance(), instance());
-    queue.join(&me, LONG).await.unwrap();
-    queue.join(&dead, LONG).await.unwrap();
+    queue.join(&me, LONG, &Known::default()).await.unwrap();
+    queue.join(&dead, LONG, &Known::default()).await.unwrap();
     let ids = queue.submit(&alerts(1)).await.unwrap();
     let sms = attempt(0, ids[0]);
-    queue.begin(dead.id, std::slice::from_ref(&sms)).await.unwrap();
-    queue.renew(me.id, LONG).await.unwrap();
+    queue.begin(dead.id, std::slice::from_ref(&sms), &Known::default()).await.unwrap();
+    queue.renew(me.id, LONG, &Known::default()).await.unwrap();
     let ahead =
         |id| format!("SELECT lease_until > now() + interval '1 minute' FROM smsd.instance WHERE id = '{id}'");
     assert_eq!(database.sql(&ahead(dead.id)), "t", "a peer is left alone");
 
     database.sql("UPDATE smsd.instance SET lease_until = lease_until + interval '10 years'");
-    queue.renew(me.id, LONG).await.unwrap();
+    queue.renew(me.id, LONG, &Known::default()).await.unwrap();
     assert_eq!([database.sql(&ahead(me.id)), database.sql(&ahead(dead.id))], ["t", "f"]);
     assert_eq!(queue.doubts(me.id).await.unwrap().len(), 0, "it has time to renew it");
     database.sql("UPDATE smsd.instance SET lease_until = lease_until - interval '20 s'");
@@ -572,15 +576,18 @@ async fn a_verb_given_up_in_the_middle_spoils_no_other() {
     let database = Server::shared().database();
     let queue = ready(&database).await;
     let me = instance();
-    queue.join(&me, LONG).await.unwrap();
+    queue.join(&me, LONG, &Known::default()).await.unwrap();
     let ids = queue.submit(&alerts(50)).await.unwrap();
     for (i, id) in ids.iter().enumerate() {
         let started = Instant::now();
         let new = [attempt(i, *id)];
-        let short =
-            tokio::time::timeout(Duration::from_micros(150 * i as u64), queue.begin(me.id, &new)).await;
+        let short = tokio::time::timeout(
+            Duration::from_micros(150 * i as u64),
+            queue.begin(me.id, &new, &Known::default()),
+        )
+        .await;
         assert!(started.elapsed() < Duration::from_secs(5));
-        let owned = queue.begin(me.id, &new).await.unwrap();
+        let owned = queue.begin(me.id, &new, &Known::default()).await.unwrap();
         assert_eq!(owned, [new[0].id], "repeated after {short:?}");
     }
     assert_eq!(database.sql("SELECT count(*) FROM smsd.attempt"), "50");

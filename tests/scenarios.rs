@@ -21,5 +21,7 @@ mod idle;
 mod limits;
 #[path = "scenarios/overload.rs"]
 mod overload;
+#[path = "scenarios/past.rs"]
+mod past;
 #[path = "scenarios/timing.rs"]
 mod timing;

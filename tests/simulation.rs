@@ -18,6 +18,8 @@ mod database;
 mod gateway;
 #[path = "simulation/oracle.rs"]
 mod oracle;
+#[path = "simulation/past.rs"]
+mod past;
 #[path = "simulation/people.rs"]
 mod people;
 #[path = "simulation/plan.rs"]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use smsd::alert::{AlertId, Phone, Severity};
 use smsd::queue::sqlite::SqliteQueue;
-use smsd::queue::{AttemptState, Instance, Look, NewAlert, NewAttempt, Queue, QueueError, Schema};
+use smsd::queue::{AttemptState, Instance, Known, Look, NewAlert, NewAttempt, Queue, QueueError, Schema};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -213,13 +213,13 @@ async fn everything_is_there_after_a_restart() {
     let queue = create(&path).await;
     let ids = queue.submit(&[alert("first"), alert("second")]).await.unwrap();
     let instance = |n: u128| Instance { id: Uuid::from_u128(n), name: "host 1".into(), lock: "lock".into() };
-    queue.join(&instance(1), LONG).await.unwrap();
+    queue.join(&instance(1), LONG, &Known::default()).await.unwrap();
     let attempt = attempt(&ids);
-    queue.begin(Uuid::from_u128(1), std::slice::from_ref(&attempt)).await.unwrap();
+    queue.begin(Uuid::from_u128(1), std::slice::from_ref(&attempt), &Known::default()).await.unwrap();
     drop(queue);
 
     let queue = SqliteQueue::open(&path, POLL, false).await.unwrap();
-    queue.join(&instance(2), LONG).await.unwrap();
+    queue.join(&instance(2), LONG, &Known::default()).await.unwrap();
     let doubts = queue.doubts(Uuid::from_u128(2)).await.unwrap();
     assert_eq!((doubts[0].id, &doubts[0].carried), (attempt.id, &ids));
     let story = queue.show(ids[0]).await.unwrap().unwrap();
@@ -236,8 +236,8 @@ async fn the_audit_names_alerts_that_nothing_will_let_go() {
         let queue = create(&path).await;
         let ids = queue.submit(&[alert("first")]).await.unwrap();
         let me = Instance { id: Uuid::now_v7(), name: "host 1".into(), lock: "lock".into() };
-        queue.join(&me, LONG).await.unwrap();
-        assert_eq!(queue.begin(me.id, &[attempt(&ids)]).await.unwrap().len(), 1);
+        queue.join(&me, LONG, &Known::default()).await.unwrap();
+        assert_eq!(queue.begin(me.id, &[attempt(&ids)], &Known::default()).await.unwrap().len(), 1);
         assert_eq!(queue.audit().await.unwrap().offenders, []);
         Connection::open(&path).unwrap().execute_batch(tampering).unwrap();
         let offenders = queue.audit().await.unwrap().offenders;
@@ -250,10 +250,10 @@ async fn a_lease_of_an_earlier_boot_is_not_good() {
     let (_dir, path) = place();
     let queue = create(&path).await;
     let me = Instance { id: Uuid::now_v7(), name: "host 1".into(), lock: "lock".into() };
-    queue.join(&me, LONG).await.unwrap();
-    queue.renew(me.id, LONG).await.unwrap();
+    queue.join(&me, LONG, &Known::default()).await.unwrap();
+    queue.renew(me.id, LONG, &Known::default()).await.unwrap();
     Connection::open(&path).unwrap().execute("UPDATE instance SET boot = 'earlier'", []).unwrap();
-    assert!(matches!(queue.renew(me.id, LONG).await, Err(QueueError::LeaseLost)));
+    assert!(matches!(queue.renew(me.id, LONG, &Known::default()).await, Err(QueueError::LeaseLost)));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use super::nav::Overrides;
 use super::{Globals, Stop, unusable};
 use crate::config::{self, Config, Env, Faults, Loaded};
 use crate::daemon::{self, Ended};
+use crate::engine::guard::RecordFile;
 use crate::os::descriptors::{self, OURS};
 use crate::os::{BootTime, PidFile, PidFileError, User, daemonize, privileges};
 use crate::telemetry::log::Log;
@@ -92,8 +93,10 @@ fn run(
         .context("no runtime: the system gives no more threads or descriptors")?;
     let result = runtime.block_on(async {
         let opened = crate::queue::open(&config, env).await.context("the queue can not be opened")?;
+        let keep = Box::new(RecordFile::at(config.state_dir(env).join("guard")));
         let setup = daemon::Setup {
             config,
+            keep,
             queue: opened.queue,
             name: name(),
             lock,

@@ -19,11 +19,11 @@ pub(crate) enum Command {
     /// All that happened to one alert
     Show(story::Show),
     /// Mark waiting alerts ignored
-    Cancel(Ids),
+    Cancel(Decided),
     /// Say of SMS in doubt or held that they came: their alerts are sent
-    Accept(Ids),
+    Accept(Decided),
     /// Say of SMS in doubt or held that they did not come: their alerts wait again, as possible duplicates
-    Release(Ids),
+    Release(Decided),
     /// Make sent or ignored alerts wait again
     Requeue(Ids),
     /// Prove that every alert is accounted for: exit 0 and the counts, 1 with the offenders
@@ -42,9 +42,9 @@ impl Command {
             let queue = session.queue().await?;
             match self {
                 Command::List(list) => list.run(&session, &*queue).await,
-                Command::Cancel(ids) => ids.cancel(&session, &*queue).await,
-                Command::Accept(ids) => ids.resolve(&session, &*queue, Decision::Accept).await,
-                Command::Release(ids) => ids.resolve(&session, &*queue, Decision::Resend).await,
+                Command::Cancel(which) => which.run(&session, &*queue, None).await,
+                Command::Accept(which) => which.run(&session, &*queue, Some(Decision::Accept)).await,
+                Command::Release(which) => which.run(&session, &*queue, Some(Decision::Resend)).await,
                 Command::Requeue(ids) => ids.requeue(&session, &*queue).await,
                 Command::Audit(form) => audit(&session, &*queue, form.json).await,
                 Command::Stats(form) => stats(&*queue, form.json).await,
@@ -80,6 +80,23 @@ pub(crate) struct Ids {
     /// Ids of alerts
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
+    /// Who says so, for the record [default: your login]
+    #[arg(long, value_name = "NAME", value_parser = named)]
+    by: Option<String>,
+    /// JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Alerts by id, or all that the storm guard holds.
+#[derive(Debug, Args)]
+pub(crate) struct Decided {
+    /// Ids of alerts
+    #[arg(required_unless_present = "held_by_guard", conflicts_with = "held_by_guard", value_name = "ID")]
+    ids: Vec<i64>,
+    /// All that is held since the queue came back from the past
+    #[arg(long)]
+    held_by_guard: bool,
     /// Who says so, for the record [default: your login]
     #[arg(long, value_name = "NAME", value_parser = named)]
     by: Option<String>,
@@ -135,6 +152,58 @@ impl List {
     }
 }
 
+/// Held attempts that are decided in one transaction.
+const AT_ONCE: usize = 100;
+
+impl Decided {
+    /// Without a decision they are cancelled.
+    async fn run(
+        self,
+        session: &Session,
+        queue: &dyn Queue,
+        decision: Option<Decision>,
+    ) -> anyhow::Result<ExitCode> {
+        let Decided { ids, held_by_guard, by, json: as_json } = self;
+        if !held_by_guard {
+            let ids = Ids { ids, by, json: as_json };
+            return match decision {
+                None => ids.cancel(session, queue).await,
+                Some(decision) => ids.resolve(session, queue, decision).await,
+            };
+        }
+        let by = by.unwrap_or_else(login);
+        let mut decided = 0;
+        loop {
+            let ids = queue.suspected(AT_ONCE).await?;
+            let now = match decision {
+                None => queue.cancel(&Which::Ids(ids), &by).await?.cancelled.len(),
+                Some(decision) => queue.resolve(&ids, decision, &by).await?.decided.len(),
+            };
+            if now == 0 {
+                break;
+            }
+            decided += now;
+        }
+        if as_json {
+            json(&serde_json::json!({ "decided": decided }))?;
+        } else {
+            print(&format!("{} {}\n", count(decided, "alert"), done_to(decision)))?;
+        }
+        if decided == 0 {
+            session.say(format_args!("the storm guard holds nothing"));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn done_to(decision: Option<Decision>) -> &'static str {
+    match decision {
+        None => "cancelled",
+        Some(Decision::Accept) => "accepted",
+        Some(Decision::Resend) => "made to wait again, as possible duplicates",
+    }
+}
+
 impl Ids {
     async fn cancel(self, session: &Session, queue: &dyn Queue) -> anyhow::Result<ExitCode> {
         let ids = self.alert_ids();
@@ -164,11 +233,7 @@ impl Ids {
         if self.json {
             json(&done)?;
         } else {
-            let what = match decision {
-                Decision::Accept => "accepted",
-                Decision::Resend => "made to wait again, as possible duplicates",
-            };
-            print(&format!("{} {what}\n", count(done.decided.len(), "alert")))?;
+            print(&format!("{} {}\n", count(done.decided.len(), "alert"), done_to(Some(decision))))?;
         }
         let others: Vec<AlertId> = done.decided.iter().filter(|id| !ids.contains(id)).copied().collect();
         if !others.is_empty() {
@@ -269,6 +334,11 @@ pub(crate) fn account(s: &Stats) -> String {
     let doubt = [
         (s.in_doubt, "SMS in doubt: nobody knows whether they were taken"),
         (s.held, "SMS held for a person: see `smsd queue list --state held`"),
+        (
+            s.held_by_guard,
+            "of these held by the storm guard, since they may have been sent before the queue came back from the \
+             past: `smsd queue release`, `accept` or `cancel --held-by-guard`",
+        ),
         (s.possible_duplicates, "SMS marked possible duplicates"),
     ];
     for (n, what) in doubt {

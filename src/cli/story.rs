@@ -9,7 +9,7 @@ use super::output::{between, json, moment, paint, print, shown, time};
 use super::queue::list;
 use super::{FAILED, Globals, Session, block_on, eprintln_quietly, exit};
 use crate::alert::{AlertId, Reason};
-use crate::queue::{AlertRow, AlertState, AttemptRow, AttemptState, Note, Story};
+use crate::queue::{AlertRow, AlertState, AttemptRow, AttemptState, FROM_THE_PAST, Note, Story};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -82,6 +82,16 @@ fn conclusion(story: &Story) -> String {
             None => "It was sent before there was a ledger, so no more is known.".to_owned(),
         },
         AlertState::Ignored => ignored(story),
+        AlertState::Held
+            if last(AttemptState::Held).is_some_and(|a| a.class.as_deref() == Some(FROM_THE_PAST)) =>
+        {
+            let id = alert.id;
+            format!(
+                "The storm guard holds it: the queue came back from the past, and this may have been sent before. \
+                 A person has to decide. It came: `smsd queue accept {id}`; send it anyway: `smsd queue release {id}`; \
+                 it no longer matters: `smsd queue cancel {id}`. For all that is held so: `--held-by-guard`."
+            )
+        }
         AlertState::Held => {
             let by = last(AttemptState::Held).map_or("a dispatcher", |a| &*a.dispatcher);
             let id = alert.id;
@@ -356,6 +366,10 @@ mod tests {
             (
                 told(AlertState::Held, None, vec![attempt_row(1, AttemptState::Held, "unknown")], vec![]),
                 "It came: `smsd queue accept 12`; it did not: `smsd queue release 12`;",
+            ),
+            (
+                told(AlertState::Held, None, vec![attempt_row(1, AttemptState::Held, FROM_THE_PAST)], vec![]),
+                "send it anyway: `smsd queue release 12`",
             ),
             (told(AlertState::Sent, None, vec![], vec![]), "before there was a ledger"),
             (

@@ -15,6 +15,7 @@
 mod answer;
 mod doubt;
 mod job;
+mod past;
 mod recipient;
 mod share;
 
@@ -128,6 +129,8 @@ pub struct Core {
     on_their_way: HashSet<AlertId>,
     /// Alerts settled while a look was under way, which may still show them as waiting.
     settled_meanwhile: Option<HashSet<AlertId>>,
+    /// SMS that were on their way when the queue came back from the past.
+    past: HashSet<Uuid>,
     owner: Uuid,
     peers: Peers,
     /// When a full look last began at the head of the queue, as far as it has ended.
@@ -167,6 +170,7 @@ impl Core {
             rejecting: HashSet::new(),
             on_their_way: HashSet::new(),
             settled_meanwhile: None,
+            past: HashSet::new(),
             owner: Uuid::nil(),
             peers: Peers::default(),
             looked_at: None,
@@ -355,6 +359,8 @@ impl Core {
                     Some(_) => self.submit(*id, now),
                     None => {}
                 }
+            } else if self.past.contains(id) {
+                self.not_begun(std::slice::from_ref(id), now);
             } else if let Some(job) = self.end(*id) {
                 self.failover.released(job.way);
                 let recipient = job.recipient.clone();
@@ -375,7 +381,12 @@ impl Core {
     /// `begin` wrote nothing of this batch, for certain.
     pub fn not_begun(&mut self, asked: &[Uuid], now: Instant) {
         for id in asked {
-            if let Some(job) = self.end(*id) {
+            if self.past.contains(id) {
+                if let Some(job) = self.jobs.get(id) {
+                    self.failover.released(job.way);
+                }
+                self.is_past(*id, now);
+            } else if let Some(job) = self.end(*id) {
                 self.failover.released(job.way);
                 self.give_back(job, now);
             }
@@ -412,6 +423,9 @@ impl Core {
 
     /// The attempt's outcome is written. `superseded`: it was no longer ours to close.
     pub fn settled(&mut self, attempt: Uuid, superseded: bool, now: Instant) {
+        if self.is_past(attempt, now) {
+            return;
+        }
         let Some(mut job) = self.end(attempt) else { return };
         if superseded {
             self.out.events.push(Event::Superseded { attempt, recipient: job.recipient.clone() });

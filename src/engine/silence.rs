@@ -16,6 +16,7 @@ pub(super) enum Verb {
     Lease,
     Look,
     Doubts,
+    Hold,
     Expire,
     Requeue,
     Begin,

@@ -307,6 +307,11 @@ impl Way {
         self.refusals.iter_mut().flat_map(|(_, ids)| std::mem::take(ids)).collect()
     }
 
+    /// The keys of alerts mean nothing any more.
+    pub(super) fn forget_alerts(&mut self) {
+        self.refusals.iter_mut().for_each(|(_, given_up)| given_up.clear());
+    }
+
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
         let health = match self.health {
             Health::Down { until, .. } => Some(until),

@@ -8,6 +8,7 @@
 //! [`MemoryQueue::overwrite`], [`MemoryQueue::rewrite`], [`MemoryQueue::delete`], [`MemoryQueue::orphan`]). Faults are
 //! not: who wants them wraps the queue.
 
+mod past;
 mod reports;
 mod tables;
 
@@ -25,9 +26,9 @@ use crate::alert::{Alert, AlertId, Reason, Severity, Verdict};
 use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
 use crate::queue::news::Bell;
 use crate::queue::{
-    Age, AlertRow, AttemptState, Audit, Cancelled, Closing, Decision, Doubt, Filter, Instance, Look,
-    NewAlert, NewAttempt, News, Peers, Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story,
-    Which,
+    Age, AlertRow, AttemptState, Audit, Cancelled, Caught, Closing, Decision, Doubt, Filter, Forgot, Grant,
+    Instance, Known, Look, NewAlert, NewAttempt, News, Peers, Place, Queue, QueueError, Resolved, Settled,
+    Settlement, Stats, Story, Suspects, Which,
 };
 use tables::{Lease, Tables};
 
@@ -55,6 +56,16 @@ pub struct Written<'a> {
     pub owned: bool,
     /// How many attempts were begun before it.
     pub place: usize,
+}
+
+/// What a [`MemoryQueue`] held at one time.
+#[derive(Clone)]
+pub struct Backup(Tables);
+
+impl std::fmt::Debug for Backup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backup").field("alerts", &self.0.alerts.len()).finish()
+    }
 }
 
 /// The time by this queue's clock.
@@ -121,6 +132,22 @@ impl MemoryQueue {
         self.lock().orphan(attempt);
     }
 
+    /// All that is written now, to be put back later ([`MemoryQueue::restore`]).
+    pub fn backup(&self) -> Backup {
+        Backup(self.lock().clone())
+    }
+
+    /// Goes back to an earlier time, as a database does that is restored. With `reuse`, new alerts are given keys that
+    /// alerts which are forgotten now once had.
+    pub fn restore(&self, backup: &Backup, reuse: bool) {
+        let mut t = self.lock();
+        let last_id = t.last_id;
+        *t = backup.0.clone();
+        if !reuse {
+            t.last_id = last_id;
+        }
+    }
+
     /// Shows one attempt, if it is written.
     pub fn look_up<T>(&self, attempt: Uuid, see: impl FnOnce(Written<'_>) -> T) -> Option<T> {
         let now = self.now();
@@ -157,27 +184,40 @@ impl MemoryQueue {
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError> {
+    async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
         let now = self.now();
         let mut t = self.lock();
+        t.remember(known)?;
         for (id, lease) in &mut t.leases {
             if lease.lock == instance.lock && *id != instance.id {
                 lease.until = lease.until.min(now);
             }
         }
-        let lease = Lease { name: instance.name.clone(), lock: instance.lock.clone(), until: plus(now, ttl) };
-        t.leases.insert(instance.id, lease);
+        let lease = t.leases.entry(instance.id).or_insert_with(|| Lease {
+            name: instance.name.clone(),
+            lock: instance.lock.clone(),
+            until: now,
+            renewals: 0,
+        });
+        lease.until = plus(now, ttl);
+        let renewals = lease.renewals;
         t.reap(now);
-        Ok(())
+        Ok(Grant { queue: t.identity, now, renewals })
     }
 
-    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
+    async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
         let now = self.now();
-        match self.lock().leases.get_mut(&instance) {
-            Some(lease) if lease.until > now => lease.until = plus(now, ttl),
-            _ => return Err(QueueError::LeaseLost),
+        let mut t = self.lock();
+        t.remember(known)?;
+        let queue = t.identity;
+        match t.leases.get_mut(&instance) {
+            Some(lease) if lease.until > now => {
+                lease.until = plus(now, ttl);
+                lease.renewals += 1;
+                Ok(Grant { queue, now, renewals: lease.renewals })
+            }
+            _ => Err(QueueError::LeaseLost),
         }
-        Ok(())
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
@@ -234,9 +274,15 @@ impl Queue for MemoryQueue {
         Ok(places.iter().filter_map(|place| t.alert(place.id)).collect())
     }
 
-    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError> {
+    async fn begin(
+        &self,
+        owner: Uuid,
+        attempts: &[NewAttempt],
+        known: &Known,
+    ) -> Result<Vec<Uuid>, QueueError> {
         let now = self.now();
         let mut t = self.lock();
+        t.remember(known)?;
         if !t.lives(owner, now) {
             return Err(QueueError::LeaseLost);
         }
@@ -258,6 +304,15 @@ impl Queue for MemoryQueue {
         let mut t = self.lock();
         t.reap(now);
         Ok(t.doubts(owner, now))
+    }
+
+    async fn hold(&self, owner: Uuid, suspects: &Suspects, why: &str) -> Result<Caught, QueueError> {
+        let now = self.now();
+        let mut t = self.lock();
+        match t.lives(owner, now) {
+            true => Ok(t.hold(owner, suspects, why, now)),
+            false => Err(QueueError::LeaseLost),
+        }
     }
 
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
@@ -321,6 +376,10 @@ impl Queue for MemoryQueue {
             self.news.ring(News::Freed);
         }
         Ok(Resolved::of(ids, decided))
+    }
+
+    async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError> {
+        Ok(self.lock().suspected(limit))
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {

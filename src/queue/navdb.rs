@@ -16,6 +16,7 @@
 mod begin;
 mod claim;
 mod lease;
+mod past;
 mod people;
 mod reports;
 mod schema;
@@ -33,8 +34,9 @@ use super::news::Bell;
 use super::postgres::{Ear, Fault, Link, Server, Settings};
 use super::wall::Wall;
 use super::{
-    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
-    Peers, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
+    NewAttempt, News, Peers, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats,
+    Story, Suspects, Which,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
@@ -108,16 +110,21 @@ impl NavDbQueue {
 
 #[async_trait]
 impl Queue for NavDbQueue {
-    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError> {
-        let join =
-            self.look.run(&self.server, |client| async move { lease::join(&client, instance, ttl).await });
+    async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
+        let known = &past::Parameters::of(known);
+        let join = self
+            .look
+            .run(&self.server, |client| async move { lease::join(&client, instance, ttl, known).await });
         // An instance will want to be woken; but nothing hangs on it.
         let (joined, _) = tokio::join!(join, tokio::time::timeout(TO_LISTEN, self.ear().ready()));
         joined
     }
 
-    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
-        self.look.run(&self.server, |client| async move { lease::renew(&client, instance, ttl).await }).await
+    async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
+        let known = &past::Parameters::of(known);
+        self.look
+            .run(&self.server, |client| async move { lease::renew(&client, instance, ttl, known).await })
+            .await
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
@@ -136,9 +143,16 @@ impl Queue for NavDbQueue {
         self.look.run(&self.server, |client| async move { claim::claim(&client, look, limit).await }).await
     }
 
-    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError> {
-        let rows = &begin::Rows::of(attempts);
-        self.begin.run(&self.server, |client| async move { begin::begin(&client, owner, rows).await }).await
+    async fn begin(
+        &self,
+        owner: Uuid,
+        attempts: &[NewAttempt],
+        known: &Known,
+    ) -> Result<Vec<Uuid>, QueueError> {
+        let (rows, known) = (&begin::Rows::of(attempts), &past::Parameters::of(known));
+        self.begin
+            .run(&self.server, |client| async move { begin::begin(&client, owner, rows, known).await })
+            .await
     }
 
     async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
@@ -150,6 +164,12 @@ impl Queue for NavDbQueue {
 
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
         self.look.run(&self.server, |client| async move { lease::doubts(&client, owner).await }).await
+    }
+
+    async fn hold(&self, owner: Uuid, suspects: &Suspects, why: &str) -> Result<Caught, QueueError> {
+        self.people
+            .run(&self.server, |client| async move { past::hold(&client, owner, suspects, why).await })
+            .await
     }
 
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
@@ -209,6 +229,10 @@ impl Queue for NavDbQueue {
             .await?;
         self.server.news.ring(News::Freed);
         Ok(resolved)
+    }
+
+    async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError> {
+        self.people.run(&self.server, |client| async move { past::suspected(&client, limit).await }).await
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {

@@ -141,7 +141,7 @@ pub struct AttemptRow {
 pub struct Note {
     /// When.
     pub at: Timestamp,
-    /// `ignored`, `requeued`, or of an SMS in doubt `accepted` or `released`.
+    /// `ignored`, `requeued`, `held` by the storm guard, or of an SMS in doubt `accepted` or `released`.
     pub what: String,
     /// Why, if it was ignored.
     pub reason: Option<Reason>,
@@ -175,6 +175,8 @@ pub struct Stats {
     pub in_doubt: u64,
     /// Attempts that wait for a person.
     pub held: u64,
+    /// Of these, held since the queue came back from the past.
+    pub held_by_guard: u64,
     /// Alerts sent.
     pub sent: u64,
     /// Alerts ignored.

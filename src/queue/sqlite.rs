@@ -12,6 +12,7 @@ mod claim;
 mod clock;
 mod failure;
 mod file;
+mod past;
 mod people;
 mod reports;
 mod verbs;
@@ -27,8 +28,9 @@ use uuid::Uuid;
 use crate::alert::{Alert, AlertId};
 use crate::queue::news::Bell;
 use crate::queue::{
-    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
-    Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
+    NewAttempt, News, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story,
+    Suspects, Which,
 };
 use clock::{Clocks, Now};
 use worker::Worker;
@@ -89,15 +91,15 @@ impl SqliteQueue {
 
 #[async_trait]
 impl Queue for SqliteQueue {
-    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError> {
-        let instance = instance.clone();
-        self.writer.write(move |conn| verbs::join(conn, &instance, ttl, Now::read())).await
+    async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
+        let (instance, known) = (instance.clone(), known.clone());
+        self.writer.write(move |conn| verbs::join(conn, &instance, ttl, &known, Now::read())).await
     }
 
-    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
+    async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
         // The most regular of the verbs keeps an eye on the wall clock too.
-        let clocks = self.clocks.clone();
-        self.writer.write(move |conn| verbs::renew(conn, instance, ttl, clocks.read().0)).await
+        let (known, clocks) = (known.clone(), self.clocks.clone());
+        self.writer.write(move |conn| verbs::renew(conn, instance, ttl, &known, clocks.read().0)).await
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
@@ -112,9 +114,14 @@ impl Queue for SqliteQueue {
         self.writer.read(move |conn| claim::claim(conn, look, limit)).await
     }
 
-    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError> {
-        let attempts = attempts.to_vec();
-        self.writer.write(move |conn| verbs::begin(conn, owner, &attempts, Now::read())).await
+    async fn begin(
+        &self,
+        owner: Uuid,
+        attempts: &[NewAttempt],
+        known: &Known,
+    ) -> Result<Vec<Uuid>, QueueError> {
+        let (attempts, known) = (attempts.to_vec(), known.clone());
+        self.writer.write(move |conn| verbs::begin(conn, owner, &attempts, &known, Now::read())).await
     }
 
     async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
@@ -125,6 +132,11 @@ impl Queue for SqliteQueue {
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
         let clocks = self.clocks.clone();
         self.writer.write(move |conn| claim::doubts(conn, owner, clocks.read())).await
+    }
+
+    async fn hold(&self, owner: Uuid, suspects: &Suspects, why: &str) -> Result<Caught, QueueError> {
+        let (suspects, why) = (*suspects, why.to_owned());
+        self.writer.write(move |conn| past::hold(conn, owner, &suspects, &why, Now::read())).await
     }
 
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
@@ -172,6 +184,10 @@ impl Queue for SqliteQueue {
             self.news.ring(News::Freed);
         }
         Ok(resolved)
+    }
+
+    async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError> {
+        self.reader.read(move |conn| past::suspected(conn, limit)).await
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {

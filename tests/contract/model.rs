@@ -14,7 +14,7 @@ use smsd::alert::{AlertId, Reason, Severity, Verdict};
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::sqlite::SqliteQueue;
 use smsd::queue::{
-    Age, AttemptState, Audit, Decision, Filter, Instance, Look, NewAlert, NewAttempt, Place, Queue,
+    Age, AttemptState, Audit, Decision, Filter, Instance, Known, Look, NewAlert, NewAttempt, Place, Queue,
     Settlement, Stats, Story, Which,
 };
 use uuid::Uuid;
@@ -141,13 +141,14 @@ impl World {
             Step::Join { heir_of } => {
                 let lock = heir_of.map_or_else(|| Uuid::now_v7().to_string(), |i| self.instance(i).lock);
                 let new = Instance { id: Uuid::now_v7(), name: "host 1".into(), lock };
-                both!(self, q => q.join(&new, LONG)).unwrap();
+                both!(self, q => async { q.join(&new, LONG, &Known::default()).await.map(|_| ()) }).unwrap();
                 self.instances.push(new);
             }
             Step::Leave(i) => {
                 let id = self.instance(*i).id;
                 both!(self, q => q.leave(id)).unwrap();
-                both!(self, q => q.renew(id, LONG)).unwrap_err();
+                both!(self, q => async { q.renew(id, LONG, &Known::default()).await.map(|_| ()) })
+                    .unwrap_err();
             }
             Step::Begin { owner, to, carried, counted } => {
                 let waiting = self.memory.claim(Look::Full { after: None }, usize::MAX).await.unwrap();
@@ -220,7 +221,7 @@ impl World {
             }
             Step::RepeatBegin => {
                 if let Some((owner, new)) = self.last_begin.clone() {
-                    let _ = both!(self, q => q.begin(owner, std::slice::from_ref(&new)));
+                    let _ = both!(self, q => q.begin(owner, std::slice::from_ref(&new), &Known::default()));
                 }
             }
             Step::RepeatSettle => {
@@ -238,7 +239,7 @@ impl World {
             .iter()
             .any(|a| a.maybe_sent && (new.carried.contains(&a.id) || new.counted.contains(&a.id)));
         let owner = self.instance(owner).id;
-        let _ = both!(self, q => q.begin(owner, std::slice::from_ref(&new)));
+        let _ = both!(self, q => q.begin(owner, std::slice::from_ref(&new), &Known::default()));
         self.attempts.push(new.clone());
         self.last_begin = Some((owner, new));
     }

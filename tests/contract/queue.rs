@@ -10,6 +10,7 @@ pub mod audit;
 pub mod begin;
 pub mod claim;
 pub mod life;
+pub mod past;
 pub mod people;
 pub mod resolve;
 pub mod settle;
@@ -20,8 +21,8 @@ use std::time::Duration;
 
 use smsd::alert::{Alert, AlertId, Phone, Reason, Severity, Verdict};
 use smsd::queue::{
-    AlertState, AttemptRow, AttemptState, Closing, Instance, Look, NewAlert, NewAttempt, Queue, Settlement,
-    Story,
+    AlertState, AttemptRow, AttemptState, Closing, Instance, Known, Look, NewAlert, NewAttempt, Queue,
+    Settlement, Story,
 };
 use uuid::Uuid;
 
@@ -88,7 +89,10 @@ pub fn instance(lock: &str) -> Instance {
 /// Joins as an instance with a lock of its own.
 pub async fn joined(queue: &dyn Queue, ttl: Duration) -> Uuid {
     let id = Uuid::now_v7();
-    queue.join(&Instance { id, name: "host 1".into(), lock: id.to_string() }, ttl).await.unwrap();
+    queue
+        .join(&Instance { id, name: "host 1".into(), lock: id.to_string() }, ttl, &Known::default())
+        .await
+        .unwrap();
     id
 }
 
@@ -131,7 +135,10 @@ pub fn resend(old: &NewAttempt) -> NewAttempt {
 /// Begins one attempt, which must come to be owned.
 pub async fn begun(queue: &dyn Queue, owner: Uuid, to: &str, carried: &[AlertId]) -> NewAttempt {
     let attempt = attempt(to, carried);
-    assert_eq!(queue.begin(owner, std::slice::from_ref(&attempt)).await.unwrap(), [attempt.id]);
+    assert_eq!(
+        queue.begin(owner, std::slice::from_ref(&attempt), &Known::default()).await.unwrap(),
+        [attempt.id]
+    );
     attempt
 }
 
@@ -309,6 +316,16 @@ macro_rules! queue_contract {
                 a_decision_races_a_resend
                 a_decision_leaves_what_changed_under_us
                 a_released_alert_does_not_expire_at_once
+            }
+            past {
+                what_is_known_to_be_committed_is_found_again
+                a_queue_that_forgot_is_not_written_to
+                what_is_suspect_is_held_on_record
+                what_came_later_is_not_suspect
+                pages_hold_each_alert_once
+                doubts_of_the_gone_are_held_with_the_rest
+                without_a_lease_nothing_is_held
+                what_is_held_so_is_decided_as_a_whole
             }
             audit {
                 an_empty_queue_is_clean

@@ -11,6 +11,7 @@ use smsd::compose::Shape;
 use smsd::config::{EncodingChoice, Main, Overflow, Transliterate};
 use smsd::dispatch::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
 use smsd::engine::core::Stop;
+use smsd::engine::guard::{Keep, KeepNothing};
 use smsd::engine::policy::Policy;
 use smsd::engine::{Engine, Resources, Settings};
 use smsd::failover::WayConfig;
@@ -161,6 +162,7 @@ pub struct Options {
     pub seed: u64,
     pub concurrency: usize,
     pub grace: Duration,
+    pub keep: Box<dyn Keep>,
 }
 
 impl Default for Options {
@@ -171,6 +173,7 @@ impl Default for Options {
             seed: 1,
             concurrency: 16,
             grace: Duration::from_secs(30),
+            keep: Box::new(KeepNothing),
         }
     }
 }
@@ -197,7 +200,7 @@ impl Bench {
     ) -> Bench {
         let mut options = Options::default();
         set(&mut options);
-        let Options { main, lock, seed, concurrency, grace } = options;
+        let Options { main, lock, seed, concurrency, grace, keep } = options;
         let ways = gateways
             .iter()
             .enumerate()
@@ -241,6 +244,7 @@ impl Bench {
                 time
             }),
             ids: Box::new(Uuid::now_v7),
+            keep,
             seed,
             events: Box::new(move |event| told.lock().unwrap().push(event)),
         };

@@ -8,8 +8,8 @@ use smsd::alert::{Alert, AlertId};
 use smsd::config::Main;
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::{
-    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
-    Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
+    NewAttempt, News, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Suspects, Which,
 };
 use uuid::Uuid;
 
@@ -79,12 +79,12 @@ impl SlowQueue {
 
 #[async_trait]
 impl Queue for SlowQueue {
-    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError> {
+    async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
         self.take_time("join").await;
-        self.queue.join(instance, ttl).await
+        self.queue.join(instance, ttl, known).await
     }
-    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
-        self.queue.renew(instance, ttl).await
+    async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
+        self.queue.renew(instance, ttl, known).await
     }
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
         self.queue.leave(instance).await
@@ -97,9 +97,14 @@ impl Queue for SlowQueue {
         self.take_time("claim").await;
         self.queue.claim(look, limit).await
     }
-    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError> {
+    async fn begin(
+        &self,
+        owner: Uuid,
+        attempts: &[NewAttempt],
+        known: &Known,
+    ) -> Result<Vec<Uuid>, QueueError> {
         self.take_time("begin").await;
-        self.queue.begin(owner, attempts).await
+        self.queue.begin(owner, attempts, known).await
     }
     async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
         self.take_time("settle").await;
@@ -108,6 +113,12 @@ impl Queue for SlowQueue {
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
         self.take_time("doubts").await;
         self.queue.doubts(owner).await
+    }
+    async fn hold(&self, owner: Uuid, suspects: &Suspects, why: &str) -> Result<Caught, QueueError> {
+        self.queue.hold(owner, suspects, why).await
+    }
+    async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError> {
+        self.queue.suspected(limit).await
     }
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
         self.take_time("expire").await;

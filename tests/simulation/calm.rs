@@ -37,6 +37,7 @@ impl Plan {
         }
         let healthy = seed as usize % plan.ways.len();
         plan.healthy = Some(healthy);
+        plan.past = None;
         plan.ways[healthy].refuses.truncate(STREAK - 2);
         plan.ways.iter_mut().for_each(|way| way.rate = None);
         (plan.instances, plan.decide, plan.main.autocancel) = (1, None, None);

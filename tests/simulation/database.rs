@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use smsd::alert::{Alert, AlertId};
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::{
-    Age, AlertRow, Audit, Cancelled, Decision, Doubt, Filter, Instance, Look, NewAlert, NewAttempt, News,
-    Peers, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Which,
+    Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
+    NewAttempt, News, Peers, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Suspects, Which,
 };
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -115,13 +115,14 @@ impl Connection {
 
 #[async_trait]
 impl Queue for Connection {
-    async fn join(&self, instance: &Instance, ttl: Duration) -> Result<(), QueueError> {
-        let instance = instance.clone();
-        self.call("join", move |q| async move { q.join(&instance, ttl).await }).await
+    async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
+        let (instance, known) = (instance.clone(), known.clone());
+        self.call("join", move |q| async move { q.join(&instance, ttl, &known).await }).await
     }
 
-    async fn renew(&self, instance: Uuid, ttl: Duration) -> Result<(), QueueError> {
-        self.call("renew", move |q| async move { q.renew(instance, ttl).await }).await
+    async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
+        let known = known.clone();
+        self.call("renew", move |q| async move { q.renew(instance, ttl, &known).await }).await
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
@@ -140,14 +141,19 @@ impl Queue for Connection {
         self.call("claim", move |q| async move { q.claim(look, limit).await }).await
     }
 
-    async fn begin(&self, owner: Uuid, attempts: &[NewAttempt]) -> Result<Vec<Uuid>, QueueError> {
-        let attempts = attempts.to_vec();
+    async fn begin(
+        &self,
+        owner: Uuid,
+        attempts: &[NewAttempt],
+        known: &Known,
+    ) -> Result<Vec<Uuid>, QueueError> {
+        let (attempts, known) = (attempts.to_vec(), known.clone());
         let ids: Vec<Uuid> = attempts.iter().map(|a| a.id).collect();
         let world = self.world.clone();
         self.world.measure(|meter, now| meter.begins(&attempts, now));
         let answer = self
             .call("begin", move |q| async move {
-                let result = q.begin(owner, &attempts).await;
+                let result = q.begin(owner, &attempts, &known).await;
                 world.log(|| {
                     let asked: Vec<String> =
                         attempts.iter().map(|a| format!("{:.8} {:?}", a.id.to_string(), a.carried)).collect();
@@ -185,6 +191,18 @@ impl Queue for Connection {
         self.call("doubts", move |q| async move { q.doubts(owner).await }).await
     }
 
+    async fn hold(&self, owner: Uuid, suspects: &Suspects, why: &str) -> Result<Caught, QueueError> {
+        let (suspects, why, world) = (*suspects, why.to_owned(), self.world.clone());
+        self.call("hold", move |q| async move {
+            // A page of a large table takes its time.
+            sleep(millis(300)).await;
+            let result = q.hold(owner, &suspects, &why).await;
+            world.log(|| format!("hold {suspects:?}: {result:?}"));
+            result
+        })
+        .await
+    }
+
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
         let age = age.clone();
         self.call("expire", move |q| async move { q.expire(&age).await }).await
@@ -209,6 +227,10 @@ impl Queue for Connection {
     async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {
         let (ids, by) = (ids.to_vec(), by.to_owned());
         self.call("resolve", move |q| async move { q.resolve(&ids, decision, &by).await }).await
+    }
+
+    async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError> {
+        self.call("suspected", move |q| async move { q.suspected(limit).await }).await
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {

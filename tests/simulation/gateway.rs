@@ -44,11 +44,14 @@ impl Dispatcher for Line {
         let mut visit = Visit::new(self, sms);
         self.control.running().await;
         let (tell, told) = oneshot::channel();
-        let (world, way, sms) = (self.world.clone(), self.way, sms.clone());
+        let (world, control, way, sms) = (self.world.clone(), self.control.clone(), self.way, sms.clone());
         // The gateway is another machine: it goes on when the process dies.
         tokio::spawn(async move {
             sleep(world.gateway_latency()).await;
             let deed = world.decide(way, &sms);
+            if deed.take {
+                world.taken(&control);
+            }
             sleep(deed.after).await;
             if deed.silent {
                 return std::future::pending().await;
@@ -148,7 +151,7 @@ impl World {
             }
         }
         if deed.take {
-            let verdict = w.oracle.take(&self.queue, sms, deed.answer.is_some());
+            let verdict = w.oracle.take(&self.queue, sms, deed.answer.is_some(), &self.plan);
             w.judge(verdict);
             if deed.answer.is_none()
                 && let Some(meter) = &mut w.meter

@@ -11,6 +11,7 @@ use smsd::queue::memory::{MemoryQueue, Written};
 use smsd::queue::{AlertRow, AlertState, AttemptState, Audit, Offender};
 use uuid::Uuid;
 
+use super::past::Forgotten;
 use super::people::People;
 use super::plan::{Configured, Plan};
 
@@ -72,7 +73,8 @@ pub struct Oracle {
     pub configured: Vec<Vec<Configured>>,
     pub doubted: bool,
     /// Attempts that were in doubt or held when last looked at.
-    uncertain: HashSet<Uuid>,
+    pub uncertain: HashSet<Uuid>,
+    pub past: Forgotten,
 }
 
 /// The alerts whose text an SMS carries, and how many it counts.
@@ -106,10 +108,14 @@ impl Oracle {
             let same = w.attempt.text == sms.text && w.attempt.recipient == sms.recipient && way;
             (w.state, w.owned, same, w.attempt.carried.clone(), w.attempt.counted.len())
         });
+        let older = self.past.is_older(sms.attempt);
         let Some((state, owned, same, carried, counted)) = seen else {
+            if older {
+                return Ok(());
+            }
             return wrong("an SMS is submitted that is not in the ledger");
         };
-        if strict && (state != AttemptState::Open || !owned) {
+        if strict && !older && (state != AttemptState::Open || !owned) {
             return wrong(&format!(
                 "an SMS is submitted whose attempt is {state:?}, its lease good: {owned}"
             ));
@@ -121,12 +127,15 @@ impl Oracle {
     }
 
     /// A gateway takes an SMS; `denied`: it will say that it failed.
-    pub fn take(&mut self, queue: &MemoryQueue, sms: &Sms, denied: bool) -> Verdict {
+    pub fn take(&mut self, queue: &MemoryQueue, sms: &Sms, denied: bool, plan: &Plan) -> Verdict {
         self.taken.insert(sms.attempt);
         let written = |a: &Accept| {
             queue.look_up(a.attempt, |w| (w.place, w.attempt.possible_duplicate, a.denied, a.attempt))
         };
         for id in read(&sms.text).0 {
+            let marked = queue.look_up(sms.attempt, |w| w.attempt.possible_duplicate);
+            // What an instance did not take part in it can not miss.
+            self.past.take(id, sms.attempt, marked, plan.instances == 1)?;
             let accepts = self.accepts.entry(id).or_default();
             accepts.push(Accept { attempt: sms.attempt, denied });
             // Whoever makes an alert wait again that was sent or ignored asks for it to be sent anew.
@@ -137,13 +146,20 @@ impl Oracle {
                 let what = "an alert goes out again, and the ledger does not mark it a possible duplicate";
                 return Err(Violation::new(what).alert(id).attempt(*attempt));
             }
-            if copies.iter().filter(|(.., denied, _)| !denied).count() > 2 + self.people.further(id) {
+            let by_a_person = self.past.is_forgotten(id) || self.past.is_released(&[id]);
+            let most = 2 + self.people.further(id);
+            if copies.iter().filter(|(.., denied, _)| !denied).count() > most && !by_a_person {
                 return Err(Violation::new("an alert goes out more than twice")
                     .alert(id)
                     .attempt(sms.attempt));
             }
         }
         Ok(())
+    }
+
+    /// Each alert that was taken, with the attempts by which it was.
+    pub fn accepted_by(&self) -> impl Iterator<Item = (AlertId, HashSet<Uuid>)> {
+        self.accepts.iter().map(|(id, accepts)| (*id, accepts.iter().map(|a| a.attempt).collect()))
     }
 
     /// A gateway answers.
@@ -213,7 +229,9 @@ impl Oracle {
             match state {
                 AttemptState::InDoubt | AttemptState::Held => _ = self.uncertain.insert(new.id),
                 AttemptState::Failed | AttemptState::Rejected
-                    if self.uncertain.contains(&new.id) && !self.people.released(new.id) =>
+                    if self.uncertain.contains(&new.id)
+                        && !self.people.released(new.id)
+                        && !self.past.is_released(&new.carried) =>
                 {
                     wrong(
                         "in doubt, and then certainly not taken, by the word of one who no longer owned it",

@@ -8,6 +8,8 @@ use smsd::config::{Main, OnUnknown, Overflow};
 use smsd::failover::STREAK;
 use smsd::queue::{Age, AttemptState, Decision};
 
+use super::past::Past;
+
 /// Everything that happens in one run, but for the dice of single calls.
 #[derive(Debug)]
 pub struct Plan {
@@ -26,6 +28,8 @@ pub struct Plan {
     pub arrivals: Vec<Arrival>,
     /// What goes wrong, in order of time.
     pub faults: Vec<(Duration, Fault)>,
+    /// When the database goes back in time.
+    pub past: Option<Past>,
     /// When all is healed.
     pub heal_at: Duration,
     pub dice: Dice,
@@ -209,7 +213,7 @@ impl Plan {
             })
             .collect();
 
-        let arrivals = (0..alerts)
+        let arrivals: Vec<Arrival> = (0..alerts)
             .map(|_| Arrival {
                 at: if on(r, 0.3) { Duration::ZERO } else { span.mul_f64(0.9 * r.f64()) },
                 recipient: r.usize(..recipients),
@@ -295,12 +299,18 @@ impl Plan {
             instances,
             reloads: Vec::new(),
             decide: None,
+            past: Past::of(seed, span, &arrivals),
             arrivals,
             faults,
             heal_at: span,
             dice,
         };
         plan.meddle(&mut fastrand::Rng::with_seed(seed ^ 0x7065_6f70_6c65), recipients);
+        if plan.past.is_some() {
+            // What people and others did, the database forgets as well; that account is not kept.
+            plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Decide(..) | Fault::Meddle(..)));
+            plan.decide = None;
+        }
         plan.faults.sort_by_key(|(at, _)| *at);
         plan
     }

@@ -13,7 +13,7 @@ use smsd::dispatch::{Dispatcher, Sms};
 use smsd::engine::policy::Policy;
 use smsd::engine::{Command, Engine, Resources, Settings, Ways, WaysBox};
 use smsd::failover::WayConfig;
-use smsd::queue::memory::MemoryQueue;
+use smsd::queue::memory::{Backup, MemoryQueue};
 use smsd::queue::{AlertRow, Filter, NewAlert, Queue};
 use smsd::telemetry::Event;
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ use super::calm::{Meter, Wait};
 use super::database::Connection;
 use super::gateway::Line;
 use super::oracle::{Oracle, Verdict, Violation, text_of};
+use super::past::Kept;
 use super::plan::Decided;
 use super::plan::{Arrival, Configured, Dice, Fault, Mode, Plan, millis, phone_of, secs};
 use super::process::{Control, Process};
@@ -69,11 +70,12 @@ pub struct State {
     suspended_at: Option<Duration>,
     next_check: Duration,
     next_rows: Duration,
+    pub backup: Option<Backup>,
+    /// How many alerts there ever were: the key of the last.
+    arrived: i64,
     violation: Option<Violation>,
     log: Option<Vec<String>>,
     accepts: usize,
-    /// How many alerts there ever were: the key of the last.
-    arrived: i64,
 }
 
 impl State {
@@ -184,6 +186,7 @@ impl World {
 
 /// One place where an engine runs, dies and is started again.
 struct Slot {
+    kept: Kept,
     control: Mutex<Arc<Control>>,
     stop: Mutex<CancellationToken>,
     commands: Mutex<Option<mpsc::Sender<Command>>>,
@@ -227,10 +230,11 @@ async fn live(plan: Plan, seed: u64, record: bool) -> Outcome {
         suspended_at: None,
         next_check: Duration::ZERO,
         next_rows: Duration::ZERO,
+        backup: None,
+        arrived: 0,
         violation: None,
         log: record.then(Vec::new),
         accepts: 0,
-        arrived: 0,
     };
     let queue = Arc::new(MemoryQueue::with_clock(Arc::new(clock)));
     let world = Arc::new(World {
@@ -247,6 +251,7 @@ async fn live(plan: Plan, seed: u64, record: bool) -> Outcome {
     let slots: Vec<Arc<Slot>> = (0..world.plan.instances)
         .map(|_| {
             Arc::new(Slot {
+                kept: Kept::default(),
                 control: Mutex::default(),
                 stop: Mutex::new(CancellationToken::new()),
                 commands: Mutex::default(),
@@ -263,6 +268,8 @@ async fn live(plan: Plan, seed: u64, record: bool) -> Outcome {
 
     direct(&world, &slots).await;
     if settle(&world).await {
+        // Who was frozen until now may have something to tell yet.
+        sleep(secs(1)).await;
         let rows = world.rows().await;
         let mut guard = world.lock();
         let w = &mut *guard;
@@ -303,6 +310,8 @@ async fn live(plan: Plan, seed: u64, record: bool) -> Outcome {
 /// Does what the seed says, and heals all.
 async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
     enum Deed {
+        BackUp,
+        GoBack { kill: bool },
         Arrive(Arrival),
         Fault(Fault),
     }
@@ -313,6 +322,9 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
         .map(|a| (a.at, Deed::Arrive(*a)))
         .chain(world.plan.faults.iter().map(|(at, fault)| (*at, Deed::Fault(*fault))))
         .collect();
+    if let Some(past) = world.plan.past {
+        deeds.extend([(past.backup_at, Deed::BackUp), (past.restore_at, Deed::GoBack { kill: past.kills })]);
+    }
     deeds.sort_by_key(|(at, _)| *at);
     for (at, deed) in deeds {
         sleep_until(world.start + at).await;
@@ -321,6 +333,14 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
         }
         match deed {
             Deed::Arrive(arrival) => arrive(world, arrival).await,
+            Deed::BackUp => world.back_up(),
+            Deed::GoBack { kill } => {
+                world.log(|| "the database goes back".into());
+                world.go_back();
+                if kill {
+                    slots.iter().for_each(|slot| slot.control.lock().unwrap().kill());
+                }
+            }
             Deed::Fault(fault) => befall(world, slots, fault).await,
         }
     }
@@ -337,6 +357,9 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
     for slot in slots {
         *slot.away.lock().unwrap() = Duration::ZERO;
         slot.control.lock().unwrap().freeze(false);
+    }
+    if world.plan.past.is_some_and(|past| past.releases) {
+        world.release_all().await;
     }
 }
 
@@ -401,6 +424,9 @@ async fn befall(world: &Arc<World>, slots: &[Arc<Slot>], fault: Fault) {
             world.measure(|meter, _| meter.changed(way, mode));
         }
         Fault::Cancel(id) => {
+            if world.plan.past.is_some() {
+                world.frees_others(AlertId(id));
+            }
             world.person_decides(Decided::Cancel, AlertId(id)).await;
         }
         Fault::Decide(decided, pick) => {
@@ -532,6 +558,7 @@ fn engine(
         lock: format!("lock {slot}"),
         boot_clock: Box::new(move || clock.now() + secs(clock.boot_offset.load(Ordering::Relaxed) as u64)),
         ids: Box::new(move || Uuid::from_u64_pair(ids.u64(..), ids.u64(..))),
+        keep: Box::new(place.kept.clone()),
         seed,
         events: Box::new(move |event| {
             told.log(|| format!("{teller}: {event:?}"));
@@ -539,7 +566,8 @@ fn engine(
             if let Event::Vanished { alerts } = &event {
                 w.oracle.people.told(&teller, alerts);
             }
-            w.oracle.doubted |= matches!(event, Event::Doubtful { .. } | Event::Held { .. });
+            w.oracle.doubted |=
+                matches!(event, Event::Doubtful { .. } | Event::Held { .. } | Event::Suspected { .. });
             w.accepts += usize::from(matches!(event, Event::Accepted { .. }));
         }),
     };

@@ -40,6 +40,7 @@ const ROLES: &str = "
     CREATE ROLE nobody LOGIN;";
 
 const HBA: &str = "local all all trust
+local replication all trust
 host all with_password 127.0.0.1/32 scram-sha-256
 hostnossl all tls_only 127.0.0.1/32 reject
 hostssl all plain_only 127.0.0.1/32 reject
@@ -133,6 +134,95 @@ impl Server {
     pub fn start(&self) {
         start(&self.dir);
     }
+
+    /// A copy of all that it holds, as after a crash at this moment.
+    pub fn back_up(&self) -> PathBuf {
+        let copy = self.dir.join("backup");
+        self.stop();
+        copy_all(&self.dir.join("data"), &copy);
+        self.start();
+        copy
+    }
+
+    /// Stops it, puts the copy in the place of all that it holds, and starts it.
+    pub fn put_back(&self, copy: &Path) {
+        self.stop();
+        fs::remove_dir_all(self.dir.join("data")).unwrap();
+        copy_all(copy, &self.dir.join("data"));
+        self.start();
+    }
+
+    /// A standby that follows it.
+    pub fn standby(&self) -> Standby {
+        let dir = self.dir.join("standby");
+        fs::create_dir(&dir).unwrap();
+        if let Some(user) = server_user() {
+            nix::unistd::chown(&dir, Some(user.uid), Some(user.gid)).unwrap();
+        }
+        let mut copy = as_server_user("pg_basebackup");
+        copy.args(["-U", "postgres", "-R", "-X", "stream", "-c", "fast", "-p"]).arg(self.port.to_string());
+        run(copy.arg("-h").arg(&self.dir).arg("-D").arg(dir.join("data")));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        fs::write(dir.join("options"), format!("-p {port}")).unwrap();
+        start(&dir);
+        Standby { dir, sockets: self.dir.clone(), port }
+    }
+}
+
+/// A standby; its sockets lie where its primary's do.
+pub struct Standby {
+    dir: PathBuf,
+    sockets: PathBuf,
+    port: u16,
+}
+
+impl Standby {
+    fn sql(&self, sql: &str) -> String {
+        psql(&self.sockets, self.port, "postgres", sql)
+    }
+
+    fn wait_for(&self, sql: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.sql(sql) != "t" {
+            assert!(Instant::now() < deadline, "{sql}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Returns when it has all that its primary has now.
+    pub fn catch_up(&self, primary: &Server) {
+        let here = psql(&primary.dir, primary.port, "postgres", "SELECT pg_current_wal_lsn()");
+        self.wait_for(&format!("SELECT pg_last_wal_replay_lsn() >= '{here}'"));
+    }
+
+    /// From now on it hears nothing from its primary.
+    pub fn lose_touch(&self) {
+        self.sql("ALTER SYSTEM SET primary_conninfo = ''");
+        self.sql("SELECT pg_reload_conf()");
+        self.wait_for("SELECT count(*) = 0 FROM pg_stat_wal_receiver");
+    }
+
+    /// Takes the place of the primary, which has been stopped.
+    pub fn take_over(&self, primary: &Server) {
+        pg_ctl(&self.dir, &["-m", "fast", "stop"]);
+        fs::write(self.dir.join("options"), format!("-p {}", primary.port)).unwrap();
+        start(&self.dir);
+        pg_ctl(&self.dir, &["-w", "promote"]);
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        let _ = as_server_user("pg_ctl")
+            .arg("-D")
+            .arg(self.dir.join("data"))
+            .args(["-m", "immediate", "stop"])
+            .output();
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("-a").arg(from).arg(to));
 }
 
 /// A database in a server.

@@ -124,6 +124,7 @@ impl Tables {
             open: attempts(AttemptState::Open),
             in_doubt: attempts(AttemptState::InDoubt),
             held: attempts(AttemptState::Held),
+            held_by_guard: self.unresolved.iter().filter(|n| self.is_suspect(**n)).count() as u64,
             sent: count(Standing::Sent),
             ignored: count(Standing::Ignored),
             sms: attempts(AttemptState::Accepted),

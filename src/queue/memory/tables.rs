@@ -8,8 +8,9 @@ use crate::queue::ledger::BEFORE;
 use crate::seeded::{Bug, bug};
 
 /// All rows. `waiting`, `held`, `open` and `unresolved` are indexes over the rest.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tables {
+    pub(super) identity: Uuid,
     pub(super) alerts: BTreeMap<AlertId, Row>,
     pub(super) attempts: Vec<Attempt>,
     pub(super) leases: HashMap<Uuid, Lease>,
@@ -19,9 +20,10 @@ pub(super) struct Tables {
     pub(super) held: HashMap<AlertId, usize>,
     pub(super) unresolved: BTreeSet<usize>,
     by_id: HashMap<Uuid, usize>,
-    last_id: i64,
+    pub(super) last_id: i64,
 }
 
+#[derive(Clone)]
 pub(super) struct Row {
     pub(super) phone: String,
     pub(super) text: String,
@@ -36,6 +38,7 @@ pub(super) struct Row {
     pub(super) attempts: Vec<usize>,
 }
 
+#[derive(Clone)]
 pub(super) struct Attempt {
     pub(super) new: NewAttempt,
     pub(super) owner: Uuid,
@@ -48,10 +51,12 @@ pub(super) struct Attempt {
     pub(super) requeued: HashSet<AlertId>,
 }
 
+#[derive(Clone)]
 pub(super) struct Lease {
     pub(super) name: String,
     pub(super) lock: String,
     pub(super) until: Timestamp,
+    pub(super) renewals: u64,
 }
 
 impl Attempt {
@@ -212,26 +217,38 @@ impl Tables {
         if let Some(n) = repeated {
             self.close(n, AttemptState::Resent, now);
         }
+        self.write(owner, new.clone(), AttemptState::Open, now);
+        true
+    }
+
+    /// Writes an unresolved attempt; returns its place.
+    pub(super) fn write(
+        &mut self,
+        owner: Uuid,
+        new: NewAttempt,
+        state: AttemptState,
+        now: Timestamp,
+    ) -> usize {
         let n = self.attempts.len();
+        self.by_id.insert(new.id, n);
+        self.unresolved.insert(n);
+        for id in new.carried.iter().chain(&new.counted) {
+            self.held.insert(*id, n);
+            if let Some(row) = self.alerts.get_mut(id) {
+                row.attempts.push(n);
+            }
+        }
         self.attempts.push(Attempt {
-            new: new.clone(),
+            new,
             owner,
-            state: AttemptState::Open,
+            state,
             begun_at: now,
             doubt_since: now,
             ended_at: None,
             closing: None,
             requeued: HashSet::new(),
         });
-        self.by_id.insert(new.id, n);
-        self.unresolved.insert(n);
-        for id in alerts {
-            self.held.insert(id, n);
-            if let Some(row) = self.alerts.get_mut(&id) {
-                row.attempts.push(n);
-            }
-        }
-        true
+        n
     }
 
     /// True if the attempt waits to be repeated, and `new` carries and counts the same alerts.
@@ -391,7 +408,15 @@ impl Tables {
         decided
     }
 
-    fn note(&mut self, id: AlertId, what: &str, reason: Option<Reason>, why: &str, by: &str, at: Timestamp) {
+    pub(super) fn note(
+        &mut self,
+        id: AlertId,
+        what: &str,
+        reason: Option<Reason>,
+        why: &str,
+        by: &str,
+        at: Timestamp,
+    ) {
         let note = Note { at, what: what.into(), reason, detail: why.into(), by: by.into() };
         self.notes.push((id, note));
     }

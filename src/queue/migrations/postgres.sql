@@ -4,11 +4,13 @@
 --   GRANT USAGE ON ALL SEQUENCES IN SCHEMA smsd TO role; GRANT SELECT, INSERT, UPDATE ON smsq TO role;
 CREATE SCHEMA IF NOT EXISTS smsd;
 
--- One row: what version this schema has, and when the ledger began.
+-- One row: what version this schema has, when the ledger began, and who this queue is: a dump, and what is restored
+-- from it, says the same.
 CREATE TABLE IF NOT EXISTS smsd.meta (
     one          boolean PRIMARY KEY DEFAULT true CHECK (one),
     version      integer NOT NULL,
-    installed_at timestamptz NOT NULL DEFAULT now()
+    installed_at timestamptz NOT NULL DEFAULT now(),
+    queue        uuid NOT NULL DEFAULT gen_random_uuid()
 );
 INSERT INTO smsd.meta (version) VALUES (1) ON CONFLICT DO NOTHING;
 
@@ -18,7 +20,8 @@ CREATE TABLE IF NOT EXISTS smsd.instance (
     name        text NOT NULL,
     lock        text NOT NULL,
     joined_at   timestamptz NOT NULL DEFAULT now(),
-    lease_until timestamptz NOT NULL
+    lease_until timestamptz NOT NULL,
+    renewals    bigint NOT NULL DEFAULT 0
 );
 
 -- One submit: written before it is made, closed with its outcome. No index has a column that closing
@@ -73,7 +76,7 @@ CREATE TABLE IF NOT EXISTS smsd.note (
     id     bigserial PRIMARY KEY,
     alert  bigint NOT NULL,
     at     timestamptz NOT NULL DEFAULT now(),
-    what   text NOT NULL CHECK (what IN ('ignored', 'requeued', 'accepted', 'released')),
+    what   text NOT NULL CHECK (what IN ('ignored', 'requeued', 'held', 'accepted', 'released')),
     reason text,
     detail text NOT NULL,
     by     text NOT NULL

@@ -3,6 +3,13 @@
 -- Times are microseconds since 1970, UTC. Leases are by the machine's boot clock, which nobody sets. Alerts may be
 -- inserted by hand: INSERT INTO alert (phone, text, severity) VALUES ('+4799999999', 'hello', 3);
 
+-- Who this queue is: a copy of the file, and what is restored from it, says the same.
+CREATE TABLE identity (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    queue       TEXT NOT NULL
+) STRICT;
+INSERT INTO identity (one, queue) VALUES (1, lower(hex(randomblob(16))));
+
 CREATE TABLE alert (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     account     INTEGER,
@@ -29,7 +36,8 @@ CREATE TABLE instance (
     joined_at   INTEGER NOT NULL,
     -- The lease is good until this reading of CLOCK_BOOTTIME, in this boot.
     boot        TEXT NOT NULL,
-    lease_until INTEGER NOT NULL
+    lease_until INTEGER NOT NULL,
+    renewals    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE attempt (
@@ -77,7 +85,7 @@ CREATE TABLE note (
     seq         INTEGER PRIMARY KEY,
     alert       INTEGER NOT NULL,
     at          INTEGER NOT NULL,
-    what        TEXT NOT NULL CHECK (what IN ('ignored', 'requeued', 'accepted', 'released')),
+    what        TEXT NOT NULL CHECK (what IN ('ignored', 'requeued', 'held', 'accepted', 'released')),
     reason      TEXT,
     detail      TEXT NOT NULL,
     who         TEXT NOT NULL

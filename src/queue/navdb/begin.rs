@@ -8,10 +8,11 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::past::{self, forgot};
 use super::{BEGIN, Verb, clean};
 use crate::alert::AlertId;
-use crate::queue::postgres::{Fault, Parameter, Statement, in_transaction};
-use crate::queue::{NewAttempt, QueueError};
+use crate::queue::NewAttempt;
+use crate::queue::postgres::{Parameter, Statement, in_transaction};
 
 /// The recipients: one open attempt each.
 const OPEN: &str = "INSERT INTO smsd.open (recipient, attempt) \
@@ -32,17 +33,21 @@ const INHERIT: &str = "WITH old AS (SELECT a.id, t.id AS heir, a.carried || a.co
         WHERE u.alert = x.alert AND u.attempt = old.id";
 
 /// The attempts that hold all that they need are written; the others give back what they hold. What an
-/// earlier call has written is ours as long as it is open. One row per attempt that is ours, and a null if
-/// our lease is not good.
-const WRITE: &str = "WITH given AS MATERIALIZED (SELECT t.*, t.carried::bigint[] AS carries, \
+/// earlier call has written is ours as long as it is open. One row per attempt that is ours, or one without
+/// an attempt if our lease is not good, or the queue has forgotten something: then it says what.
+const WRITE: &str = concat!(
+    "WITH past AS MATERIALIZED (SELECT ",
+    forgot!("$12", "$13", "$14", "$15", "$16"),
+    " AS forgot), \
+     given AS MATERIALIZED (SELECT t.*, t.carried::bigint[] AS carries, \
             t.counted::bigint[] AS counts, t.carried::bigint[] || t.counted::bigint[] AS alerts, \
             a.state, a.state = 'open' AND a.instance = $1 AS ours \
         FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int[], $7::float8[], $8::bool[], \
             $9::uuid[], $10::text[], $11::text[]) AS t (id, recipient, text, dispatcher, number, deadline, \
             possible_duplicate, resend_of, carried, counted) \
         LEFT JOIN smsd.attempt a ON a.id = t.id), \
-     lease AS MATERIALIZED (SELECT EXISTS (SELECT FROM smsd.instance \
-        WHERE id = $1 AND lease_until > clock_timestamp()) AS good), \
+     lease AS MATERIALIZED (SELECT forgot IS NULL AND EXISTS (SELECT FROM smsd.instance \
+        WHERE id = $1 AND lease_until > clock_timestamp()) AS good FROM past), \
      fresh AS MATERIALIZED (SELECT g.* FROM given g \
         WHERE g.state IS NULL AND (SELECT good FROM lease) \
         AND EXISTS (SELECT FROM smsd.open o WHERE o.recipient = g.recipient AND o.attempt = g.id) \
@@ -76,8 +81,10 @@ const WRITE: &str = "WITH given AS MATERIALIZED (SELECT t.*, t.carried::bigint[]
      given_back AS (UPDATE smsd.unresolved u SET attempt = bad.resend_of \
         FROM bad JOIN smsd.attempt a ON a.id = bad.resend_of, unnest(a.carried || a.counted) AS x (alert) \
         WHERE u.alert = x.alert AND u.attempt = bad.id AND bad.state IS NULL) \
-     SELECT id FROM given WHERE ours AND (SELECT good FROM lease) UNION ALL SELECT id FROM fresh \
-     UNION ALL SELECT NULL FROM lease WHERE NOT good";
+     SELECT id, NULL AS forgot FROM given WHERE ours AND (SELECT good FROM lease) \
+     UNION ALL SELECT id, NULL FROM fresh \
+     UNION ALL SELECT NULL, forgot FROM lease, past WHERE NOT good"
+);
 
 /// Attempts, column by column.
 #[derive(Default)]
@@ -136,8 +143,13 @@ fn array(ids: &[AlertId]) -> String {
 }
 
 /// Writes the attempts; returns those that are ours.
-pub(super) async fn begin(client: &Client, owner: Uuid, rows: &Rows<'_>) -> Verb<Vec<Uuid>> {
-    let write: [Parameter<'_>; 11] = [
+pub(super) async fn begin(
+    client: &Client,
+    owner: Uuid,
+    rows: &Rows<'_>,
+    known: &past::Parameters,
+) -> Verb<Vec<Uuid>> {
+    let mut write: Vec<Parameter<'_>> = vec![
         (&owner, Type::UUID),
         (&rows.ids, Type::UUID_ARRAY),
         (&rows.recipients, Type::TEXT_ARRAY),
@@ -150,6 +162,7 @@ pub(super) async fn begin(client: &Client, owner: Uuid, rows: &Rows<'_>) -> Verb
         (&rows.carried, Type::TEXT_ARRAY),
         (&rows.counted, Type::TEXT_ARRAY),
     ];
+    write.extend(known.all());
     let open = &write[1..3];
     let take: [Parameter<'_>; 2] = [(&rows.taking.0, Type::UUID_ARRAY), (&rows.taking.1, Type::INT8_ARRAY)];
     let inherit: [Parameter<'_>; 2] =
@@ -164,7 +177,7 @@ pub(super) async fn begin(client: &Client, owner: Uuid, rows: &Rows<'_>) -> Verb
     for row in answers.last().into_iter().flatten() {
         match row.try_get(0)? {
             Some(id) => owned.push(id),
-            None => return Err(Fault::Queue(QueueError::LeaseLost)),
+            None => return Err(past::lost(row.try_get(1)?)),
         }
     }
     Ok(owned)

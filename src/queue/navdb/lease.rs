@@ -6,20 +6,35 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::past::{self, forgot};
 use super::{BEGIN, Verb, ids, millis};
 use crate::alert::{Phone, Severity};
 use crate::queue::postgres::{Fault, Parameter, in_transaction};
-use crate::queue::{Doubt, Instance, Peers, QueueError};
+use crate::queue::{Doubt, Grant, Instance, Peers};
 
-/// Whoever had our lock before us is dead, whatever its lease says.
-const JOIN: &str = "WITH dead AS (UPDATE smsd.instance SET lease_until = now() \
-        WHERE lock = $3 AND id <> $1 AND lease_until > now()) \
-     INSERT INTO smsd.instance (id, name, lock, lease_until) \
-        VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 ms') \
-     ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until";
+/// Whoever had our lock before us is dead, whatever its lease says. One row, as [`past::granted`] reads it.
+const JOIN: &str = concat!(
+    "WITH past AS MATERIALIZED (SELECT ",
+    forgot!("$5", "$6", "$7", "$8", "$9"),
+    " AS forgot), \
+     dead AS (UPDATE smsd.instance SET lease_until = now() \
+        WHERE lock = $3 AND id <> $1 AND lease_until > now() AND (SELECT forgot IS NULL FROM past)), \
+     granted AS (INSERT INTO smsd.instance (id, name, lock, lease_until) \
+        SELECT $1, $2, $3, clock_timestamp() + $4 * interval '1 ms' FROM past WHERE forgot IS NULL \
+        ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until RETURNING renewals) ",
+    past::answer!()
+);
 
-const RENEW: &str = "UPDATE smsd.instance SET lease_until = clock_timestamp() + $2 * interval '1 ms' \
-     WHERE id = $1 AND lease_until > clock_timestamp()";
+const RENEW: &str = concat!(
+    "WITH past AS MATERIALIZED (SELECT ",
+    forgot!("$3", "$4", "$5", "$6", "$7"),
+    " AS forgot), \
+     granted AS (UPDATE smsd.instance SET lease_until = clock_timestamp() + $2 * interval '1 ms', \
+            renewals = renewals + 1 \
+        WHERE id = $1 AND lease_until > clock_timestamp() AND (SELECT forgot IS NULL FROM past) \
+        RETURNING renewals) ",
+    past::answer!()
+);
 
 /// A lease that ends later than anyone asks for was given before the clock was set back. Whoever lives renews it in
 /// time; the dead would seem alive for as long as the clock was set back.
@@ -33,7 +48,7 @@ const PEERS: &str = "SELECT count(*) FILTER (WHERE id < $1)::int, greatest(count
 
 /// Open attempts of instances without a good lease come into doubt. Their alerts stay locked; their
 /// recipients do not.
-const INTO_DOUBT: &str = "WITH doubtful AS (UPDATE smsd.attempt a SET state = 'in_doubt', doubt_since = now() \
+pub(super) const INTO_DOUBT: &str = "WITH doubtful AS (UPDATE smsd.attempt a SET state = 'in_doubt', doubt_since = now() \
         FROM smsd.open o WHERE a.id = o.attempt AND a.state = 'open' AND NOT EXISTS \
             (SELECT FROM smsd.instance i WHERE i.id = a.instance AND i.lease_until > clock_timestamp()) \
         RETURNING a.id, a.recipient) \
@@ -49,27 +64,36 @@ const DOUBTS: &str = "SELECT a.id, a.recipient, a.text, a.dispatcher, a.number, 
             (SELECT FROM smsd.instance i WHERE i.id = a.instance AND i.lease_until > clock_timestamp())) \
      ORDER BY a.doubt_since, a.id";
 
-pub(super) async fn join(client: &Client, instance: &Instance, ttl: Duration) -> Verb<()> {
+pub(super) async fn join(
+    client: &Client,
+    instance: &Instance,
+    ttl: Duration,
+    known: &past::Parameters,
+) -> Verb<Grant> {
     let ttl = millis(ttl);
-    let parameters: [Parameter<'_>; 4] = [
+    let mut parameters: Vec<Parameter<'_>> = vec![
         (&instance.id, Type::UUID),
         (&instance.name, Type::TEXT),
         (&instance.lock, Type::TEXT),
         (&ttl, Type::FLOAT8),
     ];
-    in_transaction(client, BEGIN, &[(JOIN, &parameters), (INTO_DOUBT, &[])]).await?;
-    Ok(())
+    parameters.extend(known.all());
+    let answers = in_transaction(client, BEGIN, &[(JOIN, &parameters), (INTO_DOUBT, &[])]).await?;
+    past::granted(answers.first().and_then(|rows| rows.first()))
 }
 
-pub(super) async fn renew(client: &Client, instance: Uuid, ttl: Duration) -> Verb<()> {
+pub(super) async fn renew(
+    client: &Client,
+    instance: Uuid,
+    ttl: Duration,
+    known: &past::Parameters,
+) -> Verb<Grant> {
     let ttl = millis(ttl);
-    match client.execute_typed(RENEW, &[(&instance, Type::UUID), (&ttl, Type::FLOAT8)]).await? {
-        0 => Err(Fault::Queue(QueueError::LeaseLost)),
-        _ => {
-            client.execute_typed(SET_BACK, &[(&instance, Type::UUID)]).await?;
-            Ok(())
-        }
-    }
+    let mut parameters: Vec<Parameter<'_>> = vec![(&instance, Type::UUID), (&ttl, Type::FLOAT8)];
+    parameters.extend(known.all());
+    let grant = past::granted(client.query_typed(RENEW, &parameters).await?.first())?;
+    client.execute_typed(SET_BACK, &[(&instance, Type::UUID)]).await?;
+    Ok(grant)
 }
 
 pub(super) async fn peers(client: &Client, instance: Uuid) -> Verb<Peers> {

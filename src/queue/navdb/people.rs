@@ -27,7 +27,7 @@ const NOTIFY_FREED: &str = "SELECT pg_notify('smsd', 'freed')";
 
 /// Begins a transaction in which no attempt begins or closes: what it finds without a lock stays so. Begins
 /// wait for it, and look again when it is over.
-const BEGIN_ALONE: &str = "BEGIN; SET LOCAL lock_timeout = '20s'; \
+pub(super) const BEGIN_ALONE: &str = "BEGIN; SET LOCAL lock_timeout = '20s'; \
      LOCK TABLE smsd.unresolved IN SHARE ROW EXCLUSIVE MODE";
 
 /// Attempts in doubt or held end with the alerts that a person cancels; their other alerts wait again.

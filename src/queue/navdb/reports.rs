@@ -58,7 +58,8 @@ const STATS: &str = "SELECT a.*, l.*, s.* FROM \
         extract(epoch FROM now() - min(time) FILTER (WHERE sent = 'N')::timestamptz)::float8, \
         count(*) FILTER (WHERE sent = 'Y'), count(*) FILTER (WHERE sent = 'I') FROM smsq) a, \
      (SELECT count(*) FILTER (WHERE state = 'open'), count(*) FILTER (WHERE state = 'in_doubt'), \
-        count(*) FILTER (WHERE state = 'held') FROM smsd.attempt \
+        count(*) FILTER (WHERE state = 'held'), \
+        count(*) FILTER (WHERE state = 'held' AND class = 'from_the_past') FROM smsd.attempt \
         WHERE id IN (SELECT attempt FROM smsd.unresolved)) l, \
      (SELECT count(*), count(*) FILTER (WHERE possible_duplicate) FROM smsd.attempt WHERE state = 'accepted') s";
 
@@ -151,8 +152,9 @@ pub(super) async fn stats(client: &Client) -> Verb<Stats> {
         open: count(&row, 4)?,
         in_doubt: count(&row, 5)?,
         held: count(&row, 6)?,
-        sms: count(&row, 7)?,
-        possible_duplicates: count(&row, 8)?,
+        held_by_guard: count(&row, 7)?,
+        sms: count(&row, 8)?,
+        possible_duplicates: count(&row, 9)?,
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
-use crate::queue::QueueError;
+use crate::queue::{Forgot, QueueError};
 
 /// A failure inside the thread that owns the connection.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub(super) enum Failure {
     Unavailable(String),
     /// The lease of the asking instance is not good.
     LeaseLost,
+    /// The queue does not know what was committed in it.
+    FromThePast(Forgot),
     /// The thread has ended.
     Gone,
 }
@@ -35,6 +37,7 @@ impl Failure {
             Failure::Refused(why) => QueueError::Refused(why),
             Failure::Unavailable(why) => QueueError::Unavailable(why),
             Failure::LeaseLost => QueueError::LeaseLost,
+            Failure::FromThePast(forgot) => QueueError::FromThePast(forgot),
             Failure::Gone => {
                 QueueError::Unavailable(format!("{path}: the thread that owns the file has ended"))
             }

@@ -26,6 +26,7 @@ const DROP: &str = "
     DROP TABLE IF EXISTS attempt;
     DROP TABLE IF EXISTS instance;
     DROP TABLE IF EXISTS alert;
+    DROP TABLE IF EXISTS identity;
     PRAGMA application_id = 0;
     PRAGMA user_version = 0;
 ";

@@ -73,6 +73,7 @@ pub(super) fn stats(conn: &Connection, now: Now) -> Result<Stats, Failure> {
             (SELECT count(*) FROM attempt WHERE state = 'open'),
             (SELECT count(*) FROM attempt WHERE state = 'in_doubt'),
             (SELECT count(*) FROM attempt WHERE state = 'held'),
+            (SELECT count(*) FROM attempt WHERE state = 'held' AND class = 'from_the_past'),
             (SELECT count(*) FROM alert WHERE state = 'sent'),
             (SELECT count(*) FROM alert WHERE state = 'ignored'),
             (SELECT count(*) FROM attempt WHERE state = 'accepted'),
@@ -85,10 +86,11 @@ pub(super) fn stats(conn: &Connection, now: Now) -> Result<Stats, Failure> {
             open: count(row, 2)?,
             in_doubt: count(row, 3)?,
             held: count(row, 4)?,
-            sent: count(row, 5)?,
-            ignored: count(row, 6)?,
-            sms: count(row, 7)?,
-            possible_duplicates: count(row, 8)?,
+            held_by_guard: count(row, 5)?,
+            sent: count(row, 6)?,
+            ignored: count(row, 7)?,
+            sms: count(row, 8)?,
+            possible_duplicates: count(row, 9)?,
         })
     })?)
 }

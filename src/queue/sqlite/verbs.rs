@@ -7,32 +7,49 @@ use uuid::Uuid;
 
 use super::clock::{Now, boot_id, micros};
 use super::failure::Failure;
+use super::past::{grant, remember};
 use crate::alert::{AlertId, Reason, Verdict};
 use crate::queue::ledger::{Judgement, judge};
-use crate::queue::{AttemptState, Closing, Instance, NewAttempt, Settled, Settlement};
+use crate::queue::{AttemptState, Closing, Grant, Instance, Known, NewAttempt, Settled, Settlement};
 
-pub(super) fn join(conn: &Connection, instance: &Instance, ttl: Duration, now: Now) -> Result<(), Failure> {
+pub(super) fn join(
+    conn: &Connection,
+    instance: &Instance,
+    ttl: Duration,
+    known: &Known,
+    now: Now,
+) -> Result<Grant, Failure> {
     const HEIR: &str = "UPDATE instance SET lease_until = 0 WHERE lock = :lock AND id <> :id";
     const JOIN: &str = "
         INSERT INTO instance (id, name, lock, joined_at, boot, lease_until)
         VALUES (:id, :name, :lock, :wall, :boot, :until)
         ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, lease_until = excluded.lease_until";
+    remember(conn, known)?;
     let id = instance.id.to_string();
     conn.prepare_cached(HEIR)?.execute(named_params! { ":lock": instance.lock, ":id": id })?;
     conn.prepare_cached(JOIN)?.execute(named_params! {
         ":id": id, ":name": instance.name, ":lock": instance.lock, ":wall": now.wall,
         ":boot": boot_id(), ":until": until(ttl, now),
     })?;
-    reap(conn, now)
+    reap(conn, now)?;
+    grant(conn, instance.id, now)
 }
 
-pub(super) fn renew(conn: &Connection, instance: Uuid, ttl: Duration, now: Now) -> Result<(), Failure> {
+pub(super) fn renew(
+    conn: &Connection,
+    instance: Uuid,
+    ttl: Duration,
+    known: &Known,
+    now: Now,
+) -> Result<Grant, Failure> {
     const RENEW: &str = "
-        UPDATE instance SET lease_until = :until WHERE id = :id AND boot = :boot AND lease_until > :uptime";
+        UPDATE instance SET lease_until = :until, renewals = renewals + 1
+        WHERE id = :id AND boot = :boot AND lease_until > :uptime";
+    remember(conn, known)?;
     let renewed = conn.prepare_cached(RENEW)?.execute(named_params! {
         ":until": until(ttl, now), ":id": instance.to_string(), ":boot": boot_id(), ":uptime": now.uptime,
     })?;
-    if renewed == 1 { Ok(()) } else { Err(Failure::LeaseLost) }
+    if renewed == 1 { grant(conn, instance, now) } else { Err(Failure::LeaseLost) }
 }
 
 pub(super) fn leave(conn: &Connection, instance: Uuid, now: Now) -> Result<(), Failure> {
@@ -56,8 +73,10 @@ pub(super) fn begin(
     conn: &Connection,
     owner: Uuid,
     attempts: &[NewAttempt],
+    known: &Known,
     now: Now,
 ) -> Result<Vec<Uuid>, Failure> {
+    remember(conn, known)?;
     let owner = living(conn, owner, now)?.ok_or(Failure::LeaseLost)?;
     let mut owned = Vec::new();
     for new in attempts {
@@ -299,7 +318,7 @@ pub(super) fn release(conn: &Connection, attempt: i64) -> Result<(), Failure> {
 }
 
 /// The row of an instance whose lease is good.
-fn living(conn: &Connection, instance: Uuid, now: Now) -> Result<Option<i64>, Failure> {
+pub(super) fn living(conn: &Connection, instance: Uuid, now: Now) -> Result<Option<i64>, Failure> {
     const LIVING: &str = "SELECT seq FROM instance WHERE id = ? AND boot = ? AND lease_until > ?";
     let mut living = conn.prepare_cached(LIVING)?;
     let found = living.query_row(params![instance.to_string(), boot_id(), now.uptime], |row| row.get(0));

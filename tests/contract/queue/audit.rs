@@ -32,7 +32,7 @@ pub async fn a_regular_history_is_clean<F: Fixture>(f: &F) {
     let (me, _) = sent(f, 2).await;
     let ids = submitted(f, PHONE, 5).await;
     let squeezing = NewAttempt { counted: vec![ids[1]], ..attempt(PHONE, &ids[..1]) };
-    q.begin(me, std::slice::from_ref(&squeezing)).await.unwrap();
+    q.begin(me, std::slice::from_ref(&squeezing), &Known::default()).await.unwrap();
     settled(&*q, me, accept(&squeezing)).await;
     q.cancel(&Which::Ids(vec![ids[2]]), "ann").await.unwrap();
     doubtful(&*q, me, PHONE, &ids[3..4]).await;
@@ -110,7 +110,7 @@ pub async fn accepted_twice_with_the_mark_is_on_record<F: Fixture>(f: &F) {
     let me = joined(&*q, LONG).await;
     let old = doubtful(&*q, me, PHONE, &ids).await;
     let new = resend(&old);
-    q.begin(me, std::slice::from_ref(&new)).await.unwrap();
+    q.begin(me, std::slice::from_ref(&new), &Known::default()).await.unwrap();
     settled(&*q, me, accept(&new)).await;
     q.settle(me, &[accept(&old)]).await.unwrap();
     clean(&*q).await;

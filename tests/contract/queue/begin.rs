@@ -9,7 +9,7 @@ const OTHER: &str = "+4788888888";
 
 async fn begin(queue: &dyn Queue, owner: Uuid, attempts: &[&NewAttempt]) -> Vec<Uuid> {
     let attempts: Vec<NewAttempt> = attempts.iter().map(|a| (*a).clone()).collect();
-    queue.begin(owner, &attempts).await.unwrap()
+    queue.begin(owner, &attempts, &Known::default()).await.unwrap()
 }
 
 async fn no_trace(queue: &dyn Queue, attempt: &NewAttempt) {
@@ -133,11 +133,11 @@ pub async fn the_rest_of_a_batch_is_owned<F: Fixture>(f: &F) {
     f.meddle(ids[1], Meddling::Delete).await;
     let numbers = ["+4790000000", "+4790000001", "+4790000002", "+4790000003"];
     let batch: Vec<NewAttempt> = (0..4).map(|i| attempt(numbers[i], &ids[i..=i])).collect();
-    let mut owned = q.begin(me, &batch).await.unwrap();
+    let mut owned = q.begin(me, &batch, &Known::default()).await.unwrap();
     owned.sort();
     assert_eq!(owned, [batch[0].id, batch[2].id, batch[3].id]);
     no_trace(&*q, &batch[1]).await;
-    assert_eq!(q.begin(me, &[]).await.unwrap(), NONE);
+    assert_eq!(q.begin(me, &[], &Known::default()).await.unwrap(), NONE);
     clean(&*q).await;
 }
 
@@ -178,7 +178,7 @@ pub async fn without_a_lease_nothing_is_written<F: Fixture>(f: &F) {
     let expired = joined(&*q, SHORT).await;
     sleep(PAST_SHORT).await;
     for nobody in [expired, Uuid::now_v7()] {
-        let lost = q.begin(nobody, std::slice::from_ref(&new)).await;
+        let lost = q.begin(nobody, std::slice::from_ref(&new), &Known::default()).await;
         assert!(matches!(lost, Err(QueueError::LeaseLost)), "{lost:?}");
     }
     no_trace(&*q, &new).await;
@@ -310,7 +310,7 @@ pub async fn two_racing_handles_own_each_alert_once<F: Fixture>(f: &F) {
                     let page = (step + task * 7) % (ALERTS / 20) * 20;
                     let batch: Vec<NewAttempt> =
                         (page..page + 20).map(|i| attempt(&number(i), &[ids[i]])).collect();
-                    let won = handle.begin(owner, &batch).await.unwrap();
+                    let won = handle.begin(owner, &batch, &Known::default()).await.unwrap();
                     owned.extend(batch.into_iter().filter(|a| won.contains(&a.id)).map(|a| (a, owner)));
                     tokio::task::yield_now().await;
                 }

@@ -66,7 +66,7 @@ pub async fn what_stands_in_an_unresolved_attempt_is_not_claimed<F: Fixture>(f: 
     let ids = submitted(f, PHONE, 4).await;
     let me = joined(&*q, LONG).await;
     let open = NewAttempt { counted: vec![ids[1]], ..attempt(PHONE, &ids[..1]) };
-    assert_eq!(q.begin(me, std::slice::from_ref(&open)).await.unwrap(), [open.id]);
+    assert_eq!(q.begin(me, std::slice::from_ref(&open), &Known::default()).await.unwrap(), [open.id]);
     assert_eq!(claimed_ids(&*q).await, ids[2..]);
     settled(&*q, me, close(&open, AttemptState::InDoubt, "unknown")).await;
     assert_eq!(claimed_ids(&*q).await, ids[2..]);
@@ -89,7 +89,7 @@ pub async fn an_earlier_sms_may_have_carried_it<F: Fixture>(f: &F) {
     settled(&*q, me, close(&unsure, AttemptState::Failed, "failed")).await;
     let doubt = doubtful(&*q, me, PHONE, &ids[2..3]).await;
     let again = resend(&doubt);
-    assert_eq!(q.begin(me, std::slice::from_ref(&again)).await.unwrap(), [again.id]);
+    assert_eq!(q.begin(me, std::slice::from_ref(&again), &Known::default()).await.unwrap(), [again.id]);
     settled(&*q, me, close(&again, AttemptState::Failed, "unavailable")).await;
 
     let seen: Vec<(AlertId, bool)> = claimed(&*q).await.iter().map(|a| (a.id, a.maybe_sent)).collect();

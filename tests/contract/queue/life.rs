@@ -9,9 +9,9 @@ pub async fn a_lease_lives_while_it_is_renewed<F: Fixture>(f: &F) {
     let me = joined(&*q, SHORT).await;
     for _ in 0..4 {
         sleep(SHORT / 3).await;
-        q.renew(me, SHORT).await.unwrap();
+        q.renew(me, SHORT, &Known::default()).await.unwrap();
     }
-    q.renew(me, LONG).await.unwrap();
+    q.renew(me, LONG, &Known::default()).await.unwrap();
     sleep(PAST_SHORT).await;
     let ids = submitted(f, PHONE, 1).await;
     begun(&*q, me, PHONE, &ids).await;
@@ -21,8 +21,8 @@ pub async fn a_lease_that_ran_out_is_not_renewed<F: Fixture>(f: &F) {
     let q = f.queue();
     let me = joined(&*q, SHORT).await;
     sleep(PAST_SHORT).await;
-    assert!(matches!(q.renew(me, LONG).await, Err(QueueError::LeaseLost)));
-    assert!(matches!(q.renew(Uuid::now_v7(), LONG).await, Err(QueueError::LeaseLost)));
+    assert!(matches!(q.renew(me, LONG, &Known::default()).await, Err(QueueError::LeaseLost)));
+    assert!(matches!(q.renew(Uuid::now_v7(), LONG, &Known::default()).await, Err(QueueError::LeaseLost)));
     joined(&*q, LONG).await;
 }
 
@@ -42,13 +42,16 @@ pub async fn join_brings_attempts_of_earlier_holders_of_our_lock_into_doubt<F: F
     let (q, next) = (f.queue(), f.second().await);
     let ids = submitted(f, PHONE, 1).await;
     let killed = instance("boot-1 8:1 77");
-    q.join(&killed, LONG).await.unwrap();
+    q.join(&killed, LONG, &Known::default()).await.unwrap();
     let lost = begun(&*q, killed.id, PHONE, &ids).await;
 
     let heir = instance("boot-1 8:1 77");
-    next.join(&heir, LONG).await.unwrap();
+    next.join(&heir, LONG, &Known::default()).await.unwrap();
     assert_eq!(attempt_state(&*q, &lost).await, Some(AttemptState::InDoubt));
-    assert!(matches!(q.renew(killed.id, LONG).await, Err(QueueError::LeaseLost)), "the dead do not renew");
+    assert!(
+        matches!(q.renew(killed.id, LONG, &Known::default()).await, Err(QueueError::LeaseLost)),
+        "the dead do not renew"
+    );
     let doubts = next.doubts(heir.id).await.unwrap();
     assert_eq!(doubts.iter().map(|d| d.id).collect::<Vec<_>>(), [lost.id]);
 }
@@ -61,7 +64,7 @@ pub async fn join_leaves_the_living_alone<F: Fixture>(f: &F) {
     let newcomer = joined(&*other, LONG).await;
     assert_eq!(attempt_state(&*other, &held).await, Some(AttemptState::Open));
     assert_eq!(other.doubts(newcomer).await.unwrap().len(), 0);
-    q.renew(living, LONG).await.unwrap();
+    q.renew(living, LONG, &Known::default()).await.unwrap();
     settled(&*q, living, accept(&held)).await;
 }
 
@@ -69,9 +72,9 @@ pub async fn a_repeated_join_changes_nothing<F: Fixture>(f: &F) {
     let q = f.queue();
     let ids = submitted(f, PHONE, 1).await;
     let me = instance("lock");
-    q.join(&me, LONG).await.unwrap();
+    q.join(&me, LONG, &Known::default()).await.unwrap();
     let mine = begun(&*q, me.id, PHONE, &ids).await;
-    q.join(&me, LONG).await.unwrap();
+    q.join(&me, LONG, &Known::default()).await.unwrap();
     assert_eq!(attempt_state(&*q, &mine).await, Some(AttemptState::Open));
     settled(&*q, me.id, accept(&mine)).await;
 }
@@ -84,8 +87,8 @@ pub async fn leave_brings_open_attempts_into_doubt<F: Fixture>(f: &F) {
     q.leave(me).await.unwrap();
     q.leave(me).await.unwrap();
     assert_eq!(attempt_state(&*q, &open).await, Some(AttemptState::InDoubt));
-    assert!(matches!(q.renew(me, LONG).await, Err(QueueError::LeaseLost)));
-    let late = q.begin(me, &[attempt(PHONE, &ids[1..])]).await;
+    assert!(matches!(q.renew(me, LONG, &Known::default()).await, Err(QueueError::LeaseLost)));
+    let late = q.begin(me, &[attempt(PHONE, &ids[1..])], &Known::default()).await;
     assert!(matches!(late, Err(QueueError::LeaseLost)), "{late:?}");
 }
 
@@ -127,7 +130,7 @@ pub async fn doubts_tell_all_that_a_resend_needs<F: Fixture>(f: &F) {
         possible_duplicate: true,
         ..attempt(PHONE, &ids[..1])
     };
-    assert_eq!(q.begin(me, std::slice::from_ref(&first)).await.unwrap(), [first.id]);
+    assert_eq!(q.begin(me, std::slice::from_ref(&first), &Known::default()).await.unwrap(), [first.id]);
     settled(&*q, me, close(&first, AttemptState::InDoubt, "unknown")).await;
     sleep(Duration::from_millis(50)).await;
 

@@ -254,7 +254,7 @@ pub async fn show_tells_the_whole_story<F: Fixture>(f: &F) {
     settled(&*q, me, close(&first, AttemptState::Failed, "unavailable")).await;
     let doubt = doubtful(&*q, me, PHONE, &ids).await;
     let again = resend(&doubt);
-    q.begin(me, std::slice::from_ref(&again)).await.unwrap();
+    q.begin(me, std::slice::from_ref(&again), &Known::default()).await.unwrap();
     settled(&*q, me, accept(&again)).await;
     q.requeue(&ids[..1], "ann").await.unwrap();
 
@@ -286,7 +286,7 @@ pub async fn stats_count<F: Fixture>(f: &F) {
     let me = joined(&*q, LONG).await;
     let doubt = doubtful(&*q, me, PHONE, &ids[..1]).await;
     let again = resend(&doubt);
-    q.begin(me, std::slice::from_ref(&again)).await.unwrap();
+    q.begin(me, std::slice::from_ref(&again), &Known::default()).await.unwrap();
     settled(&*q, me, accept(&again)).await;
     let sent = begun(&*q, me, PHONE, &ids[1..2]).await;
     settled(&*q, me, accept(&sent)).await;
@@ -307,6 +307,7 @@ pub async fn stats_count<F: Fixture>(f: &F) {
             open: 1,
             in_doubt: 1,
             held: 1,
+            held_by_guard: 0,
             sent: 2,
             ignored: 1,
             sms: 2,

@@ -22,7 +22,7 @@ pub async fn accepting_sends_what_the_sms_carried<F: Fixture>(f: &F) {
     for hold in [false, true] {
         let ids = submitted(f, PHONE, 3).await;
         let sms = NewAttempt { counted: ids[2..].to_vec(), ..attempt(PHONE, &ids[..2]) };
-        assert_eq!(q.begin(me, std::slice::from_ref(&sms)).await.unwrap(), [sms.id]);
+        assert_eq!(q.begin(me, std::slice::from_ref(&sms), &Known::default()).await.unwrap(), [sms.id]);
         settled(&*q, me, close(&sms, AttemptState::InDoubt, "unknown")).await;
         if hold {
             settled(&*q, me, close(&sms, AttemptState::Held, "unknown")).await;
@@ -61,7 +61,7 @@ pub async fn released_alerts_wait_again_as_possible_duplicates<F: Fixture>(f: &F
     let me = joined(&*q, LONG).await;
     let ids = submitted(f, PHONE, 3).await;
     let sms = NewAttempt { counted: ids[2..].to_vec(), ..attempt(PHONE, &ids[..2]) };
-    assert_eq!(q.begin(me, std::slice::from_ref(&sms)).await.unwrap(), [sms.id]);
+    assert_eq!(q.begin(me, std::slice::from_ref(&sms), &Known::default()).await.unwrap(), [sms.id]);
     settled(&*q, me, close(&sms, AttemptState::InDoubt, "unknown")).await;
     settled(&*q, me, close(&sms, AttemptState::Held, "unknown")).await;
 
@@ -80,7 +80,7 @@ pub async fn released_alerts_wait_again_as_possible_duplicates<F: Fixture>(f: &F
         assert_eq!(again, Resolved { decided: Vec::new(), untouched: ids.clone() });
     }
     let marked = NewAttempt { possible_duplicate: true, ..attempt(PHONE, &ids) };
-    assert_eq!(q.begin(me, std::slice::from_ref(&marked)).await.unwrap(), [marked.id]);
+    assert_eq!(q.begin(me, std::slice::from_ref(&marked), &Known::default()).await.unwrap(), [marked.id]);
     settled(&*q, me, accept(&marked)).await;
     assert_eq!(state(&*q, ids[0]).await, (AlertState::Sent, None));
     clean(&*q).await;
@@ -168,7 +168,7 @@ pub async fn a_decision_races_a_resend<F: Fixture>(f: &F) {
             if n < 4 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            q.begin(me, std::slice::from_ref(&new)).await.unwrap()
+            q.begin(me, std::slice::from_ref(&new), &Known::default()).await.unwrap()
         };
         let decide = async {
             if (4..8).contains(&n) {
@@ -187,7 +187,7 @@ pub async fn a_decision_races_a_resend<F: Fixture>(f: &F) {
         }
         clean(&*q).await;
         // Decided is decided: no later resend comes through either.
-        assert_eq!(q.begin(me, &[resend(&old)]).await.unwrap(), NONE);
+        assert_eq!(q.begin(me, &[resend(&old)], &Known::default()).await.unwrap(), NONE);
     }
     assert!((4..=20).contains(&resent.len()), "{} of 24", resent.len());
     for sms in &resent {

@@ -27,7 +27,7 @@ pub async fn acceptance_sends_and_squeezes<F: Fixture>(f: &F) {
     let ids = submitted(f, PHONE, 4).await;
     let me = joined(&*q, LONG).await;
     let sms = NewAttempt { counted: vec![ids[2]], ..attempt(PHONE, &ids[..2]) };
-    assert_eq!(q.begin(me, std::slice::from_ref(&sms)).await.unwrap(), [sms.id]);
+    assert_eq!(q.begin(me, std::slice::from_ref(&sms), &Known::default()).await.unwrap(), [sms.id]);
     settled(&*q, me, accept(&sms)).await;
 
     for (id, expected) in [
@@ -138,9 +138,9 @@ pub async fn a_repeat_is_harmless<F: Fixture>(f: &F) {
     let ids = submitted(f, PHONE, 3).await;
     let me = joined(&*q, LONG).await;
     let sms = NewAttempt { counted: vec![ids[1]], ..attempt(PHONE, &ids[..1]) };
-    q.begin(me, std::slice::from_ref(&sms)).await.unwrap();
+    q.begin(me, std::slice::from_ref(&sms), &Known::default()).await.unwrap();
     let failed = attempt(OTHER, &ids[2..]);
-    q.begin(me, std::slice::from_ref(&failed)).await.unwrap();
+    q.begin(me, std::slice::from_ref(&failed), &Known::default()).await.unwrap();
     let ends = [accept(&sms), close(&failed, AttemptState::Failed, "unavailable")];
     assert_eq!(q.settle(me, &ends).await.unwrap(), Settled::default());
 
@@ -192,7 +192,7 @@ pub async fn acceptance_may_come_late<F: Fixture>(f: &F) {
     let ids = submitted(f, PHONE, 2).await;
     let slow = joined(&*q, SHORT).await;
     let sms = NewAttempt { counted: vec![ids[1]], ..attempt(PHONE, &ids[..1]) };
-    q.begin(slow, std::slice::from_ref(&sms)).await.unwrap();
+    q.begin(slow, std::slice::from_ref(&sms), &Known::default()).await.unwrap();
     sleep(PAST_SHORT).await;
     joined(&*other, LONG).await;
     assert_eq!(attempt_state(&*q, &sms).await, Some(AttemptState::InDoubt));
@@ -214,7 +214,7 @@ pub async fn acceptance_may_come_after_a_resend<F: Fixture>(f: &F) {
     let me = joined(&*q, LONG).await;
     let old = doubtful(&*q, me, PHONE, &ids).await;
     let new = resend(&old);
-    q.begin(me, std::slice::from_ref(&new)).await.unwrap();
+    q.begin(me, std::slice::from_ref(&new), &Known::default()).await.unwrap();
     settled(&*q, me, accept(&old)).await;
     assert_eq!(attempt_state(&*q, &old).await, Some(AttemptState::Accepted));
     assert_eq!(attempt_state(&*q, &new).await, Some(AttemptState::Open));
@@ -332,7 +332,7 @@ pub async fn a_storm_to_one_phone_is_one_attempt<F: Fixture>(f: &F) {
     let me = joined(&*q, LONG).await;
     let sms = NewAttempt { counted: ids[1..].to_vec(), ..attempt(PHONE, &ids[..1]) };
     let all = async {
-        assert_eq!(q.begin(me, std::slice::from_ref(&sms)).await.unwrap(), [sms.id]);
+        assert_eq!(q.begin(me, std::slice::from_ref(&sms), &Known::default()).await.unwrap(), [sms.id]);
         settled(&*q, me, accept(&sms)).await;
     };
     tokio::time::timeout(Duration::from_secs(20), all).await.expect("in time");
