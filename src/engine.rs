@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::core::{Core, Covered, Outbox, SUBMIT_MARGIN, Stop, Submit};
-use self::guard::{Guard, Keep};
+use self::guard::{Asker, Guard, Keep};
 use self::pipe::{Pipe, QUEUE_PAUSE};
 use self::policy::Policy;
 use self::silence::{Silence, Verb};
@@ -346,7 +346,7 @@ impl Engine {
             && let Some(batch) = self.begins.batch(now, |a| a.carried.len() + a.counted.len(), |_, _| true)
         {
             let ids: Vec<Uuid> = batch.iter().map(|a| a.id).collect();
-            let known = self.guard.known();
+            let known = self.guard.asks(Asker::Begin);
             self.ask(move |queue| async move {
                 if bug(Bug::BegunBeforeDurable) {
                     let begun = Done::Begun(owner, Vec::clone(&ids), Ok(ids));
@@ -431,7 +431,7 @@ impl Engine {
             return;
         }
         self.lease.busy = true;
-        let (asked, known) = ((self.boot_clock)(), self.guard.known());
+        let (asked, known) = ((self.boot_clock)(), self.guard.asks(Asker::Lease));
         match self.lease.owner {
             Some(owner) => self.ask(move |queue| async move {
                 Done::Renewed(owner, asked, queue.renew(owner, LEASE, &known).await)
@@ -649,9 +649,9 @@ impl Engine {
                 // clock that was set back says of it now: under that name nobody would ever take it over.
                 let lost = |id: &Uuid| self.core.owner_of(*id).is_some_and(|o| Some(o) == self.lease.owner);
                 let lost = settled.superseded.iter().any(lost);
-                let closed = about.attempts.iter().rfind(|id| !settled.superseded.contains(id));
-                if let (Some(id), false) = (closed, outdated) {
-                    self.guard.closed(*id);
+                if !outdated {
+                    let closed = about.attempts.iter().filter(|id| !settled.superseded.contains(id));
+                    self.guard.closed(closed.copied());
                     if bug(Bug::KeptAfterSubmit) {
                         self.save_guard();
                     }

@@ -64,12 +64,24 @@ impl Keep for KeepNothing {
     }
 }
 
+/// So many closed attempts are asked for at most. Each begin and each renewal confirms those before it.
+const MOST_CLOSED: usize = 4_000;
+
+/// Who asks the queue; each at most once at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    Begin,
+    Lease,
+}
+
 /// See the module.
 pub(super) struct Guard {
     keep: Box<dyn Keep>,
     /// People were told that it can not be kept.
     told: bool,
     known: Known,
+    /// The last closed attempt that each [`Asker`] has asked for.
+    asked: [Option<Uuid>; 2],
     /// The last moment at which we knew the queue to be whole, by its clock; and by ours (boot time), if it was in this life.
     whole: Option<(Timestamp, Option<Duration>)>,
     /// When the latest alert that we saw was queued, as it says.
@@ -100,7 +112,19 @@ impl Guard {
         let known =
             Known { queue: record.map(|r| r.queue), begun: record.and_then(|r| r.begun), ..Known::default() };
         let whole = record.map(|r| (r.whole, None));
-        (Guard { keep, told: false, known, whole, latest: None, holding: None, epoch: 0 }, why)
+        (
+            Guard {
+                keep,
+                told: false,
+                known,
+                asked: [None; 2],
+                whole,
+                latest: None,
+                holding: None,
+                epoch: 0,
+            },
+            why,
+        )
     }
 
     /// What the queue has to know.
@@ -124,6 +148,7 @@ impl Guard {
 
     /// The lease was granted, or renewed, as asked at `asked`. While something is still to be held, the queue is not whole.
     pub(super) fn granted(&mut self, instance: Uuid, grant: Grant, asked: Duration) {
+        self.confirmed(Asker::Lease);
         self.known.queue = Some(grant.queue);
         self.known.renewed = Some((instance, grant.renewals));
         if self.holding.is_none() {
@@ -131,9 +156,25 @@ impl Guard {
         }
     }
 
-    /// The queue has closed this attempt.
-    pub(super) fn closed(&mut self, attempt: Uuid) {
-        self.known.closed = Some(attempt);
+    /// The queue has closed these attempts.
+    pub(super) fn closed(&mut self, attempts: impl Iterator<Item = Uuid>) {
+        self.known.closed.extend(attempts);
+        let beyond = self.known.closed.len().saturating_sub(MOST_CLOSED);
+        self.known.closed.drain(..beyond);
+    }
+
+    /// What a begin, or a renewal, is asked to know now.
+    pub(super) fn asks(&mut self, asker: Asker) -> Known {
+        self.asked[asker as usize] = self.known.closed.last().copied();
+        self.known()
+    }
+
+    /// What it was asked to know, it knows.
+    pub(super) fn confirmed(&mut self, asker: Asker) {
+        let last = self.asked[asker as usize].take();
+        if let Some(at) = last.and_then(|last| self.known.closed.iter().position(|id| *id == last)) {
+            self.known.closed.drain(..at);
+        }
     }
 
     /// The queue has committed this attempt.
@@ -179,6 +220,7 @@ impl Guard {
             (None, None) => Timestamp::MIN,
         };
         self.known = Known::default();
+        self.asked = [None; 2];
         self.latest = None;
         self.epoch += 1;
         if !bug(Bug::GuardHoldsNothing) {
@@ -275,6 +317,7 @@ impl Engine {
 
     /// The queue has committed this batch, of which nothing has been submitted yet.
     pub(super) fn guard_begun(&mut self, owned: &[Uuid]) {
+        self.guard.confirmed(Asker::Begin);
         if let Some(last) = owned.last() {
             self.guard.begun(*last);
             if !bug(Bug::KeptAfterSubmit) {

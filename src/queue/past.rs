@@ -27,8 +27,10 @@ pub struct Known {
     pub queue: Option<Uuid>,
     /// The last attempt that was begun.
     pub begun: Option<Uuid>,
-    /// The last attempt that was closed, or came into doubt: it is open no more.
-    pub closed: Option<Uuid>,
+    /// Attempts that were closed, or came into doubt, since the queue was last asked, and the last one before: none
+    /// of them is open any more. All of them, since a closing that was written after the queue had gone back says nothing
+    /// of those before.
+    pub closed: Vec<Uuid>,
     /// An instance, and how often its lease was renewed.
     pub renewed: Option<(Uuid, u64)>,
 }
@@ -43,7 +45,7 @@ pub enum Forgot {
     #[error("it does not know the last attempt that was begun in it")]
     Begun,
     /// See [`Known::closed`].
-    #[error("the last attempt that was closed in it is open again, or gone")]
+    #[error("an attempt that was closed in it is open again, or gone")]
     Closed,
     /// See [`Known::renewed`].
     #[error("it does not know that our lease was renewed in it")]

@@ -115,6 +115,8 @@ impl Oracle {
             }
             return wrong("an SMS is submitted that is not in the ledger");
         };
+        // Until it finds that the database went back, an instance trusts a renewal that the database has forgotten.
+        let owned = owned || self.past.has_gone_back();
         if strict && !older && (state != AttemptState::Open || !owned) {
             return wrong(&format!(
                 "an SMS is submitted whose attempt is {state:?}, its lease good: {owned}"

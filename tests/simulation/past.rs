@@ -77,6 +77,10 @@ pub struct Forgotten {
 }
 
 impl Forgotten {
+    pub fn has_gone_back(&self) -> bool {
+        !self.older.is_empty()
+    }
+
     pub fn is_older(&self, attempt: Uuid) -> bool {
         self.older.contains(&attempt)
     }

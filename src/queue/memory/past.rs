@@ -18,7 +18,7 @@ impl Tables {
         if known.begun.is_some_and(|id| state(id).is_none()) {
             return Err(Forgot::Begun);
         }
-        if known.closed.is_some_and(|id| state(id).is_none_or(|state| state == AttemptState::Open)) {
+        if known.closed.iter().any(|id| state(*id).is_none_or(|state| state == AttemptState::Open)) {
             return Err(Forgot::Closed);
         }
         let short = |(id, renewals)| self.leases.get(&id).is_none_or(|lease| lease.renewals < renewals);

@@ -29,12 +29,10 @@ macro_rules! forgot {
             $begun,
             ") \
                     THEN 'begun' \
-                WHEN ",
+                WHEN EXISTS (SELECT FROM unnest(",
             $closed,
-            " IS NOT NULL AND NOT EXISTS \
-                    (SELECT FROM smsd.attempt WHERE id = ",
-            $closed,
-            " AND state <> 'open') THEN 'closed' \
+            "::uuid[]) AS t (id) WHERE NOT EXISTS \
+                    (SELECT FROM smsd.attempt a WHERE a.id = t.id AND a.state <> 'open')) THEN 'closed' \
                 WHEN ",
             $instance,
             " IS NOT NULL AND NOT EXISTS \
@@ -62,7 +60,7 @@ pub(super) use answer;
 pub(super) struct Parameters {
     queue: Option<Uuid>,
     begun: Option<Uuid>,
-    closed: Option<Uuid>,
+    closed: Vec<Uuid>,
     instance: Option<Uuid>,
     renewals: Option<i64>,
 }
@@ -72,7 +70,7 @@ impl Parameters {
         Parameters {
             queue: known.queue,
             begun: known.begun,
-            closed: known.closed,
+            closed: known.closed.clone(),
             instance: known.renewed.map(|(id, _)| id),
             renewals: known.renewed.map(|(_, n)| i64::try_from(n).unwrap_or(i64::MAX)),
         }
@@ -82,7 +80,7 @@ impl Parameters {
         [
             (&self.queue, Type::UUID),
             (&self.begun, Type::UUID),
-            (&self.closed, Type::UUID),
+            (&self.closed, Type::UUID_ARRAY),
             (&self.instance, Type::UUID),
             (&self.renewals, Type::INT8),
         ]

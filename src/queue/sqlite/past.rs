@@ -32,10 +32,10 @@ pub(super) fn remember(conn: &Connection, known: &Known) -> Result<(), Failure> 
     {
         return Err(Failure::FromThePast(Forgot::Begun));
     }
-    if let Some(id) = known.closed
-        && !written(CLOSED, &[&id.to_string()])?
-    {
-        return Err(Failure::FromThePast(Forgot::Closed));
+    for id in &known.closed {
+        if !written(CLOSED, &[&id.to_string()])? {
+            return Err(Failure::FromThePast(Forgot::Closed));
+        }
     }
     if let Some((id, renewals)) = known.renewed
         && !written(RENEWED, &[&id.to_string(), &i64::try_from(renewals).unwrap_or(i64::MAX)])?

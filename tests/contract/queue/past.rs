@@ -32,7 +32,7 @@ pub async fn what_is_known_to_be_committed_is_found_again<F: Fixture>(f: &F) {
     assert_eq!(q.begin(me.id, std::slice::from_ref(&first), &known).await.unwrap(), [first.id]);
     known.begun = Some(first.id);
     settled(&*q, me.id, accept(&first)).await;
-    known.closed = Some(first.id);
+    known.closed = vec![first.id];
     let second = attempt(PHONE, &ids[1..]);
     assert_eq!(q.begin(me.id, std::slice::from_ref(&second), &known).await.unwrap(), [second.id]);
     let other = f.second().await;
@@ -50,8 +50,8 @@ pub async fn a_queue_that_forgot_is_not_written_to<F: Fixture>(f: &F) {
     let forgotten = [
         (Known { queue: Some(strange), ..nothing() }, Forgot::Identity),
         (Known { begun: Some(strange), ..nothing() }, Forgot::Begun),
-        (Known { closed: Some(strange), ..nothing() }, Forgot::Closed),
-        (Known { closed: Some(open.id), ..nothing() }, Forgot::Closed),
+        (Known { closed: vec![strange], ..nothing() }, Forgot::Closed),
+        (Known { closed: vec![open.id], ..nothing() }, Forgot::Closed),
         (Known { renewed: Some((strange, 0)), ..nothing() }, Forgot::Renewed),
         (Known { renewed: Some((me, 1)), ..nothing() }, Forgot::Renewed),
     ];
