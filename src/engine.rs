@@ -367,7 +367,7 @@ impl Engine {
             self.requeueing = true;
             let ids = std::mem::take(&mut self.requeues);
             self.ask(move |queue| async move {
-                let result = queue.requeue(&ids, "smsd").await;
+                let result = queue.reprieve(&ids).await;
                 Done::Requeued(ids, result)
             });
         }

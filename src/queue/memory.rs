@@ -382,6 +382,14 @@ impl Queue for MemoryQueue {
         Ok(self.lock().suspected(limit))
     }
 
+    async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError> {
+        let rejected: Vec<AlertId> = {
+            let t = self.lock();
+            ids.iter().copied().filter(|id| t.is_rejected(*id)).collect()
+        };
+        self.requeue(&rejected, "smsd").await
+    }
+
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
         let now = self.now();
         let mut t = self.lock();

@@ -89,6 +89,23 @@ impl SqliteQueue {
     }
 }
 
+impl SqliteQueue {
+    async fn wait_again(
+        &self,
+        ids: &[AlertId],
+        by: &str,
+        if_rejected: bool,
+    ) -> Result<Vec<AlertId>, QueueError> {
+        let (ids, by) = (ids.to_vec(), by.to_owned());
+        let verb = move |conn: &_| people::requeue(conn, &ids, &by, if_rejected, Now::read());
+        let changed = self.writer.write(verb).await?;
+        if !changed.is_empty() {
+            self.news.ring(News::Freed);
+        }
+        Ok(changed)
+    }
+}
+
 #[async_trait]
 impl Queue for SqliteQueue {
     async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
@@ -190,13 +207,12 @@ impl Queue for SqliteQueue {
         self.reader.read(move |conn| past::suspected(conn, limit)).await
     }
 
+    async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError> {
+        self.wait_again(ids, "smsd", true).await
+    }
+
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
-        let (ids, by) = (ids.to_vec(), by.to_owned());
-        let changed = self.writer.write(move |conn| people::requeue(conn, &ids, &by, Now::read())).await?;
-        if !changed.is_empty() {
-            self.news.ring(News::Freed);
-        }
-        Ok(changed)
+        self.wait_again(ids, by, false).await
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<AlertRow>, QueueError> {

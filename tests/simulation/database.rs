@@ -197,6 +197,8 @@ impl Queue for Connection {
             // A page of a large table takes its time.
             sleep(millis(300)).await;
             let result = q.hold(owner, &suspects, &why).await;
+            world.lock().oracle.doubted |=
+                result.as_ref().is_ok_and(|caught| caught.alerts + caught.doubts > 0);
             world.log(|| format!("hold {suspects:?}: {result:?}"));
             result
         })
@@ -231,6 +233,28 @@ impl Queue for Connection {
 
     async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError> {
         self.call("suspected", move |q| async move { q.suspected(limit).await }).await
+    }
+
+    async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError> {
+        let ids = ids.to_vec();
+        let world = self.world.clone();
+        let answer = self
+            .call("reprieve", move |q| async move {
+                let result = q.reprieve(&ids).await;
+                world.log(|| format!("reprieve {ids:?}: {result:?}"));
+                result
+            })
+            .await;
+        // It is rare, and asked for again while what it did goes out: the answer is often lost, and late.
+        let lost = {
+            let mut w = self.world.lock();
+            !w.healed && w.rng.bool()
+        };
+        if lost {
+            sleep(millis(20_000)).await;
+            return Err(QueueError::Unavailable("scripted: reply lost".into()));
+        }
+        answer
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {

@@ -268,12 +268,16 @@ async fn live(plan: Plan, seed: u64, record: bool) -> Outcome {
 
     direct(&world, &slots).await;
     if settle(&world).await {
+        let rows = world.rows().await;
+        {
+            let mut guard = world.lock();
+            let w = &mut *guard;
+            w.judge(w.oracle.check_end(&world.queue, &rows, &world.plan));
+        }
         // Who was frozen until now may have something to tell yet.
         sleep(secs(1)).await;
-        let rows = world.rows().await;
         let mut guard = world.lock();
         let w = &mut *guard;
-        w.judge(w.oracle.check_end(&world.queue, &rows, &world.plan));
         w.judge(w.oracle.people.all_told());
     }
     over.cancel();

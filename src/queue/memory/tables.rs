@@ -350,6 +350,10 @@ impl Tables {
         self.note(id, "ignored", Some(reason), why, by, now);
     }
 
+    pub(super) fn is_rejected(&self, id: AlertId) -> bool {
+        self.alerts.get(&id).is_some_and(|row| row.reason == Some(Reason::Rejected))
+    }
+
     pub(super) fn requeue(&mut self, id: AlertId, by: &str, now: Timestamp) -> bool {
         let Some(row) = self.alerts.get_mut(&id) else { return false };
         if row.standing == Standing::Waiting {

@@ -123,6 +123,34 @@ pub async fn cancel_of_one_lets_its_companions_wait<F: Fixture>(f: &F) {
     clean(&*q).await;
 }
 
+pub async fn a_reprieve_is_for_what_is_rejected_and_is_given_once<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let ids = submitted(f, PHONE, 4).await;
+    let me = joined(&*q, LONG).await;
+    let [rejected, sent, cancelled, waiting] = ids[..] else { panic!() };
+    let given_up = || Settlement {
+        closing: None,
+        verdicts: vec![(rejected, Verdict::Ignored(Reason::Rejected))],
+        detail: "no".into(),
+    };
+    settled(&*q, me, given_up()).await;
+    let sms = begun(&*q, me, PHONE, &[sent]).await;
+    settled(&*q, me, accept(&sms)).await;
+    q.cancel(&Which::Ids(vec![cancelled]), "ann").await.unwrap();
+    assert_eq!(q.reprieve(&[rejected, sent, cancelled, waiting]).await.unwrap(), [rejected]);
+    // It is sent meanwhile: to ask again, since nobody heard the answer, changes nothing.
+    let sms = begun(&*q, me, PHONE, &[rejected]).await;
+    settled(&*q, me, accept(&sms)).await;
+    assert_eq!(q.reprieve(&[rejected]).await.unwrap(), []);
+    // Nor does it undo what a person has done since.
+    q.requeue(&[rejected], "ann").await.unwrap();
+    settled(&*q, me, given_up()).await;
+    q.requeue(&[rejected], "ann").await.unwrap();
+    q.cancel(&Which::Ids(vec![rejected]), "ann").await.unwrap();
+    assert_eq!(q.reprieve(&[rejected]).await.unwrap(), []);
+    clean(&*q).await;
+}
+
 pub async fn requeue_makes_it_wait_again_on_record<F: Fixture>(f: &F) {
     let q = f.queue();
     let ids = submitted(f, PHONE, 2).await;
