@@ -4,6 +4,7 @@
 //! lives. What an alert of a healthy recipient may wait for is written down as spans of time:
 //!
 //! * its collecting: `group_wait`, and `group_interval` after each SMS of its recipient;
+//! * an SMS of its recipient that goes before, from its begin to its settlement (`overflow: next`);
 //! * an SMS of its recipient at a gateway that is not healthy, until that answers or the time limit is over; and, if it
 //!   never answered, the grace after that;
 //! * a gateway whose places are all taken, until nothing has moved there for [`STALL`].
@@ -137,7 +138,9 @@ pub struct Meter {
     arrived: BTreeMap<AlertId, (String, Duration)>,
     taken: HashMap<AlertId, Duration>,
     places: Vec<Places>,
-    held_by: HashMap<Uuid, usize>,
+    held_by: HashMap<Uuid, (usize, String, Duration)>,
+    /// From begin to settlement, by recipient.
+    busy: HashMap<String, Vec<Span>>,
     explained: HashMap<String, Vec<Span>>,
     met: HashMap<String, Vec<Span>>,
     verdict: Verdict,
@@ -167,6 +170,7 @@ impl Meter {
             taken: HashMap::new(),
             places: places.collect(),
             held_by: HashMap::new(),
+            busy: HashMap::new(),
             explained: HashMap::new(),
             met: HashMap::new(),
             verdict: Ok(()),
@@ -189,14 +193,16 @@ impl Meter {
     pub fn begins(&mut self, attempts: &[NewAttempt], now: Duration) {
         for attempt in attempts {
             let way = attempt.dispatcher.strip_prefix("gw").and_then(|n| n.parse().ok()).unwrap();
-            if self.held_by.insert(attempt.id, way).is_none() {
+            let begun = (way, attempt.recipient.to_string(), now);
+            if self.held_by.insert(attempt.id, begun).is_none() {
                 self.places[way].moved(now, 1);
             }
         }
     }
 
     pub fn ended(&mut self, attempt: Uuid, now: Duration) {
-        if let Some(way) = self.held_by.remove(&attempt) {
+        if let Some((way, phone, begun)) = self.held_by.remove(&attempt) {
+            self.busy.entry(phone).or_default().push((begun, now));
             self.places[way].moved(now, -1);
         }
     }
@@ -237,8 +243,9 @@ impl Meter {
         for (alert, (phone, from)) in &self.arrived {
             let Some(to) = self.taken.get(alert).copied() else { continue };
             let own = self.explained.get(phone).into_iter().flatten();
+            let before = self.busy.get(phone).into_iter().flatten().filter(|s| s.1 <= to);
             let mut spans: Vec<Span> =
-                own.chain(&full).copied().filter(|s| s.0 < to && s.1 > *from).collect();
+                own.chain(before).chain(&full).copied().filter(|s| s.0 < to && s.1 > *from).collect();
             spans.sort_unstable();
             let (mut unexplained, mut at) = (Duration::ZERO, *from);
             for (start, end) in spans {
