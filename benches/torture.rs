@@ -49,9 +49,9 @@ fn main() -> ExitCode {
     let seed = amount("SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let of = |name, default| amount(name).map_or(default, |n| n as usize);
     let (kills, restarts) = (of("KILLS", 1000), of("RESTARTS", 50));
-    let (sessions, pauses, cuts) = (of("SESSIONS", 600), of("PAUSES", 10), of("CUTS", 1000));
-    let (power, others) = (of("POWER", 200), of("MACHINE", 50));
-    let (meddling, rows, stops) = (of("MEDDLING", 1000), of("ROWS", 100_000), of("STOPS", 50));
+    let (sessions, pauses, cuts) = (of("SESSIONS", 300), of("PAUSES", 3), of("CUTS", 300));
+    let (power, others) = (of("POWER", 60), of("MACHINE", 6));
+    let (meddling, rows, stops) = (of("MEDDLING", 300), of("ROWS", 20_000), of("STOPS", 2));
     println!(
         "SEED={seed} KILLS={kills} POWER={power} MACHINE={others} RESTARTS={restarts} SESSIONS={sessions}"
     );

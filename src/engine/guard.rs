@@ -112,19 +112,9 @@ impl Guard {
         let known =
             Known { queue: record.map(|r| r.queue), begun: record.and_then(|r| r.begun), ..Known::default() };
         let whole = record.map(|r| (r.whole, None));
-        (
-            Guard {
-                keep,
-                told: false,
-                known,
-                asked: [None; 2],
-                whole,
-                latest: None,
-                holding: None,
-                epoch: 0,
-            },
-            why,
-        )
+        // The clock may have been set back since.
+        let latest = record.map(|r| r.whole);
+        (Guard { keep, told: false, known, asked: [None; 2], whole, latest, holding: None, epoch: 0 }, why)
     }
 
     /// What the queue has to know.

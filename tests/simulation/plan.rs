@@ -307,11 +307,8 @@ impl Plan {
         };
         plan.meddle(&mut fastrand::Rng::with_seed(seed ^ 0x7065_6f70_6c65), recipients);
         if plan.past.is_some() {
-            // What people and others did, the database forgets as well; that account is not kept. And how long an alert has
-            // waited is told by its own clock: set back before it is restored, it hides what it forgot.
-            let other =
-                |fault: &Fault| matches!(fault, Fault::Decide(..) | Fault::Meddle(..) | Fault::Jump(_));
-            plan.faults.retain(|(_, fault)| !other(fault));
+            // What people and others did, the database forgets as well; that account is not kept.
+            plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Decide(..) | Fault::Meddle(..)));
             plan.decide = None;
         }
         plan.faults.sort_by_key(|(at, _)| *at);

@@ -350,14 +350,15 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
     }
     sleep_until(world.start + world.plan.heal_at).await;
     world.log(|| "all is healed".into());
-    let mut w = world.lock();
-    w.healed = true;
-    w.modes.fill(Mode::Up);
-    if let Some(meter) = &mut w.meter {
-        (0..world.plan.ways.len()).for_each(|way| meter.changed(way, Mode::Up));
+    {
+        let mut w = world.lock();
+        w.healed = true;
+        w.modes.fill(Mode::Up);
+        if let Some(meter) = &mut w.meter {
+            (0..world.plan.ways.len()).for_each(|way| meter.changed(way, Mode::Up));
+        }
+        w.dice = Dice { gateway_latency: millis(5), ..Dice::default() };
     }
-    w.dice = Dice { gateway_latency: millis(5), ..Dice::default() };
-    drop(w);
     for slot in slots {
         *slot.away.lock().unwrap() = Duration::ZERO;
         slot.control.lock().unwrap().freeze(false);
