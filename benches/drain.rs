@@ -49,18 +49,18 @@ fn main() {
     let debug = drain(
         &server,
         rows,
-        "[dispatcher]\ndispatcher1: DebugDispatcher\n[DebugDispatcher]\nconcurrency: 256\n",
+        "[dispatcher]\ndispatcher1: DebugDispatcher\n[DebugDispatcher]\nconcurrency: 512\n",
     );
     debug.report("DebugDispatcher", "alerts/s", sql, "S");
     let both = 1.0 / (1.0 / wrk + 1.0 / sql);
     let conf = format!(
-        "[dispatcher]\ndispatcher1: HttpGetDispatcher\n[HttpGetDispatcher]\nconcurrency: 256\n\
+        "[dispatcher]\ndispatcher1: HttpGetDispatcher\n[HttpGetDispatcher]\nconcurrency: 512\n\
          url: http://127.0.0.1:{}/send?to=%(phone)s&text=%(sms)s\n",
         web.port
     );
     let http = drain(&server, rows, &conf);
     http.report("HttpGetDispatcher to nginx", "SMS/s", both, "1/(1/W+1/S)");
-    drain(&server, rows, &conf.replace("concurrency: 256\n", "")).report(
+    drain(&server, rows, &conf.replace("concurrency: 512\n", "")).report(
         "the same, concurrency as by default",
         "SMS/s",
         both,
