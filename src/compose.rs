@@ -37,8 +37,9 @@ use serde::Serialize;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::alert::AlertId;
-use crate::config::{EncodingChoice, Main, Overflow, Transliterate};
-use crate::sms::{self, Encoding, Measure, gsm7, transliterate};
+use crate::config::{EncodingChoice, Main, Overflow};
+use crate::sms::transliterate::{self, Transliterate};
+use crate::sms::{self, Encoding, Measure, gsm7};
 
 /// What an SMS may look like: `[main]`'s keys, narrowed to the enabled dispatchers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,18 +204,13 @@ impl<'a> Draft<'a> {
     }
 
     /// What may be replaced, the least change first.
-    fn degrees(&self) -> impl Iterator<Item = Transliterate> + use<> {
+    fn degrees(&self) -> impl Iterator<Item = Transliterate> {
         let most = match self.shape.encoding {
             EncodingChoice::Auto => self.shape.transliterate,
             // Forced GSM 03.38 has been transliterated already; in UCS-2 it would not pay.
             EncodingChoice::Gsm7 | EncodingChoice::Ucs2 => Transliterate::None,
         };
-        let count = match most {
-            Transliterate::None => 1,
-            Transliterate::Punctuation => 2,
-            Transliterate::Full => 3,
-        };
-        [Transliterate::None, Transliterate::Punctuation, Transliterate::Full].into_iter().take(count)
+        most.up_to()
     }
 
     /// At most so many alerts may be told: by NAV's room, or else by the network's at one unit a character.
@@ -267,10 +263,9 @@ impl<'a> Draft<'a> {
 
     fn candidate(&self, degree: Transliterate, alerts: usize, tells: usize) -> Candidate {
         let text = self.write(alerts, tells);
-        let text = match degree {
-            Transliterate::None => text,
-            Transliterate::Punctuation => replaced(text, transliterate::punctuation),
-            Transliterate::Full => replaced(text, transliterate::full),
+        let text = match degree.of(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(near) => near,
         };
         let ucs2 = match self.shape.encoding {
             EncodingChoice::Ucs2 => sms::measure_as(&text, Encoding::Ucs2),
@@ -359,13 +354,6 @@ fn forced(text: Cow<'_, str>) -> Cow<'_, str> {
         return text;
     }
     Cow::Owned(gsm7::force(&transliterate::full(&text)).into_owned())
-}
-
-fn replaced(text: String, near: impl Fn(&str) -> Cow<'_, str>) -> String {
-    match near(&text) {
-        Cow::Borrowed(_) => text,
-        Cow::Owned(near) => near,
-    }
 }
 
 fn digits(n: usize) -> usize {

@@ -31,6 +31,7 @@ pub use secret::Secret;
 use crate::alert::Phone;
 use crate::dispatch::{debug, http_get};
 use crate::queue::Age;
+pub use crate::sms::transliterate::Transliterate;
 
 /// All that the configuration says.
 #[derive(Clone, Debug)]
@@ -248,17 +249,6 @@ pub enum EncodingChoice {
     Gsm7,
     /// UCS-2 always.
     Ucs2,
-}
-
-/// What may be replaced to save segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transliterate {
-    /// Nothing.
-    None,
-    /// Curly quotes, dashes, ellipsis, no-break space.
-    Punctuation,
-    /// Everything that has a near form in GSM 03.38.
-    Full,
 }
 
 /// What becomes of an attempt in doubt.

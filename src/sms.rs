@@ -16,7 +16,14 @@
 //! assert_eq!(parts(&"x".repeat(161), Encoding::Gsm7).count(), 2);
 //! ```
 
+pub mod coding;
+pub mod choice;
 pub mod gsm7;
+pub mod language;
+pub mod pdu;
+pub mod reassembly;
+pub mod septets;
+pub mod udh;
 pub mod ucs2;
 pub mod clean;
 pub mod transliterate;
@@ -26,6 +33,8 @@ use std::fmt;
 use serde::Serialize;
 
 pub use clean::clean;
+use coding::Coding;
+use udh::Reference;
 
 /// How the network carries a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -39,35 +48,18 @@ pub enum Encoding {
 
 impl Encoding {
     /// Units of an SMS that is one segment: 140 octets (3GPP TS 23.040 §9.2.3.24).
-    pub const fn single(self) -> usize {
-        match self {
-            Encoding::Gsm7 => 160,
-            Encoding::Ucs2 => 70,
-        }
+    pub fn single(self) -> usize {
+        Coding::from(self).room(None)
     }
 
     /// Units of one part of a longer SMS: 134 octets, since a header of 6 stands before them.
-    pub const fn part(self) -> usize {
-        match self {
-            Encoding::Gsm7 => 153,
-            Encoding::Ucs2 => 67,
-        }
+    pub fn part(self) -> usize {
+        Coding::from(self).room(Some(USUAL))
     }
 
     /// Units of `text` in this encoding; `None` if it has a character that the encoding lacks.
     pub fn units(self, text: &str) -> Option<usize> {
-        match self {
-            Encoding::Gsm7 => gsm7::septets(text),
-            Encoding::Ucs2 => Some(ucs2::units(text)),
-        }
-    }
-
-    /// The longest head of `text` that has at most `room` units and ends where a text may be cut, in bytes.
-    fn head(self, text: &str, room: usize) -> usize {
-        match self {
-            Encoding::Gsm7 => gsm7::head(text, room),
-            Encoding::Ucs2 => ucs2::head(text, room),
-        }
+        Coding::from(self).units(text)
     }
 }
 
@@ -109,17 +101,26 @@ pub fn measure_as(text: &str, encoding: Encoding) -> Option<Measure> {
 /// No part ends inside an escape pair or a surrogate pair, nor inside a grapheme cluster unless that alone is
 /// longer than a part (no [cleaned](clean()) text has one). That is why parts may be shorter than they could be,
 /// and why segments are counted by cutting, not by dividing. What the encoding lacks counts as one unit.
-pub fn parts(text: &str, encoding: Encoding) -> Parts<'_> {
-    let single = encoding.head(text, encoding.single()) == text.len();
-    Parts { rest: Some(text), room: if single { encoding.single() } else { encoding.part() }, encoding }
+pub fn parts(text: &str, coding: impl Into<Coding>) -> Parts<'_> {
+    parts_under(text, coding.into(), USUAL)
 }
+
+/// The same under a reference of this size.
+pub fn parts_under(text: &str, coding: Coding, reference: Reference) -> Parts<'_> {
+    let alone = coding.room(None);
+    let single = coding.head(text, alone) == text.len();
+    Parts { rest: Some(text), room: if single { alone } else { coding.room(Some(reference)) }, coding }
+}
+
+/// What parts are counted with: a reference of 8 bits.
+const USUAL: Reference = Reference::Short(0);
 
 /// The iterator of [`parts`].
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
     rest: Option<&'a str>,
     room: usize,
-    encoding: Encoding,
+    coding: Coding,
 }
 
 impl<'a> Iterator for Parts<'a> {
@@ -127,7 +128,7 @@ impl<'a> Iterator for Parts<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         let rest = self.rest.take()?;
-        let (part, rest) = rest.split_at(self.encoding.head(rest, self.room));
+        let (part, rest) = rest.split_at(self.coding.head(rest, self.room));
         if !rest.is_empty() {
             self.rest = Some(rest);
         }

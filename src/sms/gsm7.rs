@@ -1,7 +1,7 @@
 //! GSM 03.38: the default alphabet and its extension table (3GPP TS 23.038 §6.2.1 and §6.2.1.1).
 //!
 //! The two tables are the only place where the alphabet is written down; what is looked up is made of them
-//! at compile time. The national language shift tables are not here.
+//! at compile time. What a national language puts in their place stands in [`super::language`].
 
 use std::borrow::Cow;
 
@@ -64,6 +64,16 @@ pub fn code(c: char) -> Option<Code> {
         b if b & ESCAPED != 0 => Some(Code::Escaped(b & !ESCAPED)),
         b => Some(Code::Basic(b)),
     }
+}
+
+/// The character of a code of the default alphabet; `None` for the escape.
+pub(super) fn basic(code: u8) -> Option<char> {
+    BASIC.get(usize::from(code)).copied().filter(|_| code != ESCAPE)
+}
+
+/// The character of a code that follows an escape.
+pub(super) fn extended(code: u8) -> Option<char> {
+    EXTENSION.iter().find(|(at, _)| *at == code).map(|(_, c)| *c)
 }
 
 /// True if the alphabet has the character.

@@ -9,6 +9,35 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::gsm7;
 
+/// What may be replaced to save segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transliterate {
+    /// Nothing.
+    None,
+    /// Curly quotes, dashes, ellipsis, no-break space.
+    Punctuation,
+    /// Everything that has a near form in GSM 03.38.
+    Full,
+}
+
+impl Transliterate {
+    /// This degree and those that change less, the least first.
+    pub fn up_to(self) -> impl Iterator<Item = Transliterate> {
+        [Transliterate::None, Transliterate::Punctuation, Transliterate::Full]
+            .into_iter()
+            .take_while(move |d| *d <= self)
+    }
+
+    /// `text` with what this degree replaces.
+    pub fn of(self, text: &str) -> Cow<'_, str> {
+        match self {
+            Transliterate::None => Cow::Borrowed(text),
+            Transliterate::Punctuation => punctuation(text),
+            Transliterate::Full => full(text),
+        }
+    }
+}
+
 /// `text` with plain punctuation: quotes, dashes, ellipsis, spaces and bullets. Invisible characters that
 /// change no letter (byte order mark, soft hyphen, zero-width space, direction marks) are removed.
 pub fn punctuation(text: &str) -> Cow<'_, str> {

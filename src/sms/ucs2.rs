@@ -22,7 +22,7 @@ pub(super) fn head(text: &str, room: usize) -> usize {
 }
 
 /// The last boundary between two grapheme clusters at or before `at`, if there is one past the start.
-fn boundary(text: &str, at: usize) -> Option<usize> {
+pub(super) fn boundary(text: &str, at: usize) -> Option<usize> {
     let mut cursor = GraphemeCursor::new(at, text.len(), true);
     if cursor.is_boundary(text, 0) == Ok(true) {
         return Some(at);
