@@ -9,6 +9,7 @@ pub mod compose;
 mod daemon;
 mod db;
 mod dispatcher;
+mod encode;
 mod manual;
 mod nav;
 mod output;
@@ -84,6 +85,8 @@ enum Command {
     Why(story::Show),
     /// Compose SMS from lines of JSON, without any configuration
     Compose(shape::Compose),
+    /// What a text on stdin becomes on its way to a phone: encoding, segments, PDUs
+    Encode(encode::Encode),
     /// The ways out
     #[command(subcommand)]
     Dispatcher(dispatcher::Command),
@@ -114,6 +117,7 @@ impl Cli {
             Command::Queue(c) => c.run(&globals),
             Command::Why(c) => c.run(&globals),
             Command::Compose(c) => c.run(),
+            Command::Encode(c) => c.run(),
             Command::Dispatcher(c) => c.run(&globals),
             Command::Status(c) => c.run(&globals),
             Command::Db(c) => c.run(&globals),

@@ -16,6 +16,8 @@
 //! two that stand before it, and a transliteration is used only where it saves a segment. No alert is
 //! skipped for a later one: they come most severe first.
 //!
+//! With `compose: digest` alerts are rather [shortened](digest) than left out.
+//!
 //! If not even the first fits, it is cut with `...` and sent, in the way that tells most of it. An alert without
 //! text is sent too; where the SMS would be blank, it says `(empty alert)`, since gateways refuse an empty SMS.
 //!
@@ -29,6 +31,8 @@
 //! assert_eq!(composed.sent, [AlertId(7), AlertId(8)]);
 //! ```
 
+mod digest;
+
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::fmt::Write;
@@ -37,13 +41,15 @@ use serde::Serialize;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::alert::AlertId;
-use crate::config::{EncodingChoice, Main, Overflow};
+use crate::config::{EncodingChoice, Main, Overflow, Style};
 use crate::sms::transliterate::{self, Transliterate};
 use crate::sms::{self, Encoding, Measure, gsm7};
 
 /// What an SMS may look like: `[main]`'s keys, narrowed to the enabled dispatchers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
+    /// What is told when not all fit; only with [`Overflow::Ignore`], else what does not fit comes next.
+    pub style: Style,
     /// Segments at most, 1 to 255; 0 means 1.
     pub max_segments: u8,
     /// What becomes of alerts that do not fit.
@@ -59,13 +65,20 @@ pub struct Shape {
 impl Default for Shape {
     /// As `[main]` without keys.
     fn default() -> Self {
-        let main = Main::default();
+        Shape::of(&Main::default())
+    }
+}
+
+impl Shape {
+    /// As `[main]` says.
+    pub fn of(main: &Main) -> Shape {
         Shape {
+            style: main.compose,
             max_segments: main.max_segments,
             overflow: main.overflow,
             encoding: main.encoding,
             transliterate: main.transliterate,
-            prefix: main.prefix,
+            prefix: main.prefix.clone(),
         }
     }
 }
@@ -184,6 +197,18 @@ impl<'a> Draft<'a> {
 
     /// The best of all ways, the first of equals.
     fn best(&self) -> Candidate {
+        let best = self.best_whole();
+        let whole = if best.tells == WHOLE { best.alerts } else { 0 };
+        let digests = self.shape.style == Style::Digest && self.shape.overflow == Overflow::Ignore;
+        if !digests || whole == self.total {
+            return best;
+        }
+        let digests = self.degrees().filter_map(|degree| self.digest(degree, whole));
+        digests.fold(best, better_of)
+    }
+
+    /// The best of those that tell alerts whole, or cut the first.
+    fn best_whole(&self) -> Candidate {
         let most = self.most();
         let mut best: Option<Candidate> = None;
         for degree in self.degrees() {
@@ -262,7 +287,10 @@ impl<'a> Draft<'a> {
     }
 
     fn candidate(&self, degree: Transliterate, alerts: usize, tells: usize) -> Candidate {
-        let text = self.write(alerts, tells);
+        self.measured(degree, self.write(alerts, tells), alerts, tells)
+    }
+
+    fn measured(&self, degree: Transliterate, text: String, alerts: usize, tells: usize) -> Candidate {
         let text = match degree.of(&text) {
             Cow::Borrowed(_) => text,
             Cow::Owned(near) => near,
@@ -277,30 +305,39 @@ impl<'a> Draft<'a> {
 
     /// The text that carries so many alerts, and of the first so many bytes.
     fn write(&self, alerts: usize, tells: usize) -> String {
-        let mut out = String::from(&*self.prefix);
-        match self.texts.get(..alerts) {
-            Some([only]) => match only.get(..tells) {
-                Some(head) => {
-                    out.push_str(head);
-                    out.push_str("...");
-                }
-                None if only.trim().is_empty() => out.push_str(EMPTY),
-                None => out.push_str(only),
+        match (alerts, self.texts.first()) {
+            (1, Some(only)) => match only.get(..tells) {
+                Some(head) => self.counted(format!("{}{head}...", self.prefix), 1),
+                None if only.trim().is_empty() => self.counted(format!("{}{EMPTY}", self.prefix), 1),
+                None => self.counted(format!("{}{only}", self.prefix), 1),
             },
-            Some(several) => {
+            _ => self.numbered(self.texts.get(..alerts).unwrap_or_default()),
+        }
+    }
+
+    /// Several texts, or what is told of each.
+    fn numbered(&self, texts: &[Cow<'_, str>]) -> String {
+        let mut out = String::from(&*self.prefix);
+        match texts {
+            [only] => out.push_str(only),
+            several => {
                 for (i, text) in several.iter().enumerate() {
                     let between = if i == 0 { "" } else { "; " };
                     // Writing to a String never fails.
                     let _ = write!(out, "{between}{}: {text}", i + 1);
                 }
             }
-            None => {}
         }
-        let rest = self.total - alerts;
+        self.counted(out, texts.len())
+    }
+
+    /// With the count of those that are not told.
+    fn counted(&self, mut text: String, told: usize) -> String {
+        let rest = self.total - told;
         if rest > 0 && self.shape.overflow == Overflow::Ignore {
-            let _ = write!(out, " +{rest} see web.");
+            let _ = write!(text, " +{rest} see web.");
         }
-        out
+        text
     }
 
     fn fitting(&self, candidate: Candidate) -> Option<Candidate> {

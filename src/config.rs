@@ -151,6 +151,8 @@ pub struct Main {
     pub urgent_severity: i32,
     /// Segments of one SMS at most.
     pub max_segments: u8,
+    /// How several alerts become one SMS.
+    pub compose: Style,
     /// What becomes of alerts that do not fit.
     pub overflow: Overflow,
     /// Which encodings may be used.
@@ -204,6 +206,7 @@ impl Default for Main {
             group_wait: Duration::ZERO,
             urgent_severity: 0,
             max_segments: 1,
+            compose: Style::Nav,
             overflow: Overflow::Ignore,
             encoding: EncodingChoice::Auto,
             transliterate: Transliterate::Punctuation,
@@ -229,6 +232,15 @@ pub enum LimitAction {
     Ignore,
     /// The daemon stops with everything still waiting.
     Shutdown,
+}
+
+/// How several alerts become one SMS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// NAV's: the first alerts whole, the others counted.
+    Nav,
+    /// As many alerts as can be told, shortened if need be.
+    Digest,
 }
 
 /// What becomes of alerts that do not fit the SMS.

@@ -136,13 +136,7 @@ pub fn settings(config: &Config, ways: &Ways) -> Settings {
     let narrowest = ways.iter().filter_map(|(_, d)| d.limits().max_segments).min().unwrap_or(u8::MAX);
     Settings {
         policy: Policy::new(main),
-        shape: Shape {
-            max_segments: main.max_segments.min(narrowest).max(1),
-            overflow: main.overflow,
-            encoding: main.encoding,
-            transliterate: main.transliterate,
-            prefix: main.prefix.clone(),
-        },
+        shape: Shape { max_segments: main.max_segments.min(narrowest).max(1), ..Shape::of(main) },
         poll_interval: config.queue.poll_interval,
         autocancel: main.autocancel.clone(),
         shutdown_timeout: main.shutdown_timeout,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use smsd::alert::AlertId;
 use smsd::compose::{Composed, Shape, compose};
-use smsd::config::{EncodingChoice, Overflow, Transliterate};
+use smsd::config::{EncodingChoice, Overflow, Style, Transliterate};
 use smsd::sms::{self, Encoding};
 
 #[derive(Deserialize)]
@@ -213,8 +213,10 @@ fn any_shape() -> impl Strategy<Value = Shape> {
     let degree =
         prop_oneof![Just(Transliterate::None), Just(Transliterate::Punctuation), Just(Transliterate::Full)];
     let overflow = prop_oneof![Just(Overflow::Ignore), Just(Overflow::Next)];
-    (1_u8..=4, overflow, encoding, degree, prop_oneof!["", "NAV: ", "\\PC{0,90}"]).prop_map(
-        |(max_segments, overflow, encoding, transliterate, prefix)| Shape {
+    let style = prop_oneof![Just(Style::Nav), Just(Style::Digest)];
+    (1_u8..=4, style, overflow, encoding, degree, prop_oneof!["", "NAV: ", "\\PC{0,90}"]).prop_map(
+        |(max_segments, style, overflow, encoding, transliterate, prefix)| Shape {
+            style,
             max_segments,
             overflow,
             encoding,
@@ -274,6 +276,20 @@ proptest! {
         }
         let count = format!(" +{} see web.", got.ignored.len());
         prop_assert_eq!(got.text.ends_with(&count), !got.ignored.is_empty());
+    }
+
+    #[test]
+    fn a_digest_tells_no_fewer_alerts_and_all_that_fit_whole(
+        texts in prop::collection::vec(any_text(), 1..40),
+        shape in any_shape(),
+    ) {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let nav = composed(&texts, &Shape { style: Style::Nav, ..shape.clone() });
+        let digest = composed(&texts, &Shape { style: Style::Digest, ..shape.clone() });
+        prop_assert!(digest.sent.len() >= nav.sent.len(), "{nav:?} {digest:?}");
+        if nav.ignored.is_empty() && !nav.text.contains("...") {
+            prop_assert_eq!(digest, nav);
+        }
     }
 
     #[test]

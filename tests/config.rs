@@ -308,7 +308,7 @@ fn every_key_of_main() {
         "{HTTP}[main]\nusername: nav\ndelay: 1.5\ndelayfactor: 2\nmaxdelay: 1h\nretrylimit: 0\n\
          retrylimitaction: Shutdown\nexit_on_permanent_error: off\nautocancel: 1 day 12 hours\n\
          mailwarnlevel: critical\nmailserver: mx\nmailaddr: a@b\nfromaddr: c@d\ngroup_interval: 2m\n\
-         group_wait: 250ms\nurgent_severity: 2\nmax_segments: 3\noverflow: next\nencoding: gsm7\n\
+         group_wait: 250ms\nurgent_severity: 2\nmax_segments: 3\ncompose: digest\noverflow: next\nencoding: gsm7\n\
          transliterate: none\nprefix: \"NAV: \"\non_unknown: hold\nconcurrency: 4\nsubmit_timeout: 5\n\
          allow: +47, 0046 (0)\n  +45\ndeny: 829\nlog_level: debug\nlog_format: json\nlog_file: x.log\n\
          state_dir: /s\nshutdown_timeout: 0\n"
@@ -326,6 +326,7 @@ fn every_key_of_main() {
     assert_eq!(mail.map(|m| m.as_deref().unwrap()), ["CRITICAL", "mx", "a@b", "c@d"]);
     assert_eq!((main.group_interval(), main.group_wait), (seconds(120.0), seconds(0.25)));
     assert_eq!((main.urgent_severity, main.max_segments, main.concurrency), (2, 3, 4));
+    assert_eq!(main.compose, config::Style::Digest);
     assert_eq!(main.overflow, config::Overflow::Next);
     assert_eq!(main.encoding, config::EncodingChoice::Gsm7);
     assert_eq!(main.transliterate, config::Transliterate::None);

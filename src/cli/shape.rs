@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::compose;
 use crate::alert::AlertId;
 use crate::compose::Shape;
-use crate::config::{EncodingChoice, Main, Overflow, Transliterate};
+use crate::config::{EncodingChoice, Main, Overflow, Style, Transliterate};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -17,6 +17,9 @@ pub(crate) struct Compose {
     /// Segments of one SMS at most
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     max_segments: u8,
+    /// How several alerts become one SMS
+    #[arg(long, value_enum, default_value = "nav")]
+    style: StyleWord,
     /// What becomes of alerts that do not fit
     #[arg(long, value_enum, default_value = "ignore")]
     overflow: OverflowWord,
@@ -39,21 +42,17 @@ impl Compose {
 
     fn shape(self) -> Shape {
         Shape {
+            style: match self.style {
+                StyleWord::Nav => Style::Nav,
+                StyleWord::Digest => Style::Digest,
+            },
             max_segments: self.max_segments,
             overflow: match self.overflow {
                 OverflowWord::Ignore => Overflow::Ignore,
                 OverflowWord::Next => Overflow::Next,
             },
-            encoding: match self.encoding {
-                EncodingWord::Auto => EncodingChoice::Auto,
-                EncodingWord::Gsm7 => EncodingChoice::Gsm7,
-                EncodingWord::Ucs2 => EncodingChoice::Ucs2,
-            },
-            transliterate: match self.transliterate {
-                TransliterateWord::None => Transliterate::None,
-                TransliterateWord::Punctuation => Transliterate::Punctuation,
-                TransliterateWord::Full => Transliterate::Full,
-            },
+            encoding: self.encoding.into(),
+            transliterate: self.transliterate.into(),
             prefix: self.prefix,
         }
     }
@@ -61,14 +60,15 @@ impl Compose {
 
 /// A text as the daemon would send it alone: cleaned, prefixed and cut as `[main]` says.
 pub(crate) fn composed(main: &Main, text: &str) -> Arc<str> {
-    let shape = Shape {
-        max_segments: main.max_segments,
-        overflow: main.overflow,
-        encoding: main.encoding,
-        transliterate: main.transliterate,
-        prefix: main.prefix.clone(),
-    };
-    crate::compose::compose(&[(AlertId(0), text)], &shape).text.into()
+    crate::compose::compose(&[(AlertId(0), text)], &Shape::of(main)).text.into()
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StyleWord {
+    /// The first alerts whole, the others counted
+    Nav,
+    /// As many alerts as can be told, shortened if need be
+    Digest,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -80,7 +80,7 @@ enum OverflowWord {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum EncodingWord {
+pub(super) enum EncodingWord {
     /// The one with the fewest segments
     Auto,
     /// GSM 03.38 only
@@ -90,11 +90,31 @@ enum EncodingWord {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum TransliterateWord {
+pub(super) enum TransliterateWord {
     /// Nothing
     None,
     /// Curly quotes, dashes, ellipsis, no-break space
     Punctuation,
     /// Everything that has a near form in GSM 03.38
     Full,
+}
+
+impl From<EncodingWord> for EncodingChoice {
+    fn from(word: EncodingWord) -> EncodingChoice {
+        match word {
+            EncodingWord::Auto => EncodingChoice::Auto,
+            EncodingWord::Gsm7 => EncodingChoice::Gsm7,
+            EncodingWord::Ucs2 => EncodingChoice::Ucs2,
+        }
+    }
+}
+
+impl From<TransliterateWord> for Transliterate {
+    fn from(word: TransliterateWord) -> Transliterate {
+        match word {
+            TransliterateWord::None => Transliterate::None,
+            TransliterateWord::Punctuation => Transliterate::Punctuation,
+            TransliterateWord::Full => Transliterate::Full,
+        }
+    }
 }

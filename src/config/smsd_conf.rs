@@ -12,7 +12,7 @@ use super::source::Source;
 use super::value::{self, clipped};
 use super::{
     Config, EncodingChoice, Env, HttpConfig, LimitAction, LogFormat, LogLevel, Main, NavConf, OnUnknown,
-    Overflow, PostgresTarget, QueueConfig, QueueKind, Transliterate,
+    Overflow, PostgresTarget, QueueConfig, QueueKind, Style, Transliterate,
 };
 use crate::alert::Phone;
 
@@ -66,6 +66,7 @@ fn main(mut s: Section<'_, '_>) -> Main {
     s.set("group_wait", &mut main.group_wait, value::duration(Duration::ZERO..=HOUR));
     s.set("urgent_severity", &mut main.urgent_severity, value::integer(0..=i32::MAX));
     s.set("max_segments", &mut main.max_segments, value::integer(1..=255));
+    s.set("compose", &mut main.compose, value::one_of(&[("nav", Style::Nav), ("digest", Style::Digest)]));
     s.set(
         "overflow",
         &mut main.overflow,

@@ -94,6 +94,16 @@ pub fn read_hex(digits: &str) -> Result<Incoming, PduError> {
     read(&octets.ok_or(PduError::NotHex)?)
 }
 
+/// Octets in hexadecimal, as modems read them.
+pub fn hex(octets: &[u8]) -> String {
+    use std::fmt::Write;
+    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut out, octet| {
+        // Writing to a String never fails.
+        let _ = write!(out, "{octet:02X}");
+        out
+    })
+}
+
 /// Octets from first to last.
 struct Reader<'a> {
     octets: &'a [u8],

@@ -2,10 +2,10 @@
 
 use smsd::alert::AlertId;
 use smsd::compose::{Shape, compose};
-use smsd::config::{EncodingChoice, Overflow, Transliterate};
+use smsd::config::{EncodingChoice, Overflow, Style, Transliterate};
 use smsd::sms::{self, gsm7};
 
-/// The input: a line of four digits (segments, overflow, encoding, transliteration) and the prefix; then the
+/// The input: a line of five digits (segments, overflow, encoding, transliteration, style) and the prefix; then the
 /// alerts, a record separator (0x1E) between each.
 pub(crate) fn run(data: &[u8]) {
     let input = String::from_utf8_lossy(data);
@@ -17,6 +17,7 @@ pub(crate) fn run(data: &[u8]) {
         overflow: [Overflow::Ignore, Overflow::Next][pick() % 2],
         encoding: [EncodingChoice::Auto, EncodingChoice::Gsm7, EncodingChoice::Ucs2][pick() % 3],
         transliterate: [Transliterate::None, Transliterate::Punctuation, Transliterate::Full][pick() % 3],
+        style: [Style::Nav, Style::Digest][pick() % 2],
         prefix: head.as_str().to_owned(),
     };
     let alerts: Vec<(AlertId, &str)> = (1..).map(AlertId).zip(alerts.split('\x1E')).collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use smsd::alert::{AlertId, Phone, Severity};
 use smsd::compose::Shape;
-use smsd::config::{EncodingChoice, Main, Overflow, Transliterate};
+use smsd::config::Main;
 use smsd::dispatch::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
 use smsd::engine::core::Stop;
 use smsd::engine::guard::{Keep, KeepNothing};
@@ -217,13 +217,7 @@ impl Bench {
             .collect();
         let settings = Settings {
             policy: Policy::new(&main),
-            shape: Shape {
-                max_segments: 1,
-                overflow: Overflow::Ignore,
-                encoding: EncodingChoice::Auto,
-                transliterate: Transliterate::Punctuation,
-                prefix: String::new(),
-            },
+            shape: Shape::of(&main),
             poll_interval: Duration::from_millis(250),
             autocancel: main.autocancel.clone(),
             shutdown_timeout: main.shutdown_timeout,

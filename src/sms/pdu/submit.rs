@@ -117,11 +117,6 @@ impl Pdu {
 
     /// In hexadecimal, as a modem takes it.
     pub fn hex(&self) -> String {
-        use std::fmt::Write;
-        self.octets.iter().fold(String::with_capacity(self.octets.len() * 2), |mut out, octet| {
-            // Writing to a String never fails.
-            let _ = write!(out, "{octet:02X}");
-            out
-        })
+        super::hex(&self.octets)
     }
 }
