@@ -16,7 +16,7 @@
 //! two that stand before it, and a transliteration is used only where it saves a segment. No alert is
 //! skipped for a later one: they come most severe first.
 //!
-//! With `compose: digest` alerts are rather [shortened](digest) than left out.
+//! With `compose: digest` alerts are rather shortened than left out.
 //!
 //! If not even the first fits, it is cut with `...` and sent, in the way that tells most of it. An alert without
 //! text is sent too; where the SMS would be blank, it says `(empty alert)`, since gateways refuse an empty SMS.
