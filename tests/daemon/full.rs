@@ -48,9 +48,12 @@ fn full_from_the_start(bug: Option<&str>) {
     command.envs(bug.map(|bug| ("SMSD_SEEDED_BUG", bug)));
     let daemon = site.spawn(command).up();
     until("it has begun", || (daemon.said("started") == 1).then_some(()));
-    faults.set_disk_full(true);
     let file = rusqlite::Connection::open(state.join("queue.db")).unwrap();
     file.busy_timeout(Duration::from_secs(10)).unwrap();
+    // Who has no lease begins nothing, so it must have got one while there was room.
+    let leases = || file.query_row("SELECT count(*) FROM instance", (), |row| row.get::<_, i64>(0)).unwrap();
+    until("it may begin", || (leases() == 1).then_some(()));
+    faults.set_disk_full(true);
     for n in 1..=FEW {
         let row = (format!("+47{}", 90_000_000 + n), "an alert");
         file.execute("INSERT INTO alert (phone, text) VALUES (?1, ?2)", row).unwrap();
