@@ -466,6 +466,20 @@ impl DispatcherKind {
             DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
         }
     }
+
+    /// How long an attempt in doubt waits for a late answer, where the section says nothing: DESIGN 8.
+    pub fn grace(&self) -> Duration {
+        match self {
+            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => Duration::from_secs(30),
+        }
+    }
+
+    /// Submits at once, where the type has a bound of its own that no section but its own changes.
+    pub fn concurrency(&self) -> Option<u32> {
+        match self {
+            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => None,
+        }
+    }
 }
 
 /// systemd puts a colon between several directories.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::compose::Shape;
-use crate::config::{Config, DispatcherConfig, DispatcherKind, Main};
+use crate::config::{Config, DispatcherConfig, Main};
 use crate::dispatch::{self, BuildError};
 use crate::engine::guard::Keep;
 use crate::engine::policy::Policy;
@@ -167,16 +167,13 @@ fn within_descriptors(mut ways: Ways, descriptors: u64) -> Ways {
 }
 
 fn way_config(d: &DispatcherConfig, main: &Main) -> WayConfig {
-    // How long an answer may still come in after the time is up, by type (DESIGN 8: HTTP, SOAP, modem 30 s).
-    let grace = match d.kind {
-        DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => Duration::from_secs(30),
-    };
     WayConfig {
         name: d.name.as_str().into(),
-        concurrency: d.concurrency.unwrap_or(main.concurrency).max(1) as usize,
+        concurrency: d.concurrency.or_else(|| d.kind.concurrency()).unwrap_or(main.concurrency).max(1)
+            as usize,
         rate: d.rate,
         timeout: d.timeout.unwrap_or(main.submit_timeout),
-        grace: d.grace.unwrap_or(grace),
+        grace: d.grace.unwrap_or_else(|| d.kind.grace()),
     }
 }
 

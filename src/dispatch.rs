@@ -4,6 +4,7 @@
 //! format, log or know of a queue; what its answer means for the alerts is decided by the engine
 //! from the [`Class`] alone. Everything else in a [`SubmitError`] is for people.
 
+pub mod child;
 pub mod debug;
 pub mod http_client;
 pub mod http_get;
@@ -61,15 +62,25 @@ pub struct Limits {
 /// One composed text to one recipient, as a dispatcher sees it.
 #[derive(Clone, Debug)]
 pub struct Sms {
-    /// The attempt that this submit belongs to: stable across nothing, unique for ever. Gateways with
-    /// idempotency keys get it.
+    /// The attempt that this submit belongs to: unique for ever.
     pub attempt: Uuid,
+    /// What a gateway may know the SMS by: the attempt that this one repeats because nobody knows how it ended, else
+    /// this one. A gateway that heeds it (an idempotency key, a Message-ID) does not send the same SMS twice.
+    pub key: Uuid,
     /// Whom it is for.
     pub recipient: Phone,
     /// What the phone shall show, already composed; at most `max_segments` segments.
     pub text: Arc<str>,
     /// The longest time that this submit may take.
     pub timeout: Duration,
+}
+
+impl Sms {
+    /// One that nothing is known of yet, under a new id.
+    pub fn new(recipient: Phone, text: Arc<str>, timeout: Duration) -> Sms {
+        let attempt = Uuid::now_v7();
+        Sms { attempt, key: attempt, recipient, text, timeout }
+    }
 }
 
 /// What the gateway answered when it accepted the SMS.

@@ -9,7 +9,6 @@ use comfy_table::Cell;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
-use uuid::Uuid;
 
 use super::output::{Table, Tint, json, print, shown, span, tinted};
 use super::{FAILED, Globals, Session, Stop, block_on, eprintln_quietly, exit, shape};
@@ -147,12 +146,9 @@ impl Test {
         let configured = named(&session.config, &self.name)?;
         permitted(&session.config.main, &self.to)?;
         session.drop_root()?;
-        let sms = Sms {
-            attempt: Uuid::now_v7(),
-            recipient: self.to.clone(),
-            text: shape::composed(&session.config.main, &self.message),
-            timeout: configured.timeout.unwrap_or(session.config.main.submit_timeout),
-        };
+        let main = &session.config.main;
+        let text = shape::composed(main, &self.message);
+        let sms = Sms::new(self.to.clone(), text, configured.timeout.unwrap_or(main.submit_timeout));
         let result = block_on(async { Ok(submit_once(configured, &session.config.main, &sms).await) })?;
         if self.json {
             json(&match &result {

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use uuid::Uuid;
 
 use super::output::{count, print, shown};
 use super::{FAILED, Globals, Session, Stop, block_on, daemon, dispatcher, exit, login, shape};
@@ -137,12 +136,9 @@ fn test(globals: &Globals, phone: &Phone, text: &str) -> anyhow::Result<ExitCode
     session.drop_root()?;
     block_on(async {
         for configured in &session.config.dispatchers {
-            let sms = Sms {
-                attempt: Uuid::now_v7(),
-                recipient: phone.clone(),
-                text: shape::composed(&session.config.main, text),
-                timeout: configured.timeout.unwrap_or(session.config.main.submit_timeout),
-            };
+            let main = &session.config.main;
+            let timeout = configured.timeout.unwrap_or(main.submit_timeout);
+            let sms = Sms::new(phone.clone(), shape::composed(main, text), timeout);
             match dispatcher::submit_once(configured, &session.config.main, &sms).await {
                 Ok(taken) => {
                     print(&format!("{taken}\n"))?;

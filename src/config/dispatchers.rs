@@ -1,13 +1,15 @@
 //! The ways out: `[dispatcher]` names them in order of priority, each has a section of its own.
 //!
 //! A type that this version does not have stops the start, even if other ways out are there: an operator
-//! must not learn in an outage that the last resort was never there.
+//! must not learn in an outage that the last resort was never there. The keys of each type are a file of their own.
+
+mod debug;
+mod http_get;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use regex::Regex;
-use url::Url;
 
 use super::fault::{Fault, Severity};
 use super::ini::Entry;
@@ -15,9 +17,8 @@ use super::section::{Reader, Section};
 use super::smsd_conf::{HOUR, MS};
 use super::value::{self, Parsed, Wrong, clipped, wrong};
 use super::{DispatcherConfig, DispatcherKind};
+use crate::dispatch::http_get::success_rule;
 use crate::dispatch::status::Status;
-use crate::dispatch::url_template::UrlTemplate;
-use crate::dispatch::{debug, http_get};
 
 /// Reads `[dispatcher]` and the sections that it names. Disabled ways out are left out.
 pub(super) fn read(reader: &mut Reader<'_>) -> Vec<DispatcherConfig> {
@@ -42,6 +43,18 @@ const TYPES: [(&str, Type); 2] = [("HttpGetDispatcher", Type::HttpGet), ("DebugD
 enum Type {
     HttpGet,
     Debug,
+}
+
+impl Type {
+    /// Is this a code of that type's? If not: what is expected, and an example.
+    fn code(self, code: &str) -> Result<(), (&'static str, &'static str)> {
+        match self {
+            Type::HttpGet if value::integer(100..=599)(code).is_err() => {
+                Err(("an HTTP status from 100 to 599", "class.500: DTMP"))
+            }
+            Type::HttpGet | Type::Debug => Ok(()),
+        }
+    }
 }
 
 /// The types that the reference names and this version does not have.
@@ -99,10 +112,10 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
         return if enabled { WayOut::Faulty } else { WayOut::Disabled };
     };
     let settings = match kind {
-        Type::HttpGet => http_get(&mut s, entry).map(DispatcherKind::HttpGet),
-        Type::Debug => Some(DispatcherKind::Debug(debug(&mut s))),
+        Type::HttpGet => http_get::read(&mut s, entry).map(DispatcherKind::HttpGet),
+        Type::Debug => Some(DispatcherKind::Debug(debug::read(&mut s))),
     };
-    let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(debug::Settings::default()));
+    let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(Default::default()));
     config.concurrency = s.get("concurrency", value::integer(1..=4096));
     config.rate = s.get("rate", value::rate);
     config.timeout = s.get("timeout", value::duration(100 * MS..=HOUR));
@@ -156,50 +169,13 @@ fn kind(s: &mut Section<'_, '_>, name: &str, named_by: &Entry, enabled: bool) ->
     None
 }
 
-fn debug(s: &mut Section<'_, '_>) -> debug::Settings {
-    let mut settings = debug::Settings::default();
-    s.set(
-        "result",
-        &mut settings.result,
-        value::one_of(&[
-            ("success", debug::Outcome::Success),
-            ("fail", debug::Outcome::Fail),
-            ("permanent", debug::Outcome::Permanent),
-            ("error", debug::Outcome::Error),
-        ]),
-    );
-    s.set("latency", &mut settings.latency, value::duration(Duration::ZERO..=HOUR));
-    s.set("fail_rate", &mut settings.fail_rate, value::decimal(0.0..=1.0));
-    s.set("reject", &mut settings.reject, value::list(value::phone));
-    settings.log = s.path("log");
-    settings
-}
-
-fn http_get(s: &mut Section<'_, '_>, named_by: &Entry) -> Option<http_get::Settings> {
-    let success = s.get("success", regex);
-    let url = s.secret("url", gateway_url);
-    if !s.has_secret("url") {
-        let hint = "such as url: https://gateway.example/send?to=%(phone)s&text=%(sms)s".to_owned();
-        s.fault_section(named_by, format!("[{}] has no url", clipped(&s.name)), hint);
-    }
-    let url = url?;
-    if url.reveal().contains("%%")
-        && let Some(entry) = s.entry("url")
-    {
-        let hint =
-            "NAV wants %% for a percent sign in this URL; here % is enough, and %% stays %%".to_owned();
-        s.warning_at(entry, "url: found %%", hint);
-    }
-    Some(http_get::Settings { url, success })
-}
-
 /// `class.CODE: CLASS`.
 fn classes(s: &mut Section<'_, '_>, kind: Type) -> BTreeMap<String, Status> {
     let mut classes = BTreeMap::new();
     for (code, entry) in s.prefixed("class.", |code| (!code.is_empty()).then_some(code)) {
-        if kind == Type::HttpGet && value::integer(100..=599)(code).is_err() {
-            let message = format!("{}: expected an HTTP status from 100 to 599", clipped(&entry.key));
-            s.fault_at(entry, message, "such as class.500: DTMP".to_owned());
+        if let Err((expected, example)) = kind.code(code) {
+            let message = format!("{}: expected {expected}", clipped(&entry.key));
+            s.fault_at(entry, message, format!("such as {example}"));
         } else if let Some(status) = s.parse(entry, class) {
             classes.insert(code.to_owned(), status);
         }
@@ -214,48 +190,6 @@ fn nothing_could_be_sent(reader: &mut Reader<'_>, why: &str, hint: &str) {
     });
 }
 
-/// A URL for GET. It is secret: what is expected is said without a piece of it.
-fn gateway_url(text: &str) -> Parsed<String> {
-    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return wrong("a URL on one line and without spaces");
-    }
-    if let Some(lost) = ["%(phone)s", "%(sms)s"].into_iter().find(|p| !text.contains(p)) {
-        return wrong(format!("{lost} in the URL"));
-    }
-    let example = text.replace("%(phone)s", "4799999999").replace("%(sms)s", "test");
-    let is_http = |u: &Url| matches!(u.scheme(), "http" | "https") && u.has_host();
-    if !Url::parse(&example).is_ok_and(|u| is_http(&u)) {
-        return wrong("an http or https URL");
-    }
-    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
-    let host_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (host, rest) = rest.split_at(host_end);
-    let fragment = rest.split_once('#').map_or("", |(_, fragment)| fragment);
-    if host.contains("%(") || fragment.contains("%(") {
-        return wrong("%(phone)s and %(sms)s in the path or the query of the URL");
-    }
-    // What is accepted here is what the dispatcher can use, such as no host with `å`.
-    match UrlTemplate::parse(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(why) => Err(Wrong {
-            expected: "a URL in ASCII, other characters percent-encoded".to_owned(),
-            part: None,
-            hint: Some(why.to_string()),
-        }),
-    }
-}
-
-fn regex(text: &str) -> Parsed<Regex> {
-    if text.is_empty() || text.contains('\n') {
-        return wrong("a regular expression on one line");
-    }
-    http_get::success_rule(text).map_err(|e| Wrong {
-        expected: "a regular expression".to_owned(),
-        part: None,
-        hint: e.to_string().lines().last().map(|l| l.trim_start_matches("error: ").to_owned()),
-    })
-}
-
 fn class(text: &str) -> Parsed<Status> {
     let words = ["OK", "RCPT", "MSG", "BUG", "RTMP", "DTMP", "THR", "DPERM", "ERR", "AMB"];
     Status::from_word(&text.to_ascii_uppercase()).map_or_else(|| wrong(value::or(&words)), Ok)
@@ -268,4 +202,16 @@ fn probe_interval(text: &str) -> Parsed<Option<Duration>> {
         d if d < 1000 * MS => wrong("1 s or more, or 0 for none"),
         d => Ok(Some(d)),
     }
+}
+
+/// A rule on what a gateway says.
+fn regex(text: &str) -> Parsed<Regex> {
+    if text.is_empty() || text.contains('\n') {
+        return wrong("a regular expression on one line");
+    }
+    success_rule(text).map_err(|e| Wrong {
+        expected: "a regular expression".to_owned(),
+        part: None,
+        hint: e.to_string().lines().last().map(|l| l.trim_start_matches("error: ").to_owned()),
+    })
 }

@@ -150,8 +150,7 @@ mod tests {
     }
 
     fn sms(to: &str, text: &str) -> Sms {
-        let (attempt, timeout) = (Uuid::now_v7(), Duration::from_secs(30));
-        Sms { attempt, recipient: Phone::parse(to).unwrap(), text: text.into(), timeout }
+        Sms::new(Phone::parse(to).unwrap(), text.into(), Duration::from_secs(30))
     }
 
     async fn class(dispatcher: &DebugDispatcher, to: &str) -> Option<Class> {

@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use smsd::alert::Phone;
 use smsd::dispatch::{Class, Dispatcher, Receipt, Sms, SubmitError};
 use tokio::time::{Instant, timeout};
-use uuid::Uuid;
 
 /// The deadline of each submit here.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(300);
@@ -78,7 +77,7 @@ macro_rules! contract {
 pub(crate) use contract;
 
 pub(crate) fn sms(to: &str, text: &str) -> Sms {
-    Sms { attempt: Uuid::now_v7(), recipient: Phone::parse(to).unwrap(), text: text.into(), timeout: TIMEOUT }
+    Sms::new(Phone::parse(to).unwrap(), text.into(), TIMEOUT)
 }
 
 /// Submits and looks at all that a dispatcher must keep, whatever the gateway does.

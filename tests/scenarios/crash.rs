@@ -1,4 +1,5 @@
 use smsd::alert::{Alert, AlertId};
+use smsd::dispatch::Class;
 use smsd::engine::core::Core;
 use smsd::engine::policy::Policy;
 use smsd::failover::WayConfig;
@@ -71,6 +72,30 @@ async fn the_work_of_a_dead_engine_is_taken_over_when_its_lease_has_run_out() {
     assert_eq!(gateway.taken().len(), 2);
     two.audit().await;
     two.stop().await.unwrap();
+}
+
+/// A gateway that heeds keys must take a resend for what it is, whichever dispatcher makes it and however often.
+#[tokio::test(start_paused = true)]
+async fn a_resend_has_the_key_of_what_it_repeats() {
+    let keys: std::sync::Arc<std::sync::Mutex<Vec<_>>> = Default::default();
+    let gateway = |answer: fn() -> Answer| {
+        let keys = keys.clone();
+        Gateway::new(move |sms| {
+            keys.lock().unwrap().push((sms.attempt, sms.key));
+            answer()
+        })
+    };
+    let silent = gateway(|| Answer::Hang);
+    let down = gateway(|| Answer::Refuse(Class::Unavailable));
+    let good = gateway(|| Answer::Take);
+    let bench = Bench::start_with(Default::default(), &[&silent, &down, &good], |o| o.grace = secs(5));
+    bench.alert(&phone(1), "down", 1);
+    pass(secs(60)).await;
+    let asked = keys.lock().unwrap().clone();
+    let [(a, first), (b, resent), (c, failed_over)] = asked[..] else { panic!("{asked:?}") };
+    assert!(a != b && b != c, "each attempt has an id of its own");
+    assert_eq!([first, resent, failed_over], [a, a, a]);
+    bench.stop().await.unwrap();
 }
 
 /// The reply to `begin` came so late that our lease had run out and we had joined anew: the attempt is in doubt by

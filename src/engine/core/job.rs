@@ -14,6 +14,8 @@ pub(super) struct Job {
     pub(super) severity: Severity,
     pub(super) possible_duplicate: bool,
     pub(super) resend_of: Option<Uuid>,
+    /// See [`Sms::key`]; `None`: each attempt's own id.
+    pub(super) key: Option<Uuid>,
     /// See [`Doubted::refusals`].
     pub(super) resend_refusals: u32,
     pub(super) number: u32,
@@ -152,6 +154,7 @@ impl Core {
             severity,
             possible_duplicate: waiting.iter().any(|w| w.alert.maybe_sent),
             resend_of: None,
+            key: None,
             resend_refusals: 0,
             number: 1 + waiting.iter().map(|w| w.attempts).max().unwrap_or(0),
             owner: self.owner,
@@ -183,6 +186,7 @@ impl Core {
             severity: doubt.severity,
             possible_duplicate: !bug(Bug::ResendUnmarked),
             resend_of: Some(id),
+            key: Some(id),
             resend_refusals: refusals,
             number: doubt.number + 1,
             owner: self.owner,
@@ -251,7 +255,13 @@ impl Core {
             let sent = outcome::accepted(id, Receipt::default(), &job.carried, &job.counted);
             self.out.settlements.push((job.owner, sent));
         }
-        let sms = Sms { attempt: id, recipient: job.recipient.clone(), text: job.text.clone(), timeout };
+        let sms = Sms {
+            attempt: id,
+            key: job.key.unwrap_or(id),
+            recipient: job.recipient.clone(),
+            text: job.text.clone(),
+            timeout,
+        };
         self.out.submits.push(Submit { way: job.way, sms });
     }
 
