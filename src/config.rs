@@ -474,6 +474,13 @@ impl DispatcherKind {
         }
     }
 
+    /// For how long its gateway does not send an SMS again under the same key.
+    pub fn remembers(&self) -> Duration {
+        match self {
+            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => Duration::ZERO,
+        }
+    }
+
     /// Submits at once, where the type has a bound of its own that no section but its own changes.
     pub fn concurrency(&self) -> Option<u32> {
         match self {

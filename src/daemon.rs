@@ -174,6 +174,7 @@ fn way_config(d: &DispatcherConfig, main: &Main) -> WayConfig {
         rate: d.rate,
         timeout: d.timeout.unwrap_or(main.submit_timeout),
         grace: d.grace.unwrap_or_else(|| d.kind.grace()),
+        remembers: d.kind.remembers(),
     }
 }
 

@@ -31,6 +31,9 @@ pub struct WayConfig {
     pub timeout: Duration,
     /// How long an attempt through it stays in doubt before it is resent.
     pub grace: Duration,
+    /// For how long its gateway does not send an SMS again under the same [`Sms::key`](crate::dispatch::Sms::key); 0 if
+    /// it heeds no key.
+    pub remembers: Duration,
 }
 
 /// A dispatcher's place in [`Failover`]; stays valid, and means the same dispatcher, for ever.

@@ -7,6 +7,7 @@ fn way(name: &str, concurrency: usize) -> WayConfig {
         rate: None,
         timeout: Duration::from_secs(30),
         grace: Duration::from_secs(30),
+        remembers: Duration::ZERO,
     }
 }
 

@@ -162,6 +162,7 @@ pub struct Options {
     pub seed: u64,
     pub concurrency: usize,
     pub grace: Duration,
+    pub remembers: Duration,
     pub keep: Box<dyn Keep>,
 }
 
@@ -173,6 +174,7 @@ impl Default for Options {
             seed: 1,
             concurrency: 16,
             grace: Duration::from_secs(30),
+            remembers: Duration::ZERO,
             keep: Box::new(KeepNothing),
         }
     }
@@ -200,7 +202,7 @@ impl Bench {
     ) -> Bench {
         let mut options = Options::default();
         set(&mut options);
-        let Options { main, lock, seed, concurrency, grace, keep } = options;
+        let Options { main, lock, seed, concurrency, grace, remembers, keep } = options;
         let ways = gateways
             .iter()
             .enumerate()
@@ -211,6 +213,7 @@ impl Bench {
                     rate: None,
                     timeout: main.submit_timeout,
                     grace,
+                    remembers,
                 };
                 (config, Arc::clone(gateway) as Arc<dyn Dispatcher>)
             })

@@ -98,12 +98,42 @@ async fn a_resend_has_the_key_of_what_it_repeats() {
     bench.stop().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_resend_goes_to_the_gateway_that_knows_its_key_while_it_does() {
+    // The first submit is given up after 31 s, and the resend follows 5 s later.
+    for (remembers, works, by_the_first) in
+        [(secs(3600), true, 2), (secs(3600), false, 1), (secs(60), true, 1), (secs(0), true, 1)]
+    {
+        let [low, first, good] =
+            [Gateway::refusing(Class::Unavailable), Gateway::new(|_| Answer::TakeAndHang), Gateway::good()];
+        let bench = Bench::start_with(Default::default(), &[&low, &first, &good], |o| {
+            (o.grace, o.remembers, o.main.submit_timeout) = (secs(5), remembers, secs(30));
+        });
+        bench.alert(&phone(1), "down", 1);
+        pass(secs(20)).await;
+        first.now(move |_| if works { Answer::Take } else { Answer::Refuse(Class::Unavailable) });
+        pass(secs(60)).await;
+        let asked = (first.asked_for(&phone(1)), good.asked_for(&phone(1)));
+        assert_eq!(asked.0 + asked.1, 2 + usize::from(!works && remembers > secs(60)), "{remembers:?}");
+        assert_eq!(first.taken().len(), by_the_first, "{remembers:?}, works: {works}");
+        bench.audit().await;
+        bench.stop().await.unwrap();
+    }
+}
+
 /// The reply to `begin` came so late that our lease had run out and we had joined anew: the attempt is in doubt by
 /// now, and another instance may be resending it.
 #[tokio::test(start_paused = true)]
 async fn what_was_written_under_a_lost_lease_is_not_submitted_under_the_next() {
     let now = tokio::time::Instant::now();
-    let way = WayConfig { name: "gw".into(), concurrency: 1, rate: None, timeout: secs(30), grace: secs(30) };
+    let way = WayConfig {
+        name: "gw".into(),
+        concurrency: 1,
+        rate: None,
+        timeout: secs(30),
+        grace: secs(30),
+        remembers: secs(0),
+    };
     let ids = Box::new(uuid::Uuid::now_v7);
     let policy = Policy::new(&smsd::config::Main::default());
     let mut core = Core::new(policy, Default::default(), vec![way], ids, 1, now);

@@ -526,6 +526,7 @@ fn ways(world: &Arc<World>, control: &Arc<Control>, name: &str, configured: &[Co
             rate: c.rate,
             timeout: plan.main.submit_timeout,
             grace: plan.ways[c.way].grace,
+            remembers: Duration::ZERO,
         };
         let line = Line { world: world.clone(), control: control.clone(), way: c.way, name: name.to_owned() };
         (config, Arc::new(line) as Arc<dyn Dispatcher>)

@@ -8,6 +8,8 @@ pub(super) struct Doubted {
     pub(super) doubt: Doubt,
     /// Not by the dispatcher that fell silent, if another works.
     pub(super) avoid: Option<WayId>,
+    /// By the dispatcher that fell silent, if it works: until then its gateway knows by the key what it has taken.
+    pub(super) known: Option<(WayId, Instant)>,
     /// When it is resent at the latest.
     pub(super) grace_over: Instant,
     pub(super) timer: Option<Instant>,
@@ -32,10 +34,32 @@ impl Core {
         let at_once = self.policy.on_unknown == OnUnknown::Failover || self.policy.is_urgent(doubt.severity);
         let grace_over = now + grace.saturating_sub(doubt.age);
         let timer = if at_once && way.is_some() { now } else { grace_over };
-        self.doubts.insert(id, Doubted { doubt, avoid: way, grace_over, timer: Some(timer), refusals: 0 });
+        let known = way.and_then(|way| self.known_until(way, &doubt, now).map(|until| (way, until)));
+        let avoid = way.filter(|_| known.is_none());
+        self.doubts.insert(id, Doubted { doubt, avoid, known, grace_over, timer: Some(timer), refusals: 0 });
         if !bug(Bug::DoubtForgotten) {
             self.doubt_timers.insert((timer, id));
         }
+    }
+
+    /// Until when the gateway knows the key of an attempt, counted from the earliest moment at which it can have
+    /// seen it to the latest at which a resend that is chosen for it now reaches it.
+    fn known_until(&self, way: WayId, doubt: &Doubt, now: Instant) -> Option<Instant> {
+        let config = self.failover.config(way);
+        let left = config.remembers.checked_sub(doubt.age + 2 * (config.timeout + SUBMIT_MARGIN))?;
+        (!left.is_zero()).then(|| now + left)
+    }
+
+    /// By which dispatcher a resend goes. The one that knows the key is only preferred: one that is full or down holds up
+    /// nobody.
+    pub(super) fn choose_again(&self, doubted: &Doubted, now: Instant) -> Choice {
+        if let Some((way, _)) = doubted.known.filter(|(_, until)| now < *until) {
+            let others: Vec<WayId> = self.failover.order().iter().copied().filter(|id| *id != way).collect();
+            if let taken @ Choice::Take(_) = self.failover.choose(&others, now) {
+                return taken;
+            }
+        }
+        self.failover.choose(doubted.avoid.as_slice(), now)
     }
 
     /// The queue did not let it be resent.
@@ -46,11 +70,13 @@ impl Core {
         }
         self.out.look_soon = true;
         let at = now + RESEND_PAUSE;
-        let avoid = None;
         let mut doubt = doubt_of(id, job, &self.failover);
         doubt.possible_duplicate = false;
         doubt.number -= 1;
-        self.doubts.insert(id, Doubted { doubt, avoid, grace_over: at, timer: Some(at), refusals });
+        self.doubts.insert(
+            id,
+            Doubted { doubt, avoid: None, known: None, grace_over: at, timer: Some(at), refusals },
+        );
         self.doubt_timers.insert((at, id));
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Job {
     pub(super) resend_of: Option<Uuid>,
     /// See [`Sms::key`]; `None`: each attempt's own id.
     pub(super) key: Option<Uuid>,
+    /// See [`Doubted::avoid`].
+    pub(super) avoid: Option<WayId>,
     /// See [`Doubted::refusals`].
     pub(super) resend_refusals: u32,
     pub(super) number: u32,
@@ -46,7 +48,7 @@ impl Core {
     pub(super) fn fail_over(&mut self, now: Instant) {
         for _ in 0..self.between.len() {
             let Some(mut job) = self.between.pop_front() else { break };
-            match self.failover.choose(&job.tried, now) {
+            match self.choose_next(&job, now) {
                 Choice::Take(way) => {
                     job.number += 1;
                     self.begin(job, way, now);
@@ -58,6 +60,15 @@ impl Core {
         }
     }
 
+    /// The next dispatcher: the one that fell silent comes last.
+    fn choose_next(&self, job: &Job, now: Instant) -> Choice {
+        let but: Vec<WayId> = job.tried.iter().copied().chain(job.avoid).collect();
+        match self.failover.choose(&but, now) {
+            Choice::Down if job.avoid.is_some() => self.failover.choose(&job.tried, now),
+            choice => choice,
+        }
+    }
+
     pub(super) fn start_ready(&mut self, now: Instant) {
         while let Some((turn, phone)) = self.next_ready(now) {
             let resend = self.recipients.get(&phone).and_then(|r| r.resends.first().copied());
@@ -65,8 +76,13 @@ impl Core {
                 self.out.look_now = true;
                 break;
             }
-            let avoid: Vec<WayId> = resend.and_then(|id| self.doubts.get(&id)?.avoid).into_iter().collect();
-            match self.failover.choose(&avoid, now) {
+            let doubted = resend.and_then(|id| self.doubts.get(&id));
+            let avoids = doubted.is_some_and(|doubted| doubted.avoid.is_some());
+            let choice = match doubted {
+                Some(doubted) => self.choose_again(doubted, now),
+                None => self.failover.choose(&[], now),
+            };
+            match choice {
                 Choice::Take(way) => {
                     self.ready.remove(&(turn, phone.clone()));
                     if self.failover.is_on_trial(way)
@@ -79,7 +95,7 @@ impl Core {
                         None => self.start_fresh(&phone, way, now),
                     }
                 }
-                Choice::Down if !avoid.is_empty() => {
+                Choice::Down if avoids => {
                     // No other dispatcher works: it waits for its grace to end and takes any.
                     let id = resend.unwrap_or_default();
                     if let Some(doubted) = self.doubts.get_mut(&id) {
@@ -155,6 +171,7 @@ impl Core {
             possible_duplicate: waiting.iter().any(|w| w.alert.maybe_sent),
             resend_of: None,
             key: None,
+            avoid: None,
             resend_refusals: 0,
             number: 1 + waiting.iter().map(|w| w.attempts).max().unwrap_or(0),
             owner: self.owner,
@@ -174,7 +191,7 @@ impl Core {
             recipient.ready = None;
             recipient.resends.retain(|r| *r != id);
         }
-        let Some(Doubted { doubt, refusals, .. }) = self.doubts.remove(&id) else {
+        let Some(Doubted { doubt, avoid, refusals, .. }) = self.doubts.remove(&id) else {
             return self.refresh(phone, now);
         };
         let job = Job {
@@ -187,6 +204,7 @@ impl Core {
             possible_duplicate: !bug(Bug::ResendUnmarked),
             resend_of: Some(id),
             key: Some(id),
+            avoid,
             resend_refusals: refusals,
             number: doubt.number + 1,
             owner: self.owner,
