@@ -133,6 +133,9 @@ proptest! {
         prop_assert!(segments.iter().all(|segment| segment.octets.len() <= USER_DATA));
 
         let parts: Vec<Deliver> = segments.iter().map(delivered).collect();
+        let reference = |part: &Deliver| part.header.part.map(|part| part.reference);
+        let wanted = (parts.len() > 1).then_some(means.reference);
+        prop_assert!(parts.iter().all(|part| reference(part) == wanted), "{:?}", parts);
         let said: Vec<String> = parts.iter().map(|part| part.body.text().unwrap()).collect();
         prop_assert_eq!(&said.concat(), &choice.text);
         prop_assert!(cuts_nothing(&choice, &said), "{:?}", said);

@@ -54,7 +54,7 @@ const GAP: &str = "[…]";
 /// How much may be incomplete at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// SMS, each of which takes some 10 KB beside its parts at most.
+    /// SMS, each of which takes at most 16 KB beside its parts.
     pub open: usize,
     /// Octets of all their parts.
     pub octets: usize,
