@@ -29,6 +29,15 @@
 //! let composed = compose(&alerts, &Shape::default());
 //! assert_eq!(composed.text, "1: boxDown oslo-gw1; 2: linkDown Gi1/0/24");
 //! assert_eq!(composed.sent, [AlertId(7), AlertId(8)]);
+//!
+//! // What does not fit is counted; with `compose: digest` rather shortened.
+//! use smsd::config::Style;
+//! let long = "linkDown on Gi1/0/24 towards the building that nobody has ever heard the name of, since midnight";
+//! let storm = [(AlertId(1), long), (AlertId(2), long), (AlertId(3), long)];
+//! let nav = compose(&storm, &Shape::default());
+//! assert_eq!((nav.text, nav.sent.len(), nav.ignored.len()), (format!("{long} +2 see web."), 1, 2));
+//! let digest = compose(&storm, &Shape { style: Style::Digest, ..Shape::default() });
+//! assert_eq!((digest.sent.len(), digest.ignored.len(), digest.segments), (3, 0, 1));
 //! ```
 
 mod digest;
@@ -115,7 +124,8 @@ impl Composed {
 /// Makes one SMS of `alerts`, which come in the order in which they are told, most severe first.
 ///
 /// Of any alerts at least the first is sent, at least in part; the lists `sent`, `ignored` and `left` one after
-/// the other are the ids of `alerts`; of no alerts no SMS is made. The cost is that of the alerts that fit, and of copying the other ids.
+/// the other are the ids of `alerts`; of no alerts no SMS is made. The cost is that of as many alerts as could ever fit, and
+/// of copying the other ids.
 pub fn compose(alerts: &[(AlertId, &str)], shape: &Shape) -> Composed {
     if alerts.is_empty() {
         return Composed::nothing();
@@ -203,7 +213,8 @@ impl<'a> Draft<'a> {
         if !digests || whole == self.total {
             return best;
         }
-        let digests = self.degrees().filter_map(|degree| self.digest(degree, whole));
+        let texts = self.shortenings();
+        let digests = self.degrees().filter_map(|degree| self.digest(degree, whole, &texts));
         digests.fold(best, better_of)
     }
 

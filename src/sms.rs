@@ -1,11 +1,20 @@
 //! The SMS itself: how the network carries a text, and how much of it fits.
 //!
-//! Pure and usable on its own: no I/O, no clock, no configuration. A text is [cleaned](clean()), perhaps
-//! [transliterated](transliterate), [measured](measure()) and cut into [parts]. Lengths are what the network
-//! counts: septets (GSM 03.38, an escaped character counts two) or 16-bit units (UCS-2), never `chars`.
+//! Pure and usable on its own: no I/O, no clock, no configuration. Lengths are what the network counts: septets (GSM
+//! 03.38, an escaped character counts two) or 16-bit units (UCS-2), never `chars`. The way of a text out and in:
 //!
-//! Deliberately absent: what an SMS says (that is `compose`), and who carries it (`dispatch`). Segment sizes
-//! are those of a concatenation header with an 8-bit reference (3GPP TS 23.040 §9.2.3.24.1).
+//! | what happens | where |
+//! | --- | --- |
+//! | what no SMS may carry is taken out | [`clean()`] |
+//! | its cost is counted, in what it is | [`measure()`], [`parts`] |
+//! | the cheapest coding is chosen, characters perhaps replaced | [`choice`], [`transliterate`] |
+//! | it becomes the octets of segments | [`coding`], by [`gsm7`], [`language`], [`septets`], [`ucs2`], [`udh`] |
+//! | each of which a modem is handed as a PDU, and hands us such | [`pdu`] |
+//! | parts that come in are put together | [`reassembly`] |
+//!
+//! Deliberately absent: what an SMS says (that is [`compose`](crate::compose)), and who carries it
+//! ([`dispatch`](crate::dispatch)). Segments are counted here as those of a concatenation header with an 8-bit reference
+//! (3GPP TS 23.040 §9.2.3.24.1).
 //!
 //! ```
 //! use smsd::sms::{Encoding, measure, parts};
@@ -15,18 +24,39 @@
 //! assert_eq!(measure("温度").encoding, Encoding::Ucs2);
 //! assert_eq!(parts(&"x".repeat(161), Encoding::Gsm7).count(), 2);
 //! ```
+//!
+//! From a text to what a modem is handed with `AT+CMGS`:
+//!
+//! ```
+//! use smsd::sms::choice::{Means, choose};
+//! use smsd::sms::clean;
+//! use smsd::sms::coding::{References, segments};
+//! use smsd::sms::pdu::{Address, Submit};
+//!
+//! let text = clean("“boxDown” core-gw1\t(Trondheim)\r\n");
+//! let choice = choose(&text, &Means::default());
+//! // References of 8 bits; the seed would be the time.
+//! let reference = References::new(false, 4711).next("+4790000001");
+//! let to = Address::of_number("+4790000001").ok_or("no number")?;
+//! for segment in segments(&choice.text, choice.coding, reference)? {
+//!     let pdu = Submit::to(&to).reported().write(&segment);
+//!     assert!(pdu.hex().starts_with("0021000A9174090000100008"));
+//!     assert_eq!(pdu.length(), 12 + segment.octets.len());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-pub mod coding;
-pub mod choice;
+pub mod clean;
 pub mod gsm7;
+pub mod ucs2;
 pub mod language;
-pub mod pdu;
-pub mod reassembly;
+pub mod transliterate;
+pub mod choice;
 pub mod septets;
 pub mod udh;
-pub mod ucs2;
-pub mod clean;
-pub mod transliterate;
+pub mod coding;
+pub mod pdu;
+pub mod reassembly;
 
 use std::fmt;
 

@@ -16,6 +16,8 @@ mod config;
 mod gsm;
 #[path = "fuzz/http_rules.rs"]
 mod http_rules;
+#[path = "fuzz/pdu.rs"]
+mod pdu;
 #[path = "fuzz/phone.rs"]
 mod phone;
 #[path = "fuzz/postgres.rs"]
@@ -62,6 +64,11 @@ fn gsm() {
 #[test]
 fn http_rules() {
     replay("http_rules", http_rules::run);
+}
+
+#[test]
+fn pdu() {
+    replay("pdu", pdu::run);
 }
 
 #[test]

@@ -1,4 +1,17 @@
 //! How the text of an SMS becomes its user data: septets of an alphabet, or UCS-2.
+//!
+//! ```
+//! use smsd::sms::Encoding;
+//! use smsd::sms::coding::{Unsendable, segments};
+//! use smsd::sms::udh::Reference;
+//!
+//! let parts = segments(&"x".repeat(161), Encoding::Gsm7.into(), Reference::Short(7)).unwrap();
+//! assert_eq!(parts.len(), 2);
+//! // Of two, the second: 7 septets of header, and 8 of text.
+//! assert_eq!((&parts[1].octets[..6], parts[1].length), (&[5, 0, 3, 7, 2, 2][..], 15));
+//! let lacking = segments("漢字", Encoding::Gsm7.into(), Reference::Short(7));
+//! assert_eq!(lacking, Err(Unsendable::Lacks('漢')));
+//! ```
 
 use super::language::Alphabet;
 use super::udh::{Header, Part, Reference};
@@ -101,39 +114,48 @@ pub enum Unsendable {
 /// # Errors
 /// What makes the text unsendable.
 pub fn segments(text: &str, coding: Coding, reference: Reference) -> Result<Vec<Segment>, Unsendable> {
-    if let Coding::Gsm7(alphabet) = coding
-        && let Some(lacking) = text.chars().find(|c| alphabet.code(*c).is_none())
-    {
-        return Err(Unsendable::Lacks(lacking));
+    // A unit is at most three octets of UTF-8: what is longer need not be tried.
+    if text.len() <= coding.room(None) * 3 {
+        let alone = Segment::of(text, coding, None)?;
+        if alone.octets.len() <= USER_DATA {
+            return Ok(vec![alone]);
+        }
     }
     let parts: Vec<&str> = super::parts_under(text, coding, reference).collect();
     let total = u8::try_from(parts.len()).map_err(|_| Unsendable::TooLong(parts.len()))?;
     let part = |number| (total > 1).then_some(Part { reference, total, number });
-    Ok((1..=total).zip(parts).map(|(number, text)| Segment::of(text, coding, part(number))).collect())
+    (1..=total).zip(parts).map(|(number, text)| Segment::of(text, coding, part(number))).collect()
 }
 
 impl Segment {
-    /// The text must be in the coding, and fit.
-    fn of(text: &str, coding: Coding, part: Option<Part>) -> Segment {
+    /// With a text that must fit.
+    fn of(text: &str, coding: Coding, part: Option<Part>) -> Result<Segment, Unsendable> {
         let alphabet = match coding {
             Coding::Gsm7(alphabet) => alphabet,
             Coding::Ucs2 => Alphabet::DEFAULT,
         };
         let mut octets = Header { part, alphabet, other: Vec::new() }.write();
         let header = octets.len();
+        octets.reserve_exact(USER_DATA - header);
         let length = match coding {
             Coding::Gsm7(alphabet) => {
-                let codes = alphabet.encode(text).unwrap_or_default();
                 let fill = septets::fill(header);
-                octets.extend(septets::pack(&codes, fill));
-                (header * 8 + fill) / 7 + codes.len()
+                let (mut length, mut packer) =
+                    ((header * 8 + fill) / 7, septets::Packer::behind(octets, fill));
+                let pack = |septet| {
+                    packer.push(septet);
+                    length += 1;
+                };
+                alphabet.each(text, pack).map_err(Unsendable::Lacks)?;
+                octets = packer.finish();
+                length
             }
             Coding::Ucs2 => {
-                octets.extend(text.encode_utf16().flat_map(u16::to_be_bytes));
+                text.encode_utf16().for_each(|unit| octets.extend_from_slice(&unit.to_be_bytes()));
                 octets.len()
             }
         };
-        Segment { has_header: header > 0, length: length as u8, octets, coding }
+        Ok(Segment { has_header: header > 0, length: length as u8, octets, coding })
     }
 }
 

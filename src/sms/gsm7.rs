@@ -55,11 +55,7 @@ impl Code {
 
 /// The code of a character, if the alphabet has it.
 pub fn code(c: char) -> Option<Code> {
-    let byte = match LOW.get(c as usize) {
-        Some(&byte) => byte,
-        None => EXTENSION.iter().find(|(_, x)| *x == c).map_or(ABSENT, |(code, _)| code | ESCAPED),
-    };
-    match byte {
+    match look_up(c) {
         ABSENT => None,
         b if b & ESCAPED != 0 => Some(Code::Escaped(b & !ESCAPED)),
         b => Some(Code::Basic(b)),
@@ -83,19 +79,15 @@ pub fn has(c: char) -> bool {
 
 /// Septets of `text`; `None` if it has a character that the alphabet lacks.
 pub fn septets(text: &str) -> Option<usize> {
-    text.chars().try_fold(0, |sum, c| Some(sum + code(c)?.septets()))
+    text.chars().try_fold(0, |sum, c| match look_up(c) {
+        ABSENT => None,
+        byte => Some(sum + 1 + usize::from(byte >> 7)),
+    })
 }
 
 /// The septets of `text`, not packed; `None` if it has a character that the alphabet lacks.
 pub fn encode(text: &str) -> Option<Vec<u8>> {
-    let mut septets = Vec::with_capacity(text.len());
-    for c in text.chars() {
-        match code(c)? {
-            Code::Basic(code) => septets.push(code),
-            Code::Escaped(code) => septets.extend([ESCAPE, code]),
-        }
-    }
-    Some(septets)
+    super::language::Alphabet::DEFAULT.encode(text)
 }
 
 /// `text` with `?` for each character that the alphabet lacks: the last resort.
@@ -108,16 +100,24 @@ pub fn force(text: &str) -> Cow<'_, str> {
 
 /// The longest head of `text` of at most `room` septets, in bytes; no escape pair is split.
 ///
-/// Every character of the alphabet but CR LF is a grapheme cluster of its own.
+/// Every character of the alphabet is a grapheme cluster of its own, but CR LF is one too.
 pub(super) fn head(text: &str, room: usize) -> usize {
     let mut used = 0;
     for (at, c) in text.char_indices() {
         used += code(c).map_or(1, Code::septets);
         if used > room {
-            return at;
+            return super::ucs2::boundary(text, at).unwrap_or(at);
         }
     }
     text.len()
+}
+
+/// The code, with [`ESCAPED`] if an escape precedes it, or [`ABSENT`].
+fn look_up(c: char) -> u8 {
+    match LOW.get(c as usize) {
+        Some(&byte) => byte,
+        None => EXTENSION.iter().find(|(_, x)| *x == c).map_or(ABSENT, |(code, _)| code | ESCAPED),
+    }
 }
 
 const ABSENT: u8 = 0xFF;
@@ -172,5 +172,6 @@ mod tests {
         assert_eq!(septets("`"), None);
         assert_eq!(septets("a[€"), Some(5));
         assert_eq!(head("a[€", 4), 2);
+        assert_eq!(head("ab\r\ncd", 3), 2, "CR LF is one grapheme cluster");
     }
 }

@@ -133,19 +133,30 @@ impl Alphabet {
 
     /// Septets of `text`; `None` if it has a character that the alphabet lacks.
     pub fn septets(self, text: &str) -> Option<usize> {
+        if self == Alphabet::DEFAULT {
+            return gsm7::septets(text);
+        }
         text.chars().try_fold(0, |sum, c| Some(sum + self.code(c)?.septets()))
     }
 
     /// The septets of `text`, not packed; `None` if it has a character that the alphabet lacks.
     pub fn encode(self, text: &str) -> Option<Vec<u8>> {
         let mut septets = Vec::with_capacity(text.len());
+        self.each(text, |septet| septets.push(septet)).is_ok().then_some(septets)
+    }
+
+    /// Hands on the septets of `text`, up to the first character that the alphabet lacks.
+    pub(super) fn each(self, text: &str, mut take: impl FnMut(u8)) -> Result<(), char> {
         for c in text.chars() {
-            match self.code(c)? {
-                Code::Basic(code) => septets.push(code),
-                Code::Escaped(code) => septets.extend([ESCAPE, code]),
+            match self.code(c).ok_or(c)? {
+                Code::Basic(code) => take(code),
+                Code::Escaped(code) => {
+                    take(ESCAPE);
+                    take(code);
+                }
             }
         }
-        Some(septets)
+        Ok(())
     }
 
     /// The text of septets, as the standard has a phone read them (3GPP TS 23.038 §6.2.1.1): an escaped code that is

@@ -16,6 +16,20 @@
 //! assert_eq!(pdu.hex(), "0001000A917409000010000 00AE8329BFD4697D9EC37".replace(' ', ""));
 //! assert_eq!(pdu.length(), pdu.octets().len() - 1);
 //! ```
+//!
+//! What a modem hands us (`AT+CMGL`, `+CMT`, `+CDS`):
+//!
+//! ```
+//! use smsd::sms::pdu::{Delivery, Incoming, read_hex};
+//!
+//! let pdu = "07917283010010F5040BC87238880900F10000993092516195800AE8329BFD4697D9EC37";
+//! let Incoming::Deliver(sms) = read_hex(pdu)? else { panic!("an SMS") };
+//! assert_eq!((sms.from.to_string(), sms.body.text()), ("27838890001".into(), Some("hellohello".into())));
+//!
+//! let Incoming::Report(report) = read_hex("00062A0A917409000010621132516193406211325171234000")? else { panic!() };
+//! assert_eq!((report.reference, report.delivery()), (42, Delivery::Delivered));
+//! # Ok::<(), smsd::sms::pdu::PduError>(())
+//! ```
 
 mod address;
 mod deliver;

@@ -2,8 +2,29 @@
 //!
 //! Parts come in any order, twice, or never; and anybody may send them. What is given up for want of time or room comes
 //! out as far as it is there, so that nothing that was received is lost.
+//!
+//! A service centre that did not hear that we have a part sends it again, with the time at which it took it. So a part of
+//! an SMS that came out already is known again by its time and what it says, and without a time it is taken for a new one.
+//! Deliberately absent: doubles of an SMS of one part, which come out as often as they come.
+//!
+//! ```
+//! use smsd::sms::pdu::{Incoming, read_hex};
+//! use smsd::sms::reassembly::Reassembly;
+//! use tokio::time::Instant;
+//!
+//! let mut reassembly = Reassembly::default();
+//! let mut take = |pdu: &str| match read_hex(pdu).unwrap() {
+//!     Incoming::Deliver(part) => reassembly.take(part, Instant::now()),
+//!     Incoming::Report(_) => vec![],
+//! };
+//! assert!(take("0044049174090008621132516193400A0500035A02025B570021").is_empty());
+//! let whole = take("004404917409000862113251619340080500035A02016F22").remove(0);
+//! assert_eq!((whole.text.as_str(), whole.missing), ("漢字!", 0));
+//! assert_eq!(whole.first.from.to_string(), "+4790");
+//! ```
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,10 +34,8 @@ use super::udh::Reference;
 
 /// How long the parts of one SMS are waited for.
 pub const PATIENCE: Duration = Duration::from_secs(24 * 3600);
-/// SMS that are incomplete, at most.
-const OPEN: usize = 1_000;
-/// Octets of all their parts, at most.
-const OCTETS: usize = 1 << 20;
+/// Parts of SMS that came out whole, of which is remembered that they came.
+const TOLD: usize = 4_096;
 
 /// An SMS as it was sent, as far as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +51,33 @@ pub struct Received {
 /// What stands for a part that did not come.
 const GAP: &str = "[…]";
 
+/// How much may be incomplete at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// SMS, each of which takes at most 16 KB beside its parts.
+    pub open: usize,
+    /// Octets of all their parts.
+    pub octets: usize,
+}
+
+impl Default for Bounds {
+    /// 1,000 SMS with parts of 1 MiB.
+    fn default() -> Self {
+        Bounds { open: 1_000, octets: 1 << 20 }
+    }
+}
+
 /// SMS that are incomplete.
 #[derive(Debug, Default)]
 pub struct Reassembly {
+    bounds: Bounds,
     open: HashMap<Key, Pieces>,
     /// By age.
     order: VecDeque<Key>,
     octets: usize,
+    /// Of the parts that came out last, in whole SMS.
+    told: VecDeque<u64>,
+    fingerprints: RandomState,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,9 +92,21 @@ struct Pieces {
     since: Instant,
     first: Deliver,
     bodies: Vec<Option<Body>>,
+    /// Fingerprints of the parts that came.
+    came: Vec<u64>,
 }
 
 impl Reassembly {
+    /// With other bounds than the usual ones.
+    pub fn within(bounds: Bounds) -> Reassembly {
+        Reassembly { bounds, ..Reassembly::default() }
+    }
+
+    /// What is incomplete: never more than the bounds.
+    pub fn held(&self) -> Bounds {
+        Bounds { open: self.open.len(), octets: self.octets }
+    }
+
     /// Takes what came. What is whole, or had to be given up, comes out.
     pub fn take(&mut self, deliver: Deliver, now: Instant) -> Vec<Received> {
         let mut out = self.give_up(now);
@@ -73,11 +124,17 @@ impl Reassembly {
             Some(_) => out.extend(self.end(&key)),
             None => {}
         }
+        let fingerprint = self.fingerprints.hash_one((&key, part.number, deliver.sent_at, &deliver.body));
+        if deliver.sent_at.is_some() && !self.open.contains_key(&key) && self.told.contains(&fingerprint) {
+            return out;
+        }
         let size = deliver.body.size();
         let pieces = self.open.entry(key.clone()).or_insert_with(|| {
             self.order.push_back(key.clone());
-            Pieces { since: now, first: deliver.clone(), bodies: vec![None; usize::from(part.total)] }
+            let bodies = vec![None; usize::from(part.total)];
+            Pieces { since: now, first: deliver.clone(), bodies, came: Vec::new() }
         });
+        pieces.came.push(fingerprint);
         if let Some(place) = pieces.bodies.get_mut(at) {
             *place = Some(deliver.body);
         }
@@ -85,7 +142,7 @@ impl Reassembly {
         if pieces.bodies.iter().all(Option::is_some) {
             out.extend(self.end(&key));
         }
-        while self.open.len() > OPEN || self.octets > OCTETS {
+        while self.open.len() > self.bounds.open || self.octets > self.bounds.octets {
             let Some(oldest) = self.order.front().cloned() else { break };
             out.extend(self.end(&oldest));
         }
@@ -107,9 +164,13 @@ impl Reassembly {
 
     fn end(&mut self, key: &Key) -> Option<Received> {
         self.order.retain(|other| other != key);
-        let Pieces { first, bodies, .. } = self.open.remove(key)?;
+        let Pieces { first, bodies, came, .. } = self.open.remove(key)?;
         self.octets -= bodies.iter().flatten().map(Body::size).sum::<usize>().min(self.octets);
         let missing = bodies.iter().filter(|body| body.is_none()).count();
+        if missing == 0 {
+            self.told.extend(came);
+            self.told.drain(..self.told.len().saturating_sub(TOLD));
+        }
         Some(Received { text: join(bodies), first, missing })
     }
 }
@@ -185,6 +246,30 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_comes_again_after_all_came_out_is_no_new_sms() {
+        let now = Instant::now();
+        let mut reassembly = Reassembly::default();
+        let sms = parts(&long('漢'), 1, 7);
+        let mut take = |part: &Deliver| texts(reassembly.take(part.clone(), now));
+        assert_eq!(sms.iter().flat_map(&mut take).collect::<Vec<_>>(), [long('漢')]);
+        assert!(sms.iter().flat_map(&mut take).next().is_none());
+        // Whoever says the same a second later means it, and a part without a time may be a new one.
+        for sent_at in [sms[0].sent_at.map(|at| at + Duration::from_secs(1)), None, None] {
+            let again = sms.iter().map(|part| Deliver { sent_at, ..part.clone() });
+            assert_eq!(again.flat_map(|part| take(&part)).collect::<Vec<_>>(), [long('漢')]);
+        }
+        assert_eq!(reassembly.held(), Bounds { open: 0, octets: 0 });
+        for n in 0..3_000 {
+            for mut part in parts(&"漢".repeat(71), 1, 7) {
+                let long = |p| super::super::udh::Part { reference: Reference::Long(n), ..p };
+                part.header.part = part.header.part.map(long);
+                reassembly.take(part, now);
+            }
+        }
+        assert_eq!(reassembly.told.len(), TOLD);
+    }
+
+    #[test]
     fn what_does_not_come_is_said_to_be_missing() {
         let now = Instant::now();
         let mut reassembly = Reassembly::default();
@@ -206,7 +291,8 @@ mod tests {
         let now = Instant::now();
         let mut reassembly = Reassembly::default();
         let mut out = Vec::new();
-        for n in 0..3 * OPEN {
+        let Bounds { open, octets } = Bounds::default();
+        for n in 0..3 * open {
             let mut part = parts(&long('漢'), 1, n as u8).remove(0);
             part.header.part = part
                 .header
@@ -214,9 +300,9 @@ mod tests {
                 .map(|p| super::super::udh::Part { reference: Reference::Long(n as u16), ..p });
             out.extend(reassembly.take(part, now));
         }
-        assert_eq!(out.len(), 2 * OPEN);
-        assert_eq!(reassembly.open.len(), OPEN);
-        assert!(reassembly.octets <= OCTETS);
+        assert_eq!(out.len(), 2 * open);
+        assert_eq!(reassembly.held(), Bounds { open, octets: open * 134 });
+        assert!(reassembly.held().octets <= octets);
         let first = out[0].first.header.part.unwrap().reference;
         assert_eq!(first, Reference::Long(0));
     }

@@ -5,21 +5,39 @@
 
 /// Packs septets behind `fill` bits (0 to 6).
 pub fn pack(septets: &[u8], fill: usize) -> Vec<u8> {
-    let mut octets = Vec::with_capacity((septets.len() * 7 + fill).div_ceil(8));
-    let (mut bits, mut held) = (0u32, fill % 7);
-    for septet in septets {
-        bits |= u32::from(septet & 0x7F) << held;
-        held += 7;
-        while held >= 8 {
-            octets.push(bits as u8);
-            bits >>= 8;
-            held -= 8;
+    let mut packer = Packer::behind(Vec::with_capacity((septets.len() * 7 + fill).div_ceil(8)), fill);
+    septets.iter().for_each(|septet| packer.push(*septet));
+    packer.finish()
+}
+
+/// Packs one septet after the other behind octets that are there.
+pub(super) struct Packer {
+    octets: Vec<u8>,
+    /// What does not fill seven octets yet, and how many bits that are.
+    bits: u64,
+    held: usize,
+}
+
+impl Packer {
+    pub(super) fn behind(octets: Vec<u8>, fill: usize) -> Packer {
+        Packer { octets, bits: 0, held: fill % 7 }
+    }
+
+    pub(super) fn push(&mut self, septet: u8) {
+        self.bits |= u64::from(septet & 0x7F) << self.held;
+        self.held += 7;
+        if self.held >= 56 {
+            let [seven @ .., _] = self.bits.to_le_bytes();
+            self.octets.extend_from_slice(&seven);
+            self.bits >>= 56;
+            self.held -= 56;
         }
     }
-    if held > 0 {
-        octets.push(bits as u8);
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.octets.extend(self.bits.to_le_bytes().iter().take(self.held.div_ceil(8)));
+        self.octets
     }
-    octets
 }
 
 /// Unpacks at most `count` septets that stand behind `fill` bits; fewer if the octets end sooner.

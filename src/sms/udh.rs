@@ -51,6 +51,9 @@ const LOCKING_SHIFT: u8 = 0x25;
 impl Header {
     /// The header as octets, its own length first; none if there is nothing to say.
     pub fn write(&self) -> Vec<u8> {
+        if self.part.is_none() && self.alphabet == Alphabet::DEFAULT {
+            return Vec::new();
+        }
         let mut out = vec![0];
         match self.part {
             Some(Part { reference: Reference::Short(reference), total, number }) => {
@@ -67,13 +70,8 @@ impl Header {
         {
             out.extend(language.into_iter().flat_map(|language| [element, 1, language.id()]));
         }
-        match out.len() - 1 {
-            0 => Vec::new(),
-            length => {
-                out[0] = length as u8;
-                out
-            }
-        }
+        out[0] = (out.len() - 1) as u8;
+        out
     }
 
     /// Reads a header without its length. As the standard says (§9.2.3.24), an element that is out of order or

@@ -117,9 +117,12 @@ impl Address {
     fn of_octets(kind: u8, octets: &[u8], length: usize) -> Address {
         let (ton, npi) = (TypeOfNumber::of(kind >> 4), kind & 0x0F);
         let value = match ton {
-            // Seven bits a letter in four bits a digit.
+            // Seven bits a letter in four bits a digit. Behind seven letters there is just room for a zero, an `@`; whoever
+            // counts whole octets, as for a service centre's address, counts that too.
             TypeOfNumber::Alphanumeric => {
-                Alphabet::DEFAULT.decode(&septets::unpack(octets, 0, length * 4 / 7))
+                let mut codes = septets::unpack(octets, 0, length * 4 / 7);
+                let _ = codes.pop_if(|last| *last == 0 && length.is_multiple_of(14));
+                Alphabet::DEFAULT.decode(&codes)
             }
             _ => {
                 let digits = octets.iter().flat_map(|octet| [octet & 0x0F, octet >> 4]).take(length);

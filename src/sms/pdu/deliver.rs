@@ -28,7 +28,7 @@ pub struct Deliver {
 }
 
 /// User data without its header. Kept in units, since the parts of a longer SMS may be cut within a character.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
     /// Septets of an alphabet.
     Septets(Alphabet, Vec<u8>),
@@ -120,6 +120,7 @@ pub(super) fn user_data(
         Kind::Gsm7 => (length * 7).div_ceil(8),
         Kind::Ucs2 | Kind::Octets => length,
     };
+    let at = reader.at;
     let data = reader.rest();
     let data = data.get(..octets).unwrap_or(data);
     let before = match has_header {
@@ -127,10 +128,7 @@ pub(super) fn user_data(
         false => 0,
     };
     if before > data.len() {
-        return Err(PduError::Wrong {
-            at: reader.at - data.len(),
-            what: "a header longer than the user data",
-        });
+        return Err(PduError::Wrong { at, what: "a header longer than the user data" });
     }
     let (head, text) = data.split_at(before);
     let header = Header::read(head.get(1..).unwrap_or_default());

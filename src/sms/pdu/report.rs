@@ -34,14 +34,13 @@ pub enum Delivery {
 }
 
 impl StatusReport {
-    /// What it means. What is reserved counts as a failure, as the standard asks.
+    /// What it means. Each group of 32 ends with 16 statuses of the service centre's own, of which only the group is known;
+    /// what is reserved is read as `Service Rejected`, a failure, as the standard asks.
     pub fn delivery(&self) -> Delivery {
         match self.status {
             0x00 => Delivery::Delivered,
-            0x01 | 0x02 => Delivery::Unconfirmed,
-            0x20..=0x3F => Delivery::Trying,
-            // Of the first group, what is reserved or the centre's own is at least not a failure.
-            0x03..=0x1F => Delivery::Unconfirmed,
+            0x01 | 0x02 | 0x10..=0x1F => Delivery::Unconfirmed,
+            0x20..=0x25 | 0x30..=0x3F => Delivery::Trying,
             _ => Delivery::Failed,
         }
     }

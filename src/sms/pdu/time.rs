@@ -46,7 +46,7 @@ fn of(octets: &[u8]) -> Option<Timestamp> {
 
 /// The shortest relative validity period that is no shorter than asked for, of those there are: 5 minutes to 63 weeks.
 pub(super) fn relative(validity: Duration) -> u8 {
-    let seconds = validity.as_secs() + u64::from(validity.subsec_nanos() > 0);
+    let seconds = validity.as_secs().saturating_add(u64::from(validity.subsec_nanos() > 0));
     let value = match seconds {
         s if s <= 12 * 60 * MINUTE => s.div_ceil(5 * MINUTE).max(1) - 1,
         s if s <= DAY => 143 + (s - DAY / 2).div_ceil(30 * MINUTE),
@@ -95,5 +95,6 @@ mod tests {
         ] {
             assert_eq!(relative(Duration::from_secs(seconds)), value, "{seconds} s");
         }
+        assert_eq!([Duration::from_millis(300_001), Duration::MAX].map(relative), [1, 255]);
     }
 }
