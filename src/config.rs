@@ -31,6 +31,7 @@ pub use secret::Secret;
 use crate::alert::Phone;
 use crate::dispatch::{debug, http_get};
 use crate::queue::Age;
+use crate::queue::mirror::PythonClass;
 pub use crate::sms::transliterate::Transliterate;
 
 /// All that the configuration says.
@@ -355,6 +356,15 @@ pub enum QueueKind {
         /// The file; `None`: `queue.db` in the state directory.
         path: Option<PathBuf>,
     },
+    /// A queue class in Python with the interface of NAV's, mirrored in an embedded queue.
+    Python {
+        /// The class.
+        class: PythonClass,
+        /// The file of the embedded queue; `None`: `queue.db` in the state directory.
+        path: Option<PathBuf>,
+        /// Time between looks into the class's queue.
+        look_interval: Duration,
+    },
 }
 
 impl QueueKind {
@@ -363,6 +373,7 @@ impl QueueKind {
         match self {
             QueueKind::NavDb(_) => "NAVDBQueue",
             QueueKind::Sqlite { .. } => "SqliteQueue",
+            QueueKind::Python { .. } => "PythonQueue",
         }
     }
 }

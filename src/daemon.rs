@@ -20,6 +20,7 @@ use crate::engine::{Command, Engine, Resources, Settings, Ways, WaysBox, core::S
 use crate::failover::WayConfig;
 use crate::os::descriptors;
 use crate::queue::Queue;
+use crate::queue::mirror::Mirror;
 use crate::telemetry::Event;
 
 /// What the daemon is given by whoever starts it.
@@ -28,6 +29,8 @@ pub struct Setup {
     pub config: Config,
     /// The queue that `config` names.
     pub queue: Arc<dyn Queue>,
+    /// What brings that queue together with one elsewhere.
+    pub mirror: Option<Mirror>,
     /// Who we are, for people: `host pid`.
     pub name: String,
     /// What proves that our predecessors are dead ([`crate::queue::Instance::lock`]).
@@ -72,8 +75,18 @@ pub enum DaemonError {
 /// # Errors
 /// See [`DaemonError`]; everything unsent still waits in the queue.
 pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
-    let Setup { config, queue, name, lock, descriptors, keep, boot_clock, mut reload, mut reopen_log } =
-        setup;
+    let Setup {
+        config,
+        queue,
+        mirror,
+        name,
+        lock,
+        descriptors,
+        keep,
+        boot_clock,
+        mut reload,
+        mut reopen_log,
+    } = setup;
     let ways = within_descriptors(build_ways(&config)?, descriptors);
     let settings = settings(&config, &ways);
     let resources = Resources {
@@ -96,11 +109,23 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         crate::VERSION
     );
 
-    let engine = Engine::new(settings, resources).run(stop.clone(), inbox);
-    tokio::pin!(engine);
+    // It goes on until the engine has ended, so that it can tell how the last alerts did.
+    let settled = CancellationToken::new();
+    let mirroring = async {
+        if let Some(mirror) = mirror {
+            mirror.run(settled.clone()).await;
+        }
+    };
+    let engine = async {
+        let result = Engine::new(settings, resources).run(stop.clone(), inbox).await;
+        settled.cancel();
+        result
+    };
+    let work = async { tokio::join!(engine, mirroring).0 };
+    tokio::pin!(work);
     loop {
         tokio::select! {
-            result = &mut engine => return Ok(result.map(|()| Ended::Well)?),
+            result = &mut work => return Ok(result.map(|()| Ended::Well)?),
             signal = signals.next() => match signal {
                 Asked::Stop if stop.is_cancelled() => {
                     tracing::warn!("a second signal: leaving at once; what is on its way comes into doubt");

@@ -4,7 +4,6 @@
 //! format, log or know of a queue; what its answer means for the alerts is decided by the engine
 //! from the [`Class`] alone. Everything else in a [`SubmitError`] is for people.
 
-pub mod child;
 pub mod debug;
 pub mod http_client;
 pub mod http_get;

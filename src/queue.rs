@@ -18,6 +18,7 @@ mod wall;
 pub mod navdb;
 pub mod postgres;
 pub mod sqlite;
+pub mod mirror;
 pub mod memory;
 
 pub use news::News;

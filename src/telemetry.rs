@@ -173,6 +173,23 @@ pub enum Event {
         /// How long it was away.
         after: Duration,
     },
+    /// The queue elsewhere, of which ours is a mirror, does not answer.
+    ElsewhereLost {
+        /// Why.
+        reason: String,
+    },
+    /// It answers again.
+    ElsewhereBack {
+        /// How long it was away.
+        after: Duration,
+    },
+    /// The queue elsewhere was told how an alert ended, and lets it wait all the same.
+    Unheard {
+        /// Which.
+        alert: AlertId,
+        /// Its class.
+        elsewhere: String,
+    },
     /// Our lease ran out; a new instance was made.
     LeaseLost,
     /// The queue has forgotten what was committed in it. Nothing is sent until what is suspect is held.
@@ -304,6 +321,18 @@ impl Event {
             Event::QueueBack { after } => {
                 tracing::info!(seconds = after.as_secs_f64(), "the queue answers again");
             }
+            Event::ElsewhereLost { reason } => {
+                tracing::error!(
+                    "{reason}; trying again; what was taken over from there goes out all the same"
+                );
+            }
+            Event::ElsewhereBack { after } => {
+                tracing::info!(seconds = after.as_secs_f64(), "the queue elsewhere answers again");
+            }
+            Event::Unheard { alert, elsewhere } => tracing::warn!(
+                %alert, "{elsewhere} was told how this alert ended and says that it waits; it is not sent again for an \
+                hour; to send it again at once: smsd queue requeue {alert}"
+            ),
             Event::LeaseLost => tracing::warn!("the lease ran out; joining anew"),
             Event::FromThePast { forgot, until } => {
                 tracing::error!(%until, "the queue has come back from the past: {forgot}; nothing is sent until what \

@@ -38,6 +38,7 @@ mod daemon {
     mod pooler;
     mod power;
     mod process;
+    mod python_queue;
     mod secrets;
     mod torture;
 }

@@ -98,6 +98,7 @@ fn run(
             config,
             keep,
             queue: opened.queue,
+            mirror: opened.mirror,
             name: name(),
             lock,
             descriptors,

@@ -10,7 +10,7 @@ use super::{FAILED, Globals, Session, Stop, block_on, daemon, dispatcher, exit, 
 use crate::alert::{Phone, Severity};
 use crate::config::{LimitAction, Main, QueueKind};
 use crate::dispatch::Sms;
-use crate::queue::{NewAlert, Which};
+use crate::queue::{NewAlert, Opened, Which};
 
 /// What `-t` and `-T` say without `--message`.
 const TEST_MESSAGE: &str = "This is a test message from NAV smsd.";
@@ -117,7 +117,15 @@ impl Overrides {
 /// `-c`.
 fn cancel(globals: &Globals) -> anyhow::Result<ExitCode> {
     let session = Session::load(globals)?;
-    let done = block_on(async { Ok(session.queue().await?.cancel(&Which::All, &login()).await?) })?;
+    let done = block_on(async {
+        let Opened { queue, mirror, .. } = session.open().await?;
+        let Some(mut mirror) = mirror else { return Ok(queue.cancel(&Which::All, &login()).await?) };
+        // What waits elsewhere is cancelled there as well, each alert on record here.
+        mirror.pass().await?;
+        let done = queue.cancel(&Which::All, &login()).await?;
+        mirror.pass().await?;
+        Ok(done)
+    })?;
     print(&format!("{} cancelled\n", count(done.cancelled.len(), "alert")))?;
     if !done.in_flight.is_empty() {
         let left = count(done.in_flight.len(), "alert");
@@ -161,12 +169,39 @@ fn queue_test(globals: &Globals, phone: &Phone, text: String, uid: Option<i32>) 
         let message = "-T needs -u ACCOUNT with NAV's queue: each of its alerts belongs to an account";
         return Err(Stop::Usage(message.to_owned()).into());
     }
+    if let QueueKind::Python { class, .. } = &session.config.queue.kind {
+        return queue_test_elsewhere(&session, &class.name(), phone, &text, uid);
+    }
     let alert = NewAlert { to: phone.clone(), text, severity: Severity::default(), account: uid };
     let ids = block_on(async { Ok(session.queue().await?.submit(&[alert]).await?) })?;
     for id in ids {
         print(&format!("{id}\n"))?;
         let text = shown(phone.as_str(), 32);
         session.say(format_args!("test message to {text} queued; follow it with `smsd why {id}`"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same with a queue class of NAV's interface: it puts the message where it takes messages from.
+fn queue_test_elsewhere(
+    session: &Session,
+    class: &str,
+    phone: &Phone,
+    text: &str,
+    uid: Option<i32>,
+) -> anyhow::Result<ExitCode> {
+    let done = block_on(async {
+        match session.open().await?.mirror {
+            Some(mut mirror) => Ok(mirror.queue_test(uid.unwrap_or(0), phone.as_str(), text).await?),
+            None => Ok(None),
+        }
+    })?;
+    let to = shown(phone.as_str(), 32);
+    match done {
+        Some(0) => anyhow::bail!("{class} put no test message to {to} into its queue"),
+        _ => {
+            session.say(format_args!("test message to {to} queued by {class}; smsd takes it over from there"))
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

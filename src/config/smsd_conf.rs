@@ -15,6 +15,7 @@ use super::{
     Overflow, PostgresTarget, QueueConfig, QueueKind, Style, Transliterate,
 };
 use crate::alert::Phone;
+use crate::queue::mirror::PythonClass;
 
 /// Reads smsd.conf; `db_conf`: NAV's stands beside it.
 pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Collector) -> Config {
@@ -132,20 +133,58 @@ fn queue(mut s: Section<'_, '_>, db_conf: bool) -> QueueConfig {
     let mut queue = QueueConfig::default();
     let named = s.entry("type").filter(|entry| entry.value.text.trim() == "PostgresQueue");
     if let Some(entry) = named {
-        let hint = "it has NAVDBQueue and SqliteQueue".to_owned();
+        let hint = "it has NAVDBQueue, SqliteQueue and PythonQueue".to_owned();
         s.fault(entry, "this version has no PostgresQueue", hint);
         s.secret("url", value::line);
-    } else if s.get("type", value::one_of(&[("NAVDBQueue", true), ("SqliteQueue", false)])).unwrap_or(db_conf)
-    {
-        let url = s.secret("url", value::line);
-        queue.kind = QueueKind::NavDb(PostgresTarget { url, ..PostgresTarget::default() });
     } else {
-        queue.kind = QueueKind::Sqlite { path: s.path("path") };
+        let types =
+            [("NAVDBQueue", Type::NavDb), ("SqliteQueue", Type::Sqlite), ("PythonQueue", Type::Python)];
+        match s.get("type", value::one_of(&types)).unwrap_or(if db_conf { Type::NavDb } else { Type::Sqlite })
+        {
+            Type::NavDb => {
+                let url = s.secret("url", value::line);
+                queue.kind = QueueKind::NavDb(PostgresTarget { url, ..PostgresTarget::default() });
+            }
+            Type::Sqlite => queue.kind = QueueKind::Sqlite { path: s.path("path") },
+            Type::Python => {
+                let class = python_class(&mut s);
+                let path = s.path("path");
+                let mut look_interval = Duration::from_secs(1);
+                s.set("poll_interval", &mut look_interval, value::duration(10 * MS..=HOUR));
+                if let Some(class) = class {
+                    queue.kind = QueueKind::Python { class, path, look_interval };
+                }
+            }
+        }
     }
     s.set("setup", &mut queue.setup, value::one_of(&[("auto", true), ("off", false)]));
-    s.set("poll_interval", &mut queue.poll_interval, value::duration(10 * MS..=HOUR));
+    if !matches!(queue.kind, QueueKind::Python { .. }) {
+        s.set("poll_interval", &mut queue.poll_interval, value::duration(10 * MS..=HOUR));
+    }
     s.close();
     queue
+}
+
+#[derive(Clone, Copy)]
+enum Type {
+    NavDb,
+    Sqlite,
+    Python,
+}
+
+/// `module` and `class` must be there; what else there is says where they are found.
+fn python_class(s: &mut Section<'_, '_>) -> Option<PythonClass> {
+    let named_by = s.entry("type")?;
+    let missing = ["module", "class"].into_iter().filter(|key| s.entry(key).is_none()).collect::<Vec<_>>();
+    if !missing.is_empty() {
+        let message = format!("PythonQueue has no {}", missing.join(" and no "));
+        let hint = "such as module: my_site.myqueue and class: MyQueue".to_owned();
+        s.fault_section(named_by, message, hint);
+    }
+    let (module, class) = (s.get("module", value::word), s.get("class", value::word));
+    let python = s.get("python", value::path).unwrap_or_else(|| "python3".into());
+    let path = s.path("python_path");
+    Some(PythonClass { module: module?, class: class?, python, path })
 }
 
 fn groups(mut s: Section<'_, '_>) -> BTreeMap<String, Vec<Phone>> {

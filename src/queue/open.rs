@@ -1,7 +1,9 @@
 //! From the configuration to the queue that it names.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::mirror::Mirror;
 use super::sqlite::SqliteQueue;
 use super::{Queue, QueueError, Schema, navdb};
 use crate::config::{Config, Env, QueueConfig, QueueKind};
@@ -14,6 +16,8 @@ pub struct Opened {
     pub schema: Arc<dyn Schema>,
     /// The word for `type:`.
     pub kind: &'static str,
+    /// What brings it together with a queue elsewhere, if that is what is configured.
+    pub mirror: Option<Mirror>,
 }
 
 /// Opens the queue that the configuration names. A database server need not be there yet: it is waited for by
@@ -23,16 +27,21 @@ pub struct Opened {
 /// [`QueueError::Refused`] if the configuration can not be used, or the embedded queue not be opened.
 pub async fn open(config: &Config, env: &Env) -> Result<Opened, QueueError> {
     let QueueConfig { kind, setup, poll_interval } = &config.queue;
+    let file =
+        |path: &Option<PathBuf>| path.clone().unwrap_or_else(|| config.state_dir(env).join("queue.db"));
     Ok(match kind {
-        QueueKind::NavDb(target) => opened(navdb::open(target, *setup).await?, kind),
+        QueueKind::NavDb(target) => opened(Arc::new(navdb::open(target, *setup).await?), kind),
         QueueKind::Sqlite { path } => {
-            let path = path.clone().unwrap_or_else(|| config.state_dir(env).join("queue.db"));
-            opened(SqliteQueue::open(&path, *poll_interval, *setup).await?, kind)
+            opened(Arc::new(SqliteQueue::open(&file(path), *poll_interval, *setup).await?), kind)
+        }
+        QueueKind::Python { class, path, look_interval } => {
+            let queue = Arc::new(SqliteQueue::open(&file(path), *poll_interval, *setup).await?);
+            let mirror = Mirror::new(class.clone(), Arc::clone(&queue), *look_interval);
+            Opened { mirror: Some(mirror), ..opened(queue, kind) }
         }
     })
 }
 
-fn opened(queue: impl Queue + Schema + 'static, kind: &QueueKind) -> Opened {
-    let queue = Arc::new(queue);
-    Opened { queue: Arc::clone(&queue) as _, schema: queue, kind: kind.as_str() }
+fn opened(queue: Arc<impl Queue + Schema + 'static>, kind: &QueueKind) -> Opened {
+    Opened { queue: Arc::clone(&queue) as _, schema: queue, kind: kind.as_str(), mirror: None }
 }

@@ -12,6 +12,7 @@ mod claim;
 mod clock;
 mod failure;
 mod file;
+mod origin;
 mod past;
 mod people;
 mod reports;
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::alert::{Alert, AlertId};
+use crate::queue::mirror::{Foreign, TakenOver, Untold};
 use crate::queue::news::Bell;
 use crate::queue::{
     Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
@@ -103,6 +105,32 @@ impl SqliteQueue {
             self.news.ring(News::Freed);
         }
         Ok(changed)
+    }
+}
+
+/// What a [`Mirror`](super::mirror::Mirror) asks for.
+impl SqliteQueue {
+    pub(super) async fn take_over(&self, page: Vec<Foreign>) -> Result<TakenOver, QueueError> {
+        let taken = self.writer.write(move |conn| origin::take_over(conn, &page, Now::read())).await?;
+        if taken.new > 0 {
+            self.news.ring(News::Submitted);
+        }
+        Ok(taken)
+    }
+
+    pub(super) async fn untold(&self, limit: usize) -> Result<Vec<Untold>, QueueError> {
+        self.reader.read(move |conn| origin::untold(conn, limit)).await
+    }
+
+    pub(super) async fn told(&self, told: Vec<(AlertId, String)>) -> Result<(), QueueError> {
+        if told.is_empty() {
+            return Ok(());
+        }
+        self.writer.write(move |conn| origin::told(conn, &told)).await
+    }
+
+    pub(super) async fn waiting_elsewhere(&self) -> Result<Vec<(AlertId, String)>, QueueError> {
+        self.reader.read(origin::waiting).await
     }
 }
 

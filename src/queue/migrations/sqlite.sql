@@ -92,5 +92,17 @@ CREATE TABLE note (
 ) STRICT;
 CREATE INDEX note_alert ON note (alert);
 
+-- What was taken over from a queue elsewhere.
+CREATE TABLE origin (
+    -- Its key there, as JSON.
+    key         TEXT PRIMARY KEY,
+    alert       INTEGER NOT NULL UNIQUE,
+    taken_at    INTEGER NOT NULL,
+    -- What it is there, in NAV's letters; settled once that is how it has ended here.
+    known       TEXT NOT NULL DEFAULT 'N' CHECK (known IN ('N', 'Y', 'I')),
+    settled     INTEGER NOT NULL DEFAULT 0 CHECK (settled IN (0, 1))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX origin_unsettled ON origin (alert) WHERE settled = 0;
+
 PRAGMA application_id = 1936552804; -- "smsd"
 PRAGMA user_version = 1;

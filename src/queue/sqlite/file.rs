@@ -21,6 +21,7 @@ const APPLICATION_ID: i32 = 0x736d_7364;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const DROP: &str = "
+    DROP TABLE IF EXISTS origin;
     DROP TABLE IF EXISTS note;
     DROP TABLE IF EXISTS attempt_alert;
     DROP TABLE IF EXISTS attempt;

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::clock::{Now, micros};
 use super::failure::Failure;
+use super::origin;
 use super::verbs::{note, release};
 use crate::alert::{AlertId, Reason};
 use crate::queue::ledger::BEFORE;
@@ -127,6 +128,7 @@ pub(super) fn requeue(
     for id in ids {
         if conn.prepare_cached(REQUEUE)?.execute(params![now.wall, id.0, if_rejected])? == 1 {
             conn.prepare_cached(PAST)?.execute([id.0])?;
+            origin::again(conn, *id)?;
             note(conn, *id, "requeued", None, "", by, now)?;
             changed.push(*id);
         }

@@ -1,0 +1,229 @@
+//! A queue elsewhere, mirrored in the embedded one: what waits there is taken over, and there is told what became of it.
+//!
+//! So a site keeps the queue class that it wrote for NAV's smsd, and everything else (the ledger, several alerts in one
+//! SMS, doubt, failover) is as with the embedded queue. An alert is taken over once, under its key there, in one
+//! transaction; that it has ended is told there, again and again until it is heard. If that queue is gone meanwhile, what
+//! was taken over goes out all the same.
+//!
+//! An alert that no longer waits there, and is not on its way, was cancelled there. One that waits there again although its
+//! end was told is sent again only if its key is another alert's by now, or after [`AGAIN`]: a class that forgets what it
+//! is told must not become a storm.
+
+mod python;
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+pub use python::{BridgeError, PythonClass};
+
+use super::sqlite::SqliteQueue;
+use super::{Queue, QueueError, Which};
+use crate::alert::AlertId;
+use crate::telemetry::Event;
+use python::Bridge;
+
+/// So many alerts are taken over in one transaction.
+const PAGE: usize = 500;
+/// So many ends are told before the next listing.
+const TELL_MAX: usize = 5000;
+/// The same alert under the same key is taken over again only so long after the last time.
+pub const AGAIN: Duration = Duration::from_secs(3600);
+/// When smsd stops, what has ended is told for so long.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// An alert of a queue elsewhere.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    /// Its key there, as JSON.
+    pub key: String,
+    /// Whom it is for; whether that is a number shows when it is to be sent.
+    pub phone: String,
+    /// The text.
+    pub text: String,
+    /// How severe.
+    pub severity: Option<i32>,
+    /// Since when it waits, in seconds since 1970, if that is known.
+    pub queued_at: Option<f64>,
+}
+
+/// An alert of which the queue elsewhere does not know what it is by now.
+#[derive(Clone, Debug)]
+pub struct Untold {
+    /// Ours.
+    pub alert: AlertId,
+    /// Its key there.
+    pub key: String,
+    /// What it is, in NAV's letters: `N` waiting, `Y` sent, `I` ignored.
+    pub sent: String,
+    /// The gateway's reference if it is a number that fits, else 0.
+    pub smsid: i32,
+}
+
+/// What a page of a listing brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Alerts that are now ours.
+    pub new: usize,
+    /// Alerts whose end was told and which wait there as if it had not.
+    pub unheard: Vec<AlertId>,
+}
+
+/// Why the two queues could not be brought together.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// The queue elsewhere.
+    #[error(transparent)]
+    Elsewhere(#[from] BridgeError),
+    /// Ours.
+    #[error(transparent)]
+    Here(#[from] QueueError),
+}
+
+/// See the module.
+pub struct Mirror {
+    queue: Arc<SqliteQueue>,
+    elsewhere: Bridge,
+    poll_interval: Duration,
+    /// Hashes keys: what a million of them are is remembered in a few megabytes.
+    hasher: RandomState,
+    /// What was not listed the last time.
+    missed: HashSet<AlertId>,
+    /// What was already said to be unheard.
+    complained: HashSet<AlertId>,
+}
+
+impl Mirror {
+    /// Between the class and the embedded queue; looks every `poll_interval`.
+    pub fn new(class: PythonClass, queue: Arc<SqliteQueue>, poll_interval: Duration) -> Mirror {
+        Mirror {
+            queue,
+            elsewhere: Bridge::new(class),
+            poll_interval,
+            hasher: RandomState::new(),
+            missed: HashSet::new(),
+            complained: HashSet::new(),
+        }
+    }
+
+    /// Mirrors until `stop`; then tells what has ended.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut silent_since: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            // What is under way when the stop comes is idempotent: it may be broken off anywhere.
+            let passed = tokio::select! {
+                passed = self.pass() => passed,
+                () = stop.cancelled() => break,
+            };
+            match passed {
+                Ok(()) => {
+                    if let Some(since) = silent_since.take() {
+                        Event::ElsewhereBack { after: since.elapsed() }.log();
+                    }
+                }
+                Err(error) if silent_since.is_none() => {
+                    silent_since = Some(Instant::now());
+                    Event::ElsewhereLost { reason: error.to_string() }.log();
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = sleep(self.poll_interval) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        // A request that was broken off has left its answer behind.
+        self.elsewhere = Bridge::new(self.elsewhere.class().clone());
+        if let Ok(Err(error)) = timeout(LAST_WORDS, self.tell()).await {
+            Event::ElsewhereLost { reason: error.to_string() }.log();
+        }
+    }
+
+    /// Brings both together, once.
+    ///
+    /// # Errors
+    /// Either of them does not answer; nothing is lost by it.
+    pub async fn pass(&mut self) -> Result<(), MirrorError> {
+        self.tell().await?;
+        let listed = self.take_over().await?;
+        self.find_cancelled(&listed).await
+    }
+
+    /// Puts a test message into the queue elsewhere; how many messages that says it has put in.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn queue_test(
+        &mut self,
+        uid: i32,
+        phone: &str,
+        text: &str,
+    ) -> Result<Option<i64>, MirrorError> {
+        Ok(self.elsewhere.test(uid, phone, text).await?)
+    }
+
+    async fn tell(&mut self) -> Result<(), MirrorError> {
+        let mut told = Vec::new();
+        let mut result = Ok(None);
+        for Untold { alert, key, sent, smsid } in self.queue.untold(TELL_MAX).await? {
+            // That it has changed nothing is no fault: the message may be deleted there.
+            result = self.elsewhere.tell(&key, &sent, smsid).await;
+            if result.is_err() {
+                break;
+            }
+            told.push((alert, sent));
+            if told.len() == PAGE {
+                self.queue.told(std::mem::take(&mut told)).await?;
+            }
+        }
+        self.queue.told(told).await?;
+        Ok(result.map(drop)?)
+    }
+
+    /// Takes over what is new; returns the hashed keys of all that waits there.
+    async fn take_over(&mut self) -> Result<HashSet<u64>, MirrorError> {
+        let mut listed = HashSet::new();
+        let mut page = Vec::new();
+        self.elsewhere.list().await?;
+        loop {
+            let next = self.elsewhere.next().await?;
+            let is_last = next.is_none();
+            if let Some(foreign) = next {
+                listed.insert(self.hasher.hash_one(&foreign.key));
+                page.push(foreign);
+            }
+            if page.len() == PAGE || is_last && !page.is_empty() {
+                let taken = self.queue.take_over(std::mem::take(&mut page)).await?;
+                for alert in taken.unheard {
+                    if self.complained.len() < PAGE && self.complained.insert(alert) {
+                        Event::Unheard { alert, elsewhere: self.elsewhere.class().name() }.log();
+                    }
+                }
+            }
+            if is_last {
+                return Ok(listed);
+            }
+        }
+    }
+
+    /// What waits here and, by two listings in a row, not there was cancelled there, or deleted.
+    async fn find_cancelled(&mut self, listed: &HashSet<u64>) -> Result<(), MirrorError> {
+        let ours = self.queue.waiting_elsewhere().await?;
+        let is_missed = |(_, key): &(AlertId, String)| !listed.contains(&self.hasher.hash_one(key));
+        let missed: HashSet<AlertId> = ours.into_iter().filter(is_missed).map(|(id, _)| id).collect();
+        let gone: Vec<AlertId> = missed.intersection(&self.missed).copied().collect();
+        self.missed = missed;
+        if !gone.is_empty() {
+            let by = self.elsewhere.class().name();
+            let done = self.queue.cancel(&Which::Ids(gone), &by).await?;
+            self.queue
+                .told(done.cancelled.into_iter().map(|alert| (alert, "I".to_owned())).collect())
+                .await?;
+        }
+        Ok(())
+    }
+}
