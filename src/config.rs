@@ -29,7 +29,7 @@ pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
-use crate::dispatch::{debug, http_get};
+use crate::dispatch::{debug, gammu, http_get};
 use crate::queue::Age;
 pub use crate::sms::transliterate::Transliterate;
 
@@ -456,6 +456,8 @@ pub enum DispatcherKind {
     Debug(debug::Settings),
     /// GET on a URL.
     HttpGet(http_get::Settings),
+    /// A phone or modem through Gammu.
+    Gammu(gammu::Settings),
 }
 
 impl DispatcherKind {
@@ -464,6 +466,7 @@ impl DispatcherKind {
         match self {
             DispatcherKind::Debug(_) => "DebugDispatcher",
             DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
+            DispatcherKind::Gammu(_) => "GammuDispatcher",
         }
     }
 
@@ -471,6 +474,7 @@ impl DispatcherKind {
     pub fn grace(&self) -> Duration {
         match self {
             DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => Duration::from_secs(30),
+            DispatcherKind::Gammu(_) => Duration::from_secs(30),
         }
     }
 
@@ -478,6 +482,7 @@ impl DispatcherKind {
     pub fn concurrency(&self) -> Option<u32> {
         match self {
             DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => None,
+            DispatcherKind::Gammu(_) => Some(1),
         }
     }
 }
