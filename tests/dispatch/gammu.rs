@@ -29,6 +29,7 @@ struct StandIn {
     dispatcher: Arc<dyn Dispatcher>,
 }
 
+// One that hangs does delay the others: the phone is one.
 contract!(super::StandIn: what_a_person_wrote_arrives_to_the_letter, every_behaviour_has_its_class,
     silence_ends_at_the_deadline, nobody_there_is_unavailable, nothing_comes_back_that_should_not_show);
 
@@ -504,6 +505,16 @@ async fn a_program_that_is_not_there_is_told_with_what_to_do() {
             assert_eq!(error.class, Class::Misconfigured, "{error}");
             assert!(error.detail.starts_with(words), "{error}");
         }
+    }
+}
+
+/// gammu says why it fails. Whatever this is, it may have sent.
+#[tokio::test]
+async fn a_program_that_says_nothing_is_not_believed() {
+    for command in ["false", "true"] {
+        let dispatcher = build(settings(command.into()), &[]);
+        let error = submit(&*dispatcher, &patient("112", "hei")).await.unwrap_err();
+        assert_eq!(error.class, Class::Unknown, "{command}: {error}");
     }
 }
 

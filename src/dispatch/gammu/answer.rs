@@ -259,3 +259,25 @@ fn leading(text: &str) -> Option<i64> {
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     text.get(..text.len() - digits.len() + end)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_words_are_read_and_none_of_them_is_an_ok_too_many(
+            words in "(Sending SMS |[0-9]{1,4}/[0-9]{1,4}|1/2|2/2|\\.\\.OK, message reference=|\\.\\.error |-|[0-9]{1,25}|\\PC|\n){0,40}"
+        ) {
+            let said = Said::read(&words);
+            prop_assert!(said.parts.len() <= said.of);
+            prop_assert!(said.taken() <= words.matches("..OK, message reference=").count());
+            prop_assert!(said.receipt().references.len() <= said.taken());
+            let run = Run { ended: Ended::Exit(0), stdout: words.clone().into(), stderr: vec![], whole: true };
+            let judged = Answer { run: &run, codes: &Codes::default(), text: &words }.judge();
+            prop_assert_eq!(judged.is_ok(), said.all_taken());
+        }
+    }
+}

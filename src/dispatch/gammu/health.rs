@@ -13,12 +13,20 @@ pub(super) struct Found {
     phone: Option<String>,
     /// The state of the network, in gammu's words.
     state: Option<String>,
+    /// Is it registered for data? Then a text can go out that way, whatever `state` says.
+    has_data: bool,
     /// The network's name.
     network: Option<String>,
 }
 
-/// ERR_NOTSUPPORTED and ERR_NOTIMPLEMENTED: there are phones that send, and can not say where they are registered.
-const CAN_NOT_SAY: [Code; 2] = [Code::Gammu(21), Code::Gammu(25)];
+/// ERR_UNKNOWNRESPONSE, ERR_UNKNOWNFRAME, ERR_NOTSUPPORTED, ERR_EMPTY, ERR_NOTIMPLEMENTED, ERR_UNKNOWN: there are phones
+/// that send, and can not say where they are registered, or not so that gammu understands it. Such a one must not stay
+/// out of rotation for good once it has failed.
+const CAN_NOT_SAY: [Code; 6] =
+    [Code::Gammu(16), Code::Gammu(17), Code::Gammu(21), Code::Gammu(22), Code::Gammu(25), Code::Gammu(27)];
+
+/// Registered, in gammu's words, and how that is told.
+const REGISTERED: [(&str, &str); 2] = [("home network", "registered"), ("roaming network", "roaming")];
 
 impl Found {
     /// Reads standard output.
@@ -32,7 +40,7 @@ impl Found {
         });
         let phone = [maker, model].into_iter().flatten().collect::<Vec<_>>().join(" ");
         // `242 01 (Telenor, Norway), LAC …`, and perhaps the phone's own word for it.
-        let by_number = value(output, "Network").and_then(|words| {
+        let by_number = value(output, "Network").or(value(output, "Packet network")).and_then(|words| {
             let name = words.split_once(" (")?.1;
             Some(name.split([',', ')']).next()?.to_string()).filter(|name| name != "unknown")
         });
@@ -40,6 +48,7 @@ impl Found {
         Found {
             phone: short(Some(phone)),
             state: short(named("Network state")),
+            has_data: how(value(output, "Packet network state")).is_some(),
             network: short(by_phone).or(short(by_number)),
         }
     }
@@ -53,7 +62,8 @@ impl Found {
                 (None, _) => {
                     Err(SubmitError::new(Class::Unavailable, "gammu did not say which phone it found"))
                 }
-                (Some(_), None | Some("home network" | "roaming network" | "unknown")) => Ok(()),
+                (Some(_), None | Some("unknown")) => Ok(()),
+                (Some(_), state) if self.has_data || how(state).is_some() => Ok(()),
                 (Some(phone), Some(state)) => Err(SubmitError::new(
                     Class::Unavailable,
                     format!("{phone} is not registered with a network: {state}"),
@@ -68,12 +78,8 @@ impl Found {
         if let Some(signal) = signal {
             words += &format!(", signal {signal} %");
         }
-        let how = match self.state.as_deref() {
-            Some("home network") => Some("registered"),
-            Some("roaming network") => Some("roaming"),
-            _ => None,
-        };
-        if let Some(how) = how {
+        let by_data = self.has_data.then_some("registered");
+        if let Some(how) = how(self.state.as_deref()).or(by_data) {
             words += &match &self.network {
                 Some(network) => format!(", {how} with {network}"),
                 None => format!(", {how}"),
@@ -81,6 +87,11 @@ impl Found {
         }
         Health(words)
     }
+}
+
+/// How it is told that a phone is registered; `None` if it is not.
+fn how(state: Option<&str>) -> Option<&'static str> {
+    REGISTERED.iter().find(|(known, _)| Some(*known) == state).map(|(_, how)| *how)
 }
 
 /// `Network level        : 42 percent` of `gammu monitor`.
@@ -145,6 +156,9 @@ mod tests {
             assert_eq!(error.class, Class::Unavailable);
             assert_eq!(error.detail, format!("Huawei E1750 is not registered with a network: {state}"));
         }
+        let data = E1750.replace("home", "requesting").replace("not logged into network", "roaming network");
+        assert_eq!(Found::read(&data).judge(Ok(())), Ok(()));
+        assert_eq!(Found::read(&data).health(None).0, "Huawei E1750, registered with Telenor");
         assert_eq!(Found::read("garbage").judge(Ok(())).unwrap_err().class, Class::Unavailable);
     }
 
@@ -152,8 +166,13 @@ mod tests {
     fn a_phone_that_can_not_say_where_it_is_may_still_send() {
         let failed = |code| Err((Some(Code::Gammu(code)), SubmitError::new(Class::Misconfigured, "words")));
         let (phone, nobody) = (Found::read("Model : x\n"), Found::read(""));
-        assert_eq!(phone.judge(failed(21)), Ok(()));
-        assert_eq!(phone.judge(failed(49)).unwrap_err().class, Class::Misconfigured);
+        for code in [16, 17, 21, 22, 25, 27] {
+            assert_eq!(phone.judge(failed(code)), Ok(()), "{code}");
+        }
+        // A timeout, no SIM, no network.
+        for code in [14, 49, 73] {
+            assert_eq!(phone.judge(failed(code)).unwrap_err().class, Class::Misconfigured, "{code}");
+        }
         assert_eq!(nobody.judge(failed(21)).unwrap_err().class, Class::Misconfigured);
     }
 
