@@ -29,7 +29,7 @@ pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
-use crate::dispatch::{debug, http_get};
+use crate::dispatch::{debug, gammu, http_get};
 use crate::queue::Age;
 use crate::queue::mirror::PythonClass;
 pub use crate::sms::transliterate::Transliterate;
@@ -467,6 +467,8 @@ pub enum DispatcherKind {
     Debug(debug::Settings),
     /// GET on a URL.
     HttpGet(http_get::Settings),
+    /// A phone or modem through Gammu.
+    Gammu(gammu::Settings),
 }
 
 impl DispatcherKind {
@@ -475,6 +477,7 @@ impl DispatcherKind {
         match self {
             DispatcherKind::Debug(_) => "DebugDispatcher",
             DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
+            DispatcherKind::Gammu(_) => "GammuDispatcher",
         }
     }
 
@@ -482,6 +485,7 @@ impl DispatcherKind {
     pub fn grace(&self) -> Duration {
         match self {
             DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => Duration::from_secs(30),
+            DispatcherKind::Gammu(_) => Duration::from_secs(30),
         }
     }
 
@@ -496,6 +500,7 @@ impl DispatcherKind {
     pub fn concurrency(&self) -> Option<u32> {
         match self {
             DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => None,
+            DispatcherKind::Gammu(_) => Some(1),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! from the [`Class`] alone. Everything else in a [`SubmitError`] is for people.
 
 pub mod debug;
+pub mod gammu;
 pub mod http_client;
 pub mod http_get;
 pub mod quote;
@@ -147,6 +148,12 @@ pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatch
                 let path = settings.log.as_deref().unwrap_or(Path::new("")).display();
                 fault("log", format!("{path} can not be opened for appending: {error}"))
             })?)
+        }
+        DispatcherKind::Gammu(settings) => {
+            let codes = gammu::codes::Codes::new(&config.classes).map_err(|code| {
+                fault(&format!("class.{code}"), format!("{code:?} is no code of gammu's or of the network's"))
+            })?;
+            Arc::new(gammu::GammuDispatcher::new(settings.clone(), codes, limits))
         }
         DispatcherKind::HttpGet(settings) => {
             let statuses = status::HttpStatuses::new(&config.classes).map_err(|code| {

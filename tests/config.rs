@@ -347,7 +347,7 @@ fn dispatchers_come_by_number_with_gaps_and_under_their_own_names() {
         "[DEFAULT]\ntimeout: 7\n[dispatcher]\ndispatcher10: DebugDispatcher\ndispatcher2: gw\ndispatcher5: off\n\
          [gw]\ntype: HttpGetDispatcher\nurl: http://h/%(phone)s?%(sms)s\nsuccess: ^(OK|ID)\nconcurrency: 2\n\
          rate: 30/m\ngrace: 0\nmax_segments: 4\nprobe_interval: 1m\nclass.500: rtmp\nclass.418: OK\n\
-         [off]\ntype: GammuDispatcher\nenabled: no\n\
+         [off]\ntype: SmppDispatcher\nenabled: no\n\
          [DebugDispatcher]\nresult: permanent\nlatency: 5ms\nfail_rate: 0.5\nreject: +47 900 00 001, 112\nlog: l\n",
     )
     .clean();
@@ -368,6 +368,24 @@ fn dispatchers_come_by_number_with_gaps_and_under_their_own_names() {
     assert_eq!((settings.latency, settings.fail_rate), (Duration::from_millis(5), 0.5));
     assert_eq!(settings.reject.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["+4790000001", "112"]);
     assert_eq!(settings.log, Some(config.files[0].with_file_name("l")));
+}
+
+#[test]
+fn a_phone_needs_no_key_and_its_commands_are_names_or_paths() {
+    let site = Site::new(
+        "[main]\nconcurrency: 9\n[dispatcher]\ndispatcher1: GammuDispatcher\ndispatcher2: second\n\
+         [second]\ntype: GammuDispatcher\nconfig: second.rc\nsection: 2\ncommand: bin/gammu\nclass.CMS 500: AMB\n",
+    );
+    let gammurc = site.write("etc/nav/second.rc", "");
+    let config = site.clean();
+    let [first, second] = &config.dispatchers[..] else { panic!("{:?}", config.dispatchers) };
+    let DispatcherKind::Gammu(settings) = &first.kind else { panic!() };
+    assert_eq!(*settings, smsd::dispatch::gammu::Settings::default());
+    assert_eq!((first.kind.concurrency(), first.kind.grace()), (Some(1), Duration::from_secs(30)));
+    let DispatcherKind::Gammu(settings) = &second.kind else { panic!() };
+    assert_eq!((settings.config.as_ref(), settings.section), (Some(&gammurc), Some(2)));
+    assert_eq!(settings.command, gammurc.with_file_name("bin/gammu"));
+    assert_eq!(second.classes["cms 500"], Status::Refused(Class::Unknown));
 }
 
 #[test]
@@ -578,27 +596,35 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     assert_eq!((config.dispatchers.len(), config.groups.len()), (2, 1));
     let debug = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: DebugDispatcher");
     assert!(matches!(Site::new(&debug).clean().dispatchers[0].kind, DispatcherKind::Debug(_)));
+    let gammu = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: GammuDispatcher");
+    let site = Site::new(&gammu.replace("config: /etc/gammurc", "config: gammurc"));
+    let gammurc = site.write("etc/nav/gammurc", "");
+    let DispatcherKind::Gammu(gammu) = &site.clean().dispatchers[0].kind else { panic!() };
+    assert_eq!((&gammu.config, gammu.section), (&Some(gammurc), Some(0)));
 
     // Every field of the typed configuration is a key of the example; the other way round, a key that nobody
     // reads would have been a warning above.
-    let section = |from: &str, to: &str| -> BTreeSet<String> {
-        let text = text.split(from).nth(1).unwrap().split(to).next().unwrap();
+    let section = |from: &str| -> BTreeSet<String> {
+        let text = text.split(from).nth(1).unwrap().split("\n[").next().unwrap();
         let keys = text.lines().filter(|l| l.starts_with(|c: char| c.is_ascii_lowercase()));
         keys.filter_map(|l| l.split_once(':')).map(|(key, _)| key.to_owned()).collect()
     };
     let mut main = fields(&config::Main::default());
     main.remove("mail");
     main.extend(["mailwarnlevel", "mailserver", "mailaddr", "fromaddr"].map(str::to_owned));
-    assert_eq!(section("\n[main]", "\n[queue]"), main);
+    assert_eq!(section("\n[main]"), main);
 
     let mut way_out = fields(&config.dispatchers[0]);
     for inner in ["name", "kind", "classes"] {
         way_out.remove(inner);
     }
     way_out.extend(["url", "success", "class.400", "enabled"].map(str::to_owned));
-    assert_eq!(section("\n[HttpGetDispatcher]", "\n[DebugDispatcher]"), way_out);
+    assert_eq!(section("\n[HttpGetDispatcher]"), way_out);
     let debug = fields(&smsd::dispatch::debug::Settings::default());
-    assert_eq!(section("\n[DebugDispatcher]", "\n[main]"), debug);
+    assert_eq!(section("\n[DebugDispatcher]"), debug);
+    let mut gammu = fields(&smsd::dispatch::gammu::Settings::default());
+    gammu.insert("class.CMS 500".to_owned());
+    assert_eq!(section("\n[GammuDispatcher]"), gammu);
 }
 
 /// The names of a struct's fields.

@@ -28,6 +28,7 @@ mod daemon {
     mod failpoints;
     mod figures;
     mod full;
+    mod gammu;
     mod gateways;
     mod instances;
     mod log;

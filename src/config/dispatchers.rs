@@ -4,6 +4,7 @@
 //! must not learn in an outage that the last resort was never there. The keys of each type are a file of their own.
 
 mod debug;
+mod gammu;
 mod http_get;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use super::section::{Reader, Section};
 use super::smsd_conf::{HOUR, MS};
 use super::value::{self, Parsed, Wrong, clipped, wrong};
 use super::{DispatcherConfig, DispatcherKind};
+use crate::dispatch::gammu::codes::Code;
 use crate::dispatch::http_get::success_rule;
 use crate::dispatch::status::Status;
 
@@ -37,11 +39,16 @@ pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
 }
 
 /// The types of this version.
-const TYPES: [(&str, Type); 2] = [("HttpGetDispatcher", Type::HttpGet), ("DebugDispatcher", Type::Debug)];
+const TYPES: [(&str, Type); 3] = [
+    ("HttpGetDispatcher", Type::HttpGet),
+    ("GammuDispatcher", Type::Gammu),
+    ("DebugDispatcher", Type::Debug),
+];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Type {
     HttpGet,
+    Gammu,
     Debug,
 }
 
@@ -52,14 +59,17 @@ impl Type {
             Type::HttpGet if value::integer(100..=599)(code).is_err() => {
                 Err(("an HTTP status from 100 to 599", "class.500: DTMP"))
             }
-            Type::HttpGet | Type::Debug => Ok(()),
+            Type::Gammu if Code::parse(code).is_none() => Err((
+                "a code of gammu's (its exit code less 100) or of the network's",
+                "class.ERR_TIMEOUT: DTMP, or class.14, or class.CMS 38",
+            )),
+            Type::HttpGet | Type::Gammu | Type::Debug => Ok(()),
         }
     }
 }
 
 /// The types that the reference names and this version does not have.
-const LATER_TYPES: [&str; 9] = [
-    "GammuDispatcher",
+const LATER_TYPES: [&str; 8] = [
     "BoostDispatcher",
     "UninettMailDispatcher",
     "HttpDispatcher",
@@ -113,6 +123,7 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
     };
     let settings = match kind {
         Type::HttpGet => http_get::read(&mut s, entry).map(DispatcherKind::HttpGet),
+        Type::Gammu => Some(DispatcherKind::Gammu(gammu::read(&mut s))),
         Type::Debug => Some(DispatcherKind::Debug(debug::read(&mut s))),
     };
     let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(Default::default()));

@@ -120,10 +120,15 @@ pub fn table() -> &'static [Row] {
 
 /// What a numeric code means; `None` if the table does not know it.
 pub fn of_code(protocol: Protocol, code: u32) -> Option<Meaning> {
+    row(protocol, code).map(|row| row.meaning)
+}
+
+/// The row of a numeric code.
+pub fn row(protocol: Protocol, code: u32) -> Option<&'static Row> {
     let rows = || table().iter().filter(|row| row.protocol == protocol);
     let named = |row: &&Row| matches!(&row.codes, Codes::These(r) if r.iter().any(|r| r.contains(&code)));
     let left = |row: &&Row| matches!(&row.codes, Codes::Other(r) if r.contains(&code));
-    rows().find(named).or_else(|| rows().find(left)).map(|row| row.meaning)
+    rows().find(named).or_else(|| rows().find(left))
 }
 
 /// What a situation means, asked by the words of the table's second column.

@@ -59,10 +59,13 @@ pub struct Run {
     pub stdout: Vec<u8>,
     /// The same of its standard error.
     pub stderr: Vec<u8>,
+    /// That is all that it ever wrote: both streams were heard to their end, which is its death if its time was up,
+    /// and neither was cut.
+    pub whole: bool,
 }
 
-/// Runs a command to its end, or until the deadline, when it is killed with its whole group. The same happens when
-/// nobody waits for it any more.
+/// Runs a command to its end, or until the deadline, when it is killed with its whole group and what it has said
+/// until then is heard. The same end comes when nobody waits for it any more.
 ///
 /// # Errors
 /// It could not be started: certainly nothing was done.
@@ -78,25 +81,31 @@ pub async fn run(command: &mut Command, input: &[u8], deadline: Instant) -> io::
             drop(stdin.write_all(input).await);
         }
     };
-    let ended = {
+    let (ended, whole) = {
         let mut listen = std::pin::pin!(async {
-            tokio::join!(feed, keep(stdout, &mut out), keep(stderr, &mut err));
+            let ((), out, err) = tokio::join!(feed, keep(stdout, &mut out), keep(stderr, &mut err));
+            out && err
         });
-        let mut heard = false;
+        let mut heard = None;
         let status = timeout_at(deadline, async {
             tokio::select! {
                 status = group.child.wait() => return status,
-                () = &mut listen => heard = true,
+                all = &mut listen => heard = Some(all),
             }
             group.child.wait().await
         })
         .await;
-        if !heard && status.is_ok() {
-            let _ = timeout(OUTPUT_PATIENCE, listen).await;
+        if status.is_err() {
+            group.kill();
         }
-        status
+        let whole = match heard {
+            Some(all) => all && status.is_ok(),
+            None => timeout(OUTPUT_PATIENCE, listen).await.unwrap_or(false),
+        };
+        (status, whole)
     };
-    Ok(Run { ended: ended.map_or(Ok(Ended::Late), |status| status.map(ended_by))?, stdout: out, stderr: err })
+    let ended = ended.map_or(Ok(Ended::Late), |status| status.map(ended_by))?;
+    Ok(Run { ended, stdout: out, stderr: err, whole })
 }
 
 /// A child with all that it has started. Dropped, it is killed.
@@ -117,16 +126,20 @@ impl Group {
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         Ok(Group { child, leader })
     }
-}
 
-impl Drop for Group {
     /// A group keeps its number for as long as one of it lives. Where nobody is left the number is that of no group;
     /// the system would have to go once through all its numbers, in the moment since the child was waited for, to give
     /// it to another.
-    fn drop(&mut self) {
+    fn kill(&self) {
         if let Some(leader) = self.leader {
             let _ = killpg(leader, Signal::SIGKILL);
         }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -137,13 +150,20 @@ fn ended_by(status: ExitStatus) -> Ended {
     }
 }
 
-/// Reads to the end and keeps the beginning.
-async fn keep(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
-    let Some(mut stream) = stream else { return };
+/// Reads to the end and keeps the beginning. Is that all?
+async fn keep(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) -> bool {
+    let Some(mut stream) = stream else { return false };
     let mut piece = [0; 4096];
-    while let Ok(n @ 1..) = stream.read(&mut piece).await {
+    let mut all = true;
+    loop {
+        let n = match stream.read(&mut piece).await {
+            Ok(0) => return all,
+            Ok(n) => n,
+            Err(_) => return false,
+        };
         let read = piece.get(..n).unwrap_or_default();
         let room = OUTPUT_MAX - kept.len();
+        all &= n <= room;
         kept.extend_from_slice(read.get(..room).unwrap_or(read));
     }
 }
@@ -161,14 +181,14 @@ mod tests {
     #[tokio::test]
     async fn it_is_fed_and_heard() {
         let run = sh("cat; echo words >&2; exit 75", b"hei \xff\n", LONG).await;
-        let want = Run { ended: Ended::Exit(75), stdout: b"hei \xff\n".into(), stderr: b"words\n".into() };
-        assert_eq!(run, want);
+        let (stdout, stderr) = (b"hei \xff\n".into(), b"words\n".into());
+        assert_eq!(run, Run { ended: Ended::Exit(75), stdout, stderr, whole: true });
         assert_eq!(sh("kill -SEGV $$", b"", LONG).await.ended, Ended::Signal(11));
         // Its input is larger than a pipe, and it reads none of it.
         assert_eq!(sh("exit 0", &vec![b'x'; 1 << 20], LONG).await.ended, Ended::Exit(0));
         // Both ways at once, more than pipes hold.
         let run = sh("cat", &vec![b'x'; 1 << 20], LONG).await;
-        assert_eq!((run.ended, run.stdout.len()), (Ended::Exit(0), OUTPUT_MAX));
+        assert_eq!((run.ended, run.stdout.len(), run.whole), (Ended::Exit(0), OUTPUT_MAX, false));
         let nobody = run_missing().await;
         assert_eq!(nobody.kind(), io::ErrorKind::NotFound);
     }
@@ -180,16 +200,22 @@ mod tests {
     #[tokio::test]
     async fn when_its_time_is_up_nothing_of_it_is_left() {
         let run = sh("echo $$; sleep 987654 & sleep 987654", b"", Duration::from_millis(300)).await;
-        assert_eq!(run.ended, Ended::Late);
+        assert_eq!((run.ended, run.whole), (Ended::Late, true));
         let group: i32 = String::from_utf8(run.stdout).unwrap().trim().parse().unwrap();
         gone(group).await;
+    }
+
+    #[tokio::test]
+    async fn what_it_does_behind_closed_streams_is_not_known() {
+        let run = sh("exec >&- 2>&-; sleep 987654", b"", Duration::from_millis(300)).await;
+        assert_eq!((run.ended, run.whole), (Ended::Late, false));
     }
 
     #[tokio::test]
     async fn what_it_leaves_behind_is_not_waited_for_and_is_killed() {
         let begun = Instant::now();
         let run = sh("echo $$; sleep 987654 &", b"", LONG).await;
-        assert_eq!(run.ended, Ended::Exit(0));
+        assert_eq!((run.ended, run.whole), (Ended::Exit(0), false), "whoever is left could still speak");
         assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
         gone(String::from_utf8(run.stdout).unwrap().trim().parse().unwrap()).await;
     }

@@ -5,5 +5,6 @@
 
 mod contract;
 mod debug;
+mod gammu;
 mod http_get;
 mod tls;
