@@ -4,11 +4,13 @@
 //! format, log or know of a queue; what its answer means for the alerts is decided by the engine
 //! from the [`Class`] alone. Everything else in a [`SubmitError`] is for people.
 
+pub mod boost;
 pub mod child;
 pub mod debug;
 pub mod http_client;
 pub mod http_get;
 pub mod quote;
+pub mod soap;
 pub mod status;
 pub mod url_template;
 
@@ -155,6 +157,10 @@ pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatch
             })?;
             let built = http_get::HttpGetDispatcher::new(settings.clone(), statuses, limits);
             Arc::new(built.map_err(|error| fault("url", error.to_string()))?)
+        }
+        DispatcherKind::Boost(settings) => {
+            let built = boost::BoostDispatcher::new(settings.clone(), &config.classes, limits);
+            Arc::new(built.map_err(|error| fault(&error.key(), error.to_string()))?)
         }
     })
 }

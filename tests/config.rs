@@ -596,7 +596,14 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
         way_out.remove(inner);
     }
     way_out.extend(["url", "success", "class.400", "enabled"].map(str::to_owned));
-    assert_eq!(section("\n[HttpGetDispatcher]", "\n[DebugDispatcher]"), way_out);
+    assert_eq!(section("\n[HttpGetDispatcher]", "\n[BoostDispatcher]"), way_out);
+    let boost = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: BoostDispatcher");
+    let boost = Site::new(&boost).clean().dispatchers.swap_remove(0);
+    let DispatcherKind::Boost(settings) = &boost.kind else { panic!("{boost:?}") };
+    let mut keys = fields(settings);
+    keys.insert("class.server.userexception".to_owned());
+    assert_eq!(section("\n[BoostDispatcher]", "\n[DebugDispatcher]"), keys);
+    assert_eq!(settings.parameters, smsd::dispatch::boost::default_parameters());
     let debug = fields(&smsd::dispatch::debug::Settings::default());
     assert_eq!(section("\n[DebugDispatcher]", "\n[main]"), debug);
 }

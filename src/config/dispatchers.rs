@@ -3,6 +3,7 @@
 //! A type that this version does not have stops the start, even if other ways out are there: an operator
 //! must not learn in an outage that the last resort was never there. The keys of each type are a file of their own.
 
+mod boost;
 mod debug;
 mod http_get;
 
@@ -37,11 +38,16 @@ pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
 }
 
 /// The types of this version.
-const TYPES: [(&str, Type); 2] = [("HttpGetDispatcher", Type::HttpGet), ("DebugDispatcher", Type::Debug)];
+const TYPES: [(&str, Type); 3] = [
+    ("HttpGetDispatcher", Type::HttpGet),
+    ("BoostDispatcher", Type::Boost),
+    ("DebugDispatcher", Type::Debug),
+];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Type {
     HttpGet,
+    Boost,
     Debug,
 }
 
@@ -52,15 +58,18 @@ impl Type {
             Type::HttpGet if value::integer(100..=599)(code).is_err() => {
                 Err(("an HTTP status from 100 to 599", "class.500: DTMP"))
             }
-            Type::HttpGet | Type::Debug => Ok(()),
+            Type::Boost if !boost::is_code(code) => Err((
+                "an HTTP status from 100 to 599 or the code of a fault",
+                "class.client.authentication: DPERM",
+            )),
+            Type::HttpGet | Type::Boost | Type::Debug => Ok(()),
         }
     }
 }
 
 /// The types that the reference names and this version does not have.
-const LATER_TYPES: [&str; 9] = [
+const LATER_TYPES: [&str; 8] = [
     "GammuDispatcher",
-    "BoostDispatcher",
     "UninettMailDispatcher",
     "HttpDispatcher",
     "SmppDispatcher",
@@ -113,6 +122,7 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
     };
     let settings = match kind {
         Type::HttpGet => http_get::read(&mut s, entry).map(DispatcherKind::HttpGet),
+        Type::Boost => boost::read(&mut s, entry).map(DispatcherKind::Boost),
         Type::Debug => Some(DispatcherKind::Debug(debug::read(&mut s))),
     };
     let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(Default::default()));
