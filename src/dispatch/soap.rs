@@ -11,7 +11,7 @@
 use std::io;
 
 use quick_xml::escape::resolve_xml_entity;
-use quick_xml::events::{BytesDecl, BytesRef, BytesStart, BytesText, Event};
+use quick_xml::events::{BytesDecl, BytesStart, BytesText, Event};
 use quick_xml::{Reader, Writer};
 
 /// SOAP 1.1 §3.
@@ -59,24 +59,13 @@ pub fn call<'a>(
     }
     for (name, value) in arguments {
         let argument = writer.create_element(name).with_attribute(("xsi:type", "xsd:string"));
-        argument.write_inner_content(|writer| write_text(writer, value))?;
+        let value: String = value.chars().filter(|c| is_xml(*c)).collect();
+        argument.write_text_content(BytesText::new(&value))?;
     }
     for start in around.iter().rev() {
         writer.write_event(Event::End(start.to_end()))?;
     }
     Ok(writer.into_inner())
-}
-
-/// A carriage return that stood there as it is would be read as a line feed (XML 1.0 §2.11).
-fn write_text(writer: &mut Writer<Vec<u8>>, text: &str) -> io::Result<()> {
-    let text: String = text.chars().filter(|c| is_xml(*c)).collect();
-    for (n, piece) in text.split('\r').enumerate() {
-        if n > 0 {
-            writer.write_event(Event::GeneralRef(BytesRef::new("#13")))?;
-        }
-        writer.write_event(Event::Text(BytesText::new(piece)))?;
-    }
-    Ok(())
 }
 
 /// XML 1.0 §2.2.

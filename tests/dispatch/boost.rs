@@ -223,7 +223,7 @@ impl Fixture for Boost {
         };
         let plain = (300..=599).chain([600, 999]).map(|code| Case {
             name: format!("status {code} without an envelope"),
-            play: Play::Answer(code, b"<h1>words &nbsp; marker-key</h1>".to_vec()),
+            play: Play::Answer(code, b"<h1>words &nbsp; marker-key &lt;p&amp;ss-marker&gt;</h1>".to_vec()),
             want: by_table(code),
         });
         let unread = [
@@ -279,6 +279,7 @@ impl Fixture for Boost {
             ("s:MustUnderstand", Class::Misconfigured),
             ("", Class::Failed),
             ("marker-key", Class::Failed),
+            ("Server.&lt;p&amp;ss-marker&gt;", Class::Failed),
         ];
         let faults = faults
             .into_iter()
@@ -368,6 +369,9 @@ async fn the_request_is_one_call() {
         requests[0].1.len()
     );
     assert_eq!(requests[0].0, want);
+    service.play(Play::Answer(400, b"no p&amp;&quot;&lt; here".to_vec()));
+    let error = submit(&*dispatcher, &sms("112", "hei")).await.unwrap_err();
+    assert!(error.detail.ends_with(": no <secret> here"), "{error}");
     assert_eq!(arguments(&requests[0].1), ["nav", "p&\"<", "NAV", "+47999", "på\r\n<b> & ]]>"]);
 }
 
