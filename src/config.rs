@@ -29,7 +29,7 @@ pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
-use crate::dispatch::{boost, debug, http_get};
+use crate::dispatch::{boost, debug, http_get, mail};
 use crate::queue::Age;
 pub use crate::sms::transliterate::Transliterate;
 
@@ -458,6 +458,8 @@ pub enum DispatcherKind {
     HttpGet(http_get::Settings),
     /// A call of a SOAP service.
     Boost(boost::Settings),
+    /// A mail to a gateway.
+    Mail(mail::Settings),
 }
 
 impl DispatcherKind {
@@ -467,6 +469,7 @@ impl DispatcherKind {
             DispatcherKind::Debug(_) => "DebugDispatcher",
             DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
             DispatcherKind::Boost(_) => "BoostDispatcher",
+            DispatcherKind::Mail(_) => "UninettMailDispatcher",
         }
     }
 
@@ -476,13 +479,17 @@ impl DispatcherKind {
             DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) | DispatcherKind::Boost(_) => {
                 Duration::from_secs(30)
             }
+            DispatcherKind::Mail(_) => Duration::ZERO,
         }
     }
 
     /// Submits at once, where the type has a bound of its own that no section but its own changes.
     pub fn concurrency(&self) -> Option<u32> {
         match self {
-            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) | DispatcherKind::Boost(_) => None,
+            DispatcherKind::Debug(_)
+            | DispatcherKind::HttpGet(_)
+            | DispatcherKind::Boost(_)
+            | DispatcherKind::Mail(_) => None,
         }
     }
 }

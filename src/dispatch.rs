@@ -9,7 +9,9 @@ pub mod child;
 pub mod debug;
 pub mod http_client;
 pub mod http_get;
+pub mod mail;
 pub mod quote;
+pub mod smtp;
 pub mod soap;
 pub mod status;
 pub mod url_template;
@@ -23,6 +25,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use self::smtp::meaning::Meanings;
 use crate::alert::Phone;
 use crate::config::{DispatcherConfig, DispatcherKind, Main};
 
@@ -161,6 +164,11 @@ pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatch
         DispatcherKind::Boost(settings) => {
             let built = boost::BoostDispatcher::new(settings.clone(), &config.classes, limits);
             Arc::new(built.map_err(|error| fault(&error.key(), error.to_string()))?)
+        }
+        DispatcherKind::Mail(settings) => {
+            let meanings = Meanings { overrides: config.classes.clone(), ..Meanings::default() };
+            let built = mail::MailDispatcher::new(settings.clone(), meanings, limits);
+            Arc::new(built.map_err(|error| fault(error.key, error.problem))?)
         }
     })
 }

@@ -35,6 +35,7 @@ mod daemon {
     mod instances;
     mod log;
     mod machine;
+    mod mail;
     mod nav;
     mod overload;
     mod past;

@@ -6,6 +6,7 @@
 mod boost;
 mod debug;
 mod http_get;
+pub(super) mod mail;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,9 +39,10 @@ pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
 }
 
 /// The types of this version.
-const TYPES: [(&str, Type); 3] = [
+const TYPES: [(&str, Type); 4] = [
     ("HttpGetDispatcher", Type::HttpGet),
     ("BoostDispatcher", Type::Boost),
+    ("UninettMailDispatcher", Type::Mail),
     ("DebugDispatcher", Type::Debug),
 ];
 
@@ -48,6 +50,7 @@ const TYPES: [(&str, Type); 3] = [
 enum Type {
     HttpGet,
     Boost,
+    Mail,
     Debug,
 }
 
@@ -62,15 +65,17 @@ impl Type {
                 "an HTTP status from 100 to 599 or the code of a fault",
                 "class.client.authentication: DPERM",
             )),
-            Type::HttpGet | Type::Boost | Type::Debug => Ok(()),
+            Type::Mail if !mail::is_code(code) => {
+                Err(("a code of SMTP, such as 550, or an enhanced one", "class.5.7.1: MSG"))
+            }
+            Type::HttpGet | Type::Boost | Type::Mail | Type::Debug => Ok(()),
         }
     }
 }
 
 /// The types that the reference names and this version does not have.
-const LATER_TYPES: [&str; 8] = [
+const LATER_TYPES: [&str; 7] = [
     "GammuDispatcher",
-    "UninettMailDispatcher",
     "HttpDispatcher",
     "SmppDispatcher",
     "ModemDispatcher",
@@ -123,6 +128,7 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
     let settings = match kind {
         Type::HttpGet => http_get::read(&mut s, entry).map(DispatcherKind::HttpGet),
         Type::Boost => boost::read(&mut s, entry).map(DispatcherKind::Boost),
+        Type::Mail => mail::read(&mut s, entry).map(DispatcherKind::Mail),
         Type::Debug => Some(DispatcherKind::Debug(debug::read(&mut s))),
     };
     let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(Default::default()));

@@ -7,6 +7,7 @@ mod boost;
 mod contract;
 mod debug;
 mod http_get;
+mod mail;
 #[path = "../support/peers.rs"]
 mod peers;
 mod tls;
