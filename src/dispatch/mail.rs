@@ -2,7 +2,9 @@
 //!
 //! The subject names the number, the body is the text. What an SMS means is settled by the mail server that takes
 //! the mail: what becomes of the mail behind it, nobody tells us. The `Message-ID` is made of [`Sms::key`], so that a
-//! mail that repeats one in doubt can be recognised, by us and by every server that drops duplicates.
+//! mail that repeats one in doubt can be recognised, by us and by every server that drops duplicates. A server may take
+//! ten minutes to say that it has a mail (RFC 5321 §4.5.3.2.6); ours must do so within [`Sms::timeout`], since nobody waits
+//! ten minutes for an alert, and a text gives a scanner little to look through.
 
 pub mod message;
 

@@ -457,15 +457,16 @@ async fn what_was_to_be_encrypted_is_not_sent_without() {
     assert_eq!(error.class, Class::Misconfigured, "{error}");
     assert!(error.detail.contains("does not offer STARTTLS"), "{error}");
     server.state.lock().unwrap().extensions = vec!["STARTTLS".into(), "AUTH PLAIN".into()];
-    for (answer, class) in [
-        ("454 4.7.0 not now\r\n", Class::Unavailable),
-        ("501 no\r\n", Class::Misconfigured),
-        ("220 go on\r\n250-injected\r\n250 AUTH PLAIN\r\n", Class::Unavailable),
-        ("220 but no TLS follows\r\n", Class::Unavailable),
+    for (answer, class, words) in [
+        ("454 4.7.0 not now\r\n", Class::Unavailable, "454 4.7.0 not now"),
+        ("501 no\r\n", Class::Misconfigured, "501 no"),
+        ("220 go on\r\n250-injected\r\n250 AUTH PLAIN\r\n", Class::Unavailable, "said before the encryption"),
+        ("220 but no TLS follows\r\n", Class::Unavailable, "TLS"),
     ] {
         server.arm(Stage::Login, Act::Say(answer.into()));
         let error = submit(&*dispatcher, &sms("+47999", "hei")).await.unwrap_err();
         assert_eq!(error.class, class, "{answer}: {error}");
+        assert!(error.detail.contains(words), "{answer}: {error}");
     }
     let commands = server.commands();
     assert!(

@@ -244,6 +244,7 @@ mod tests {
         }
         let per_number = Meanings { address_per_number: true, ..Meanings::default() };
         assert_eq!(per_number.of(&refused(Recipient, "550 5.1.1 unknown")), Class::Rejected);
+        assert_eq!(per_number.of(&refused(Recipient, "550 5.7.1 relaying denied")), Class::Misconfigured);
         for phase in [Connect, Greeting, Hello, StartTls, Login, Sender, Recipient, Data] {
             assert_eq!(Meanings::default().of(&Failure::Broken(phase, String::new())), Class::Unavailable);
         }
