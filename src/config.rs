@@ -29,7 +29,7 @@ pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
-use crate::dispatch::{debug, gammu, http_get};
+use crate::dispatch::{boost, debug, gammu, http_get, mail};
 use crate::queue::Age;
 use crate::queue::mirror::PythonClass;
 pub use crate::sms::transliterate::Transliterate;
@@ -469,6 +469,10 @@ pub enum DispatcherKind {
     HttpGet(http_get::Settings),
     /// A phone or modem through Gammu.
     Gammu(gammu::Settings),
+    /// A call of a SOAP service.
+    Boost(boost::Settings),
+    /// A mail to a gateway.
+    Mail(mail::Settings),
 }
 
 impl DispatcherKind {
@@ -478,29 +482,29 @@ impl DispatcherKind {
             DispatcherKind::Debug(_) => "DebugDispatcher",
             DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
             DispatcherKind::Gammu(_) => "GammuDispatcher",
+            DispatcherKind::Boost(_) => "BoostDispatcher",
+            DispatcherKind::Mail(_) => "UninettMailDispatcher",
         }
     }
 
     /// How long an attempt in doubt waits for a late answer, where the section says nothing: DESIGN 8.
     pub fn grace(&self) -> Duration {
         match self {
-            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => Duration::from_secs(30),
-            DispatcherKind::Gammu(_) => Duration::from_secs(30),
+            DispatcherKind::Mail(_) => Duration::ZERO,
+            _ => Duration::from_secs(30),
         }
     }
 
     /// For how long its gateway does not send an SMS again under the same key.
     pub fn remembers(&self) -> Duration {
-        match self {
-            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => Duration::ZERO,
-        }
+        Duration::ZERO
     }
 
     /// Submits at once, where the type has a bound of its own that no section but its own changes.
     pub fn concurrency(&self) -> Option<u32> {
         match self {
-            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => None,
             DispatcherKind::Gammu(_) => Some(1),
+            _ => None,
         }
     }
 }

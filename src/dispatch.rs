@@ -4,11 +4,15 @@
 //! format, log or know of a queue; what its answer means for the alerts is decided by the engine
 //! from the [`Class`] alone. Everything else in a [`SubmitError`] is for people.
 
+pub mod boost;
 pub mod debug;
 pub mod gammu;
 pub mod http_client;
 pub mod http_get;
+pub mod mail;
 pub mod quote;
+pub mod smtp;
+pub mod soap;
 pub mod status;
 pub mod url_template;
 
@@ -21,6 +25,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use self::smtp::meaning::Meanings;
 use crate::alert::Phone;
 use crate::config::{DispatcherConfig, DispatcherKind, Main};
 
@@ -161,6 +166,15 @@ pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatch
             })?;
             let built = http_get::HttpGetDispatcher::new(settings.clone(), statuses, limits);
             Arc::new(built.map_err(|error| fault("url", error.to_string()))?)
+        }
+        DispatcherKind::Boost(settings) => {
+            let built = boost::BoostDispatcher::new(settings.clone(), &config.classes, limits);
+            Arc::new(built.map_err(|error| fault(&error.key(), error.to_string()))?)
+        }
+        DispatcherKind::Mail(settings) => {
+            let meanings = Meanings { overrides: config.classes.clone(), ..Meanings::default() };
+            let built = mail::MailDispatcher::new(settings.clone(), meanings, limits);
+            Arc::new(built.map_err(|error| fault(error.key, error.problem))?)
         }
     })
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use smsd::config::{self, Config, DispatcherKind, Env, Faults, Loaded, LogLevel, QueueKind, Severity, ini};
-use smsd::dispatch::{Class, status::Status};
+use smsd::dispatch::{Class, smtp::Tls, status::Status};
 use tempfile::TempDir;
 
 // -- the dialect -------------------------------------------------------------------------------
@@ -620,11 +620,66 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     }
     way_out.extend(["url", "success", "class.400", "enabled"].map(str::to_owned));
     assert_eq!(section("\n[HttpGetDispatcher]"), way_out);
+    let boost = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: BoostDispatcher");
+    let boost = Site::new(&boost).clean().dispatchers.swap_remove(0);
+    let DispatcherKind::Boost(settings) = &boost.kind else { panic!("{boost:?}") };
+    let mut keys = fields(settings);
+    keys.insert("class.server.userexception".to_owned());
+    assert_eq!(section("\n[BoostDispatcher]"), keys);
+    assert_eq!(settings.parameters, smsd::dispatch::boost::default_parameters());
+    let mail = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: UninettMailDispatcher");
+    let mail = Site::new(&mail).clean().dispatchers.swap_remove(0);
+    let DispatcherKind::Mail(settings) = &mail.kind else { panic!("{mail:?}") };
+    let mut keys = fields(settings);
+    keys.insert("class.5.7.1".to_owned());
+    assert_eq!(section("\n[UninettMailDispatcher]"), keys);
     let debug = fields(&smsd::dispatch::debug::Settings::default());
     assert_eq!(section("\n[DebugDispatcher]"), debug);
     let mut gammu = fields(&smsd::dispatch::gammu::Settings::default());
     gammu.insert("class.CMS 500".to_owned());
     assert_eq!(section("\n[GammuDispatcher]"), gammu);
+}
+
+#[test]
+fn mail_goes_as_nav_conf_says_where_its_section_says_nothing() {
+    let settings = |main: &str, own: &str, nav: &str| {
+        let conf = format!(
+            "[main]\n{main}\n[dispatcher]\ndispatcher1: UninettMailDispatcher\n[UninettMailDispatcher]\n\
+             mailaddr: sms@example.org\n{own}\n"
+        );
+        let site = Site::new(&conf);
+        site.write("etc/nav/nav.conf", nav);
+        let DispatcherKind::Mail(settings) = site.clean().dispatchers.swap_remove(0).kind else { panic!() };
+        settings
+    };
+    let nav = "EMAIL_HOST=mx.example.org\nEMAIL_PORT=587\nEMAIL_HOST_USER=nav\nEMAIL_HOST_PASSWORD=relay\n\
+               EMAIL_USE_TLS=True\nDEFAULT_FROM_EMAIL=nav@example.org\n";
+    let mx = |port| Some(("mx.example.org".to_owned(), port));
+
+    let all = settings("", "", nav);
+    assert_eq!((all.server, all.tls), (mx(Some(587)), Some(Tls::StartTls)));
+    assert_eq!((all.username.as_deref(), all.password.unwrap().reveal().as_str()), (Some("nav"), "relay"));
+    assert_eq!(all.fromaddr.as_deref(), Some("nav@example.org"));
+    assert_eq!((all.mailaddr.as_str(), all.subject.as_str()), ("sms@example.org", "sms %(phone)s"));
+
+    let own = settings("fromaddr: a@b", "tls: smtps\nusername: me\npassword: mine\nfromaddr: c@d", nav);
+    assert_eq!((own.server, own.tls), (mx(Some(587)), Some(Tls::Smtps)));
+    assert_eq!((own.username.as_deref(), own.password.unwrap().reveal().as_str()), (Some("me"), "mine"));
+    assert_eq!(own.fromaddr.as_deref(), Some("c@d"));
+    assert_eq!(settings("fromaddr: a@b", "", nav).fromaddr.as_deref(), Some("a@b"));
+
+    // Another server gets nothing that is nav.conf's server's.
+    for (main, key, nav, server) in [
+        ("mailserver: other", "server: mail.example.org:2525", nav, Some(("mail.example.org", Some(2525)))),
+        ("mailserver: other", "server: [::1]:26", nav, Some(("::1", Some(26)))),
+        ("", "server: ::1", nav, Some(("::1", None))),
+        ("mailserver: other", "", "EMAIL_HOST_PASSWORD=x\nEMAIL_HOST_USER=y", Some(("other", None))),
+        ("", "", "", None),
+    ] {
+        let found = settings(main, key, nav);
+        assert_eq!(found.server, server.map(|(host, port)| (host.to_owned(), port)), "{main} {key}");
+        assert!(found.tls.is_none() && found.username.is_none() && found.password.is_none(), "{found:?}");
+    }
 }
 
 /// The names of a struct's fields.

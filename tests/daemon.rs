@@ -10,6 +10,8 @@
 
 #[path = "support/faults.rs"]
 mod faults;
+#[path = "support/peers.rs"]
+mod peers;
 #[path = "support/pgbouncer.rs"]
 mod pgbouncer;
 #[path = "support/postgres.rs"]
@@ -21,6 +23,7 @@ mod daemon {
     pub mod bench;
 
     mod bad_input;
+    mod boost;
     mod clock;
     mod crashes;
     mod database;
@@ -33,6 +36,7 @@ mod daemon {
     mod instances;
     mod log;
     mod machine;
+    mod mail;
     mod nav;
     mod overload;
     mod past;

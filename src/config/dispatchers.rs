@@ -3,9 +3,11 @@
 //! A type that this version does not have stops the start, even if other ways out are there: an operator
 //! must not learn in an outage that the last resort was never there. The keys of each type are a file of their own.
 
+mod boost;
 mod debug;
 mod gammu;
 mod http_get;
+pub(super) mod mail;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,9 +41,11 @@ pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
 }
 
 /// The types of this version.
-const TYPES: [(&str, Type); 3] = [
+const TYPES: [(&str, Type); 5] = [
     ("HttpGetDispatcher", Type::HttpGet),
     ("GammuDispatcher", Type::Gammu),
+    ("BoostDispatcher", Type::Boost),
+    ("UninettMailDispatcher", Type::Mail),
     ("DebugDispatcher", Type::Debug),
 ];
 
@@ -49,6 +53,8 @@ const TYPES: [(&str, Type); 3] = [
 enum Type {
     HttpGet,
     Gammu,
+    Boost,
+    Mail,
     Debug,
 }
 
@@ -63,15 +69,20 @@ impl Type {
                 "a code of gammu's (its exit code less 100) or of the network's",
                 "class.ERR_TIMEOUT: DTMP, or class.14, or class.CMS 38",
             )),
-            Type::HttpGet | Type::Gammu | Type::Debug => Ok(()),
+            Type::Boost if !boost::is_code(code) => Err((
+                "an HTTP status from 100 to 599 or the code of a fault",
+                "class.client.authentication: DPERM",
+            )),
+            Type::Mail if !mail::is_code(code) => {
+                Err(("a code of SMTP, such as 550, or an enhanced one", "class.5.7.1: MSG"))
+            }
+            _ => Ok(()),
         }
     }
 }
 
 /// The types that the reference names and this version does not have.
-const LATER_TYPES: [&str; 8] = [
-    "BoostDispatcher",
-    "UninettMailDispatcher",
+const LATER_TYPES: [&str; 6] = [
     "HttpDispatcher",
     "SmppDispatcher",
     "ModemDispatcher",
@@ -124,6 +135,8 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
     let settings = match kind {
         Type::HttpGet => http_get::read(&mut s, entry).map(DispatcherKind::HttpGet),
         Type::Gammu => Some(DispatcherKind::Gammu(gammu::read(&mut s))),
+        Type::Boost => boost::read(&mut s, entry).map(DispatcherKind::Boost),
+        Type::Mail => mail::read(&mut s, entry).map(DispatcherKind::Mail),
         Type::Debug => Some(DispatcherKind::Debug(debug::read(&mut s))),
     };
     let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(Default::default()));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::fault::Collector;
 use super::source::Source;
-use super::{Config, Env, Fault, Faults, QueueKind, Severity, nav, smsd_conf};
+use super::{Config, Env, Fault, Faults, QueueKind, Severity, dispatchers, nav, smsd_conf};
 
 /// Reads the configuration: `explicit` (`--config`), else what the environment names, else the first smsd.conf
 /// in NAV's directories and `/etc/smsd`; with none, [`Config::embedded`].
@@ -78,6 +78,7 @@ fn read(path: &Path, env: &Env, faults: &mut Collector) -> Option<Config> {
         config.nav = nav::nav_conf(&source, faults);
         config.files.push(nav_conf);
     }
+    dispatchers::mail::fill_in(&mut config);
     Some(config)
 }
 

@@ -28,8 +28,8 @@ use tokio::process::Command;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout_at};
 
-use super::child::{self, Run};
 use super::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
+use crate::os::child::{self, Run};
 use crate::sms::{Encoding, measure, ucs2};
 use answer::Answer;
 use codes::Codes;

@@ -388,7 +388,7 @@ fn tls(roots: RootCertStore) -> Result<TlsConnector, String> {
 }
 
 /// What the system trusts. What can not be read is left out: a handshake that needed it fails and says so.
-fn native_roots() -> RootCertStore {
+pub(super) fn native_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots

@@ -75,11 +75,25 @@ enum Part {
 }
 
 impl UrlTemplate {
-    /// Reads a URL.
+    /// Reads a URL with a place for the number and one for the text.
     ///
     /// # Errors
     /// [`UrlError`] shows no more of the URL than one character.
     pub fn parse(url: &str) -> Result<UrlTemplate, UrlError> {
+        let template = UrlTemplate::with_or_without_places(url)?;
+        for (place, part, what) in [(PHONE, Part::Phone, "number"), (SMS, Part::Sms, "text")] {
+            if !template.parts.iter().any(|p| std::mem::discriminant(p) == std::mem::discriminant(&part)) {
+                return Err(UrlError::Missing(place, what));
+            }
+        }
+        Ok(template)
+    }
+
+    /// Reads a URL where number and text go elsewhere: into a body.
+    ///
+    /// # Errors
+    /// As [`UrlTemplate::parse`], but for [`UrlError::Missing`].
+    pub fn with_or_without_places(url: &str) -> Result<UrlTemplate, UrlError> {
         let scheme_end = url.find("://").map_or(0, |at| at + 3);
         let (scheme, rest) = url.split_at(scheme_end);
         let tls = match scheme.to_ascii_lowercase().as_str() {
@@ -108,18 +122,12 @@ impl UrlTemplate {
             return Err(UrlError::At);
         }
 
-        let parts = split(target);
-        for (place, part, what) in [(PHONE, Part::Phone, "number"), (SMS, Part::Sms, "text")] {
-            if !parts.iter().any(|p| std::mem::discriminant(p) == std::mem::discriminant(&part)) {
-                return Err(UrlError::Missing(place, what));
-            }
-        }
         Ok(UrlTemplate {
             basic: user.map(basic),
             shown: format!("{}{authority}{path}", scheme.to_ascii_lowercase()),
             secrets: secrets(user.unwrap_or(""), query),
             origin: Origin { tls, authority },
-            parts,
+            parts: split(target),
         })
     }
 

@@ -1,10 +1,14 @@
 //! The dispatchers: one contract, run over every implementation, and what each has beside it.
 
 // clippy knows tests by their attribute, and so takes what they share for the program.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod boost;
 mod contract;
 mod debug;
 mod gammu;
 mod http_get;
+mod mail;
+#[path = "../support/peers.rs"]
+mod peers;
 mod tls;

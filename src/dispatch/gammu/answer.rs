@@ -8,10 +8,10 @@
 //! says, and end with it.)
 
 use super::codes::{Code, Codes};
-use crate::dispatch::child::{Ended, Run};
 use crate::dispatch::quote::quote;
 use crate::dispatch::status::Status;
 use crate::dispatch::{Class, Receipt, SubmitError};
+use crate::os::child::{Ended, Run};
 
 /// Before each part.
 const SENDING: &str = "Sending SMS ";
