@@ -29,7 +29,7 @@ pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
-use crate::dispatch::{debug, http_get};
+use crate::dispatch::{debug, http, http_get};
 use crate::queue::Age;
 pub use crate::sms::transliterate::Transliterate;
 
@@ -456,6 +456,8 @@ pub enum DispatcherKind {
     Debug(debug::Settings),
     /// GET on a URL.
     HttpGet(http_get::Settings),
+    /// Any HTTP gateway.
+    Http(Box<http::Settings>),
 }
 
 impl DispatcherKind {
@@ -464,20 +466,23 @@ impl DispatcherKind {
         match self {
             DispatcherKind::Debug(_) => "DebugDispatcher",
             DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
+            DispatcherKind::Http(_) => "HttpDispatcher",
         }
     }
 
     /// How long an attempt in doubt waits for a late answer, where the section says nothing: DESIGN 8.
     pub fn grace(&self) -> Duration {
         match self {
-            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => Duration::from_secs(30),
+            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) | DispatcherKind::Http(_) => {
+                Duration::from_secs(30)
+            }
         }
     }
 
     /// Submits at once, where the type has a bound of its own that no section but its own changes.
     pub fn concurrency(&self) -> Option<u32> {
         match self {
-            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => None,
+            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) | DispatcherKind::Http(_) => None,
         }
     }
 }

@@ -6,8 +6,11 @@
 
 pub mod child;
 pub mod debug;
+pub mod http;
 pub mod http_client;
+pub mod http_gateway;
 pub mod http_get;
+pub mod http_way;
 pub mod quote;
 pub mod status;
 pub mod url_template;
@@ -132,6 +135,11 @@ pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatch
     let fault =
         |key: &str, problem: String| BuildError { section: config.name.clone(), key: key.into(), problem };
     let limits = Limits { max_segments: config.max_segments };
+    let statuses = || {
+        status::HttpStatuses::new(&config.classes).map_err(|code| {
+            fault(&format!("class.{code}"), format!("{code:?} is no HTTP status; expected 100 to 999"))
+        })
+    };
     Ok(match &config.kind {
         DispatcherKind::Debug(settings) => {
             if let Some(code) = config.classes.keys().next() {
@@ -150,11 +158,11 @@ pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatch
             })?)
         }
         DispatcherKind::HttpGet(settings) => {
-            let statuses = status::HttpStatuses::new(&config.classes).map_err(|code| {
-                fault(&format!("class.{code}"), format!("{code:?} is no HTTP status; expected 100 to 999"))
-            })?;
-            let built = http_get::HttpGetDispatcher::new(settings.clone(), statuses, limits);
+            let built = http_get::HttpGetDispatcher::new(settings.clone(), statuses()?, limits);
             Arc::new(built.map_err(|error| fault("url", error.to_string()))?)
+        }
+        DispatcherKind::Http(settings) => {
+            Arc::new(http::HttpDispatcher::new((**settings).clone(), statuses()?, limits))
         }
     })
 }

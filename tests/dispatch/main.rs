@@ -5,5 +5,7 @@
 
 mod contract;
 mod debug;
+mod http;
 mod http_get;
+mod presets;
 mod tls;
