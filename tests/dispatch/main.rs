@@ -7,5 +7,6 @@ mod contract;
 mod debug;
 mod http;
 mod http_get;
+mod kannel;
 mod presets;
 mod tls;
