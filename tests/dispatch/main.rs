@@ -10,3 +10,4 @@ mod http_get;
 mod kannel;
 mod presets;
 mod tls;
+mod way;
