@@ -517,6 +517,10 @@ fn what_a_preset_needs_is_said() {
         ("preset: sinch\ntoken: t\nsender: x", "[gw] has no var.service_plan (preset sinch needs it"),
         ("preset: kannel", "[gw] has no base_url"),
         (
+            "preset: android-sms-gateway-cloud\nusername: a\npassword: b\nbody: {\"t\": {{ text }}, \"to\": {{ phone }}}",
+            "smsd.conf:3:1: [gw] idempotency: no template has {{ key }}",
+        ),
+        (
             "preset: twilio\nusername: a\npassword: b",
             "[gw] body, line 2: it puts out a value that is not set (not set: var.service, sender)",
         ),
@@ -546,6 +550,12 @@ async fn what_the_operator_says_wins() {
     assert_eq!(submit(&*dispatcher, &sms("112", "hei")).await.unwrap().references, [] as [String; 0]);
     assert!(gateway.heads()[0].starts_with("PUT /eu/sms/json HTTP/1.1\r\n"), "{}", gateway.heads()[0]);
     assert!(gateway.bodies()[0].starts_with(b"t=hei&n=112&me"));
+    let dispatcher = built(&format!(
+        "preset: 46elks\nurl: http://{}/x\nusername: a\npassword: b\nsender: c\nsuccess: status 2xx",
+        gateway.addr
+    ));
+    submit(&*dispatcher, &sms("112", "hei")).await.unwrap();
+    assert!(gateway.heads()[1].starts_with("POST /x HTTP/1.1\r\n"), "{}", gateway.heads()[1]);
     let config = load("preset: teltonika\nbase_url: http://gw\nusername: a\npassword: b").unwrap();
     assert_eq!(config.concurrency, Some(1));
     let config =

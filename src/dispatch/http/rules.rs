@@ -15,14 +15,16 @@
 //! A value is compared as text: `0` is the number 0 and the string "0". A list of rules holds if one of them does.
 //! Several lists are asked in a fixed order, see [`Rules::judge`].
 
-use std::ops::Range;
+mod words;
+
+use std::ops::{Range, RangeInclusive};
 
 use hyper::StatusCode;
 use quick_xml::events::Event;
 use regex::Regex;
 
+use self::words::Words;
 use crate::dispatch::http_client::Answer;
-use crate::dispatch::http_get::success_rule;
 
 /// What follows if one of a list's rules holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +126,7 @@ impl Rule {
     }
 
     fn parse(line: &str, at: usize) -> Result<Rule, RuleError> {
-        let mut words = Words { line, at, pos: 0 };
+        let mut words = Words::new(line, at);
         let mut conditions = vec![Condition::parse(&mut words)?];
         while !words.is_done() {
             if !words.take("and") {
@@ -164,7 +166,7 @@ enum What {
 enum Test {
     There,
     OneOf(Vec<String>),
-    Within(Vec<std::ops::RangeInclusive<u16>>),
+    Within(Vec<RangeInclusive<u16>>),
     Matches(Regex),
 }
 
@@ -269,7 +271,7 @@ impl Reference {
     /// # Errors
     /// What is no such place.
     pub fn parse(text: &str) -> Result<Reference, RuleError> {
-        let mut words = Words { line: text, at: 0, pos: 0 };
+        let mut words = Words::new(text, 0);
         if words.take("body") {
             if !words.take("~") {
                 return Err(words.wrong("~ and a regular expression"));
@@ -344,119 +346,6 @@ fn element(xml: &str, name: &str) -> Option<String> {
             },
             _ => {}
         }
-    }
-}
-
-/// A line, read word by word.
-struct Words<'l> {
-    line: &'l str,
-    /// Where the line begins in the whole text.
-    at: usize,
-    pos: usize,
-}
-
-impl<'l> Words<'l> {
-    fn rest(&self) -> &'l str {
-        self.line.get(self.pos..).unwrap_or_default()
-    }
-
-    fn skip_space(&mut self) {
-        self.pos = self.line.len() - self.rest().trim_start().len();
-    }
-
-    fn is_done(&mut self) -> bool {
-        self.skip_space();
-        self.rest().is_empty()
-    }
-
-    /// The next word, which stays.
-    fn next(&mut self) -> &'l str {
-        self.skip_space();
-        self.rest().split(char::is_whitespace).next().unwrap_or_default()
-    }
-
-    fn take(&mut self, word: &str) -> bool {
-        let found = self.next() == word;
-        if found {
-            self.pos += word.len();
-        }
-        found
-    }
-
-    fn take_comma(&mut self) -> bool {
-        self.skip_space();
-        let found = self.rest().starts_with(',');
-        self.pos += usize::from(found);
-        found
-    }
-
-    fn wrong(&mut self, expected: &str) -> RuleError {
-        let word = self.next().len();
-        let start = self.at + self.pos;
-        RuleError { part: start..start + word, expected: expected.to_owned() }
-    }
-
-    fn place(&mut self) -> Result<Place, RuleError> {
-        let word = self.next();
-        let place = Place::parse(word).ok_or_else(|| {
-            self.wrong("status, body, a JSON pointer such as /error/code, or an XML element such as //code")
-        })?;
-        self.pos += word.len();
-        Ok(place)
-    }
-
-    /// Up to a comma or a space; with either in it in quotes.
-    fn value(&mut self) -> Result<String, RuleError> {
-        self.skip_space();
-        if let Some(rest) = self.rest().strip_prefix('"') {
-            let Some((value, _)) = rest.split_once('"') else {
-                return Err(self.wrong("a value with a quote at its end, too"));
-            };
-            self.pos += value.len() + 2;
-            return Ok(value.to_owned());
-        }
-        let value = self.rest().split([',', ' ', '\t']).next().unwrap_or_default();
-        if value.is_empty() {
-            return Err(self.wrong("a value"));
-        }
-        self.pos += value.len();
-        Ok(value.to_owned())
-    }
-
-    /// `202`, `4xx` or `500-503`.
-    fn statuses(&mut self) -> Result<std::ops::RangeInclusive<u16>, RuleError> {
-        self.skip_space();
-        let word = self.rest().split([',', ' ', '\t']).next().unwrap_or_default();
-        let code = |s: &str| s.parse::<u16>().ok().filter(|n| s.len() == 3 && (100..=999).contains(n));
-        let range = match (word.strip_suffix("xx"), word.split_once('-')) {
-            (Some(hundred), _) => code(&format!("{hundred}00")).map(|n| n..=n + 99),
-            (None, Some((low, high))) => code(low).zip(code(high)).map(|(low, high)| low..=high),
-            (None, None) => code(word).map(|n| n..=n),
-        };
-        let range = range.filter(|range| !range.is_empty());
-        let range = range.ok_or_else(|| self.wrong("a status such as 202, 4xx or 500-503"))?;
-        self.pos += word.len();
-        Ok(range)
-    }
-
-    /// What is left of the line.
-    fn regex(&mut self) -> Result<Regex, RuleError> {
-        self.skip_space();
-        let text = self.rest().trim_end();
-        let wrong = |expected: String| RuleError {
-            part: self.at + self.pos..self.at + self.pos + text.len(),
-            expected,
-        };
-        if text.is_empty() {
-            return Err(wrong("a regular expression".into()));
-        }
-        let regex = success_rule(text).map_err(|e| {
-            let why = e.to_string();
-            let why = why.lines().last().map(|l| l.trim_start_matches("error: ")).unwrap_or_default();
-            wrong(format!("a regular expression: {why}"))
-        })?;
-        self.pos = self.line.len();
-        Ok(regex)
     }
 }
 

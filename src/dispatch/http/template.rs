@@ -301,3 +301,104 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn values(text: &str) -> Values {
+        let mut values = Values::default();
+        values.set("text", text);
+        values.set("n", 7_u64);
+        values.set("yes", true);
+        values.set("none", ());
+        values.set("var.a", text);
+        values
+    }
+
+    fn rendered(template: &str, context: Context, text: &str) -> Result<String, TemplateError> {
+        Template::parse(template, context)?.render(&values(text))
+    }
+
+    #[test]
+    fn what_was_written_stays_and_values_know_where_they_land() {
+        for (context, template, want) in [
+            (
+                Context::Json,
+                r#"{"a": {{ n }}, "b": {{ yes }}, "c": "{{ n }}{{ yes }}"}"#,
+                r#"{"a": 7, "b": true, "c": "7true"}"#,
+            ),
+            (Context::Json, r#"["\"{{ text }}", {{ text }}, {{ var.a }}]"#, r#"["\"a\"b", "a\"b", "a\"b"]"#),
+            (Context::Json, r#"{% for x in [1, 2] %}{{ x }},{% endfor %}{{ text ~ "<" }}"#, r#"1,2,"a\"b<""#),
+            (Context::Json, "{% if text is ascii %}{{ text|upper }}{% endif %}\n", "\"A\\\"B\"\n"),
+            (
+                Context::Xml,
+                "<a b='{{ text }}' c=\"{{ n }}\">{{ text }}<!-- ' --></a>",
+                "<a b='a&quot;b' c=\"7\">a&quot;b<!-- ' --></a>",
+            ),
+            (Context::Xml, "<?x '?><![CDATA[ < ]]>{{ text }}", "<?x '?><![CDATA[ < ]]>a&quot;b"),
+            (Context::Form, "a=%zz&b={{ text }}\n&c={{ yes }}", "a=%zz&b=a%22b&c=true"),
+            (Context::Target, "/{{ n }}?{{ text }}", "/7?a%22b"),
+            (Context::Header, "Key {{ text }}", "Key a\"b"),
+            (Context::Plain, "{{ text }}{# why #}", "a\"b"),
+            (Context::Plain, "{{ text|utf16_hex }}", "006100220062"),
+        ] {
+            assert_eq!(rendered(template, context, "a\"b").as_deref(), Ok(want), "{template}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_put_out_is_refused() {
+        for (context, template, want) in [
+            (Context::Json, "{{ text", "unexpected end"),
+            (Context::Json, "{{ missing }}", "not defined"),
+            (Context::Json, "{% if missing %}x{% endif %}", "not defined"),
+            (Context::Json, "{{ none }}", "not set"),
+            (Context::Json, "{{ text|safe }}", "filter safe is unknown"),
+            (Context::Json, "{{ text|escape }}", "`escape`"),
+            (Context::Json, "{% set x %}{{ text }}{% endset %}{{ x }}", "a block"),
+            (Context::Json, "{% include 'x' %}", "unknown statement include"),
+            (Context::Json, "\"\\{{ text }}\"", "backslash"),
+            (Context::Json, "a\u{1}b", "control character"),
+            (Context::Xml, "<a {{ text }}>", "in a tag"),
+            (Context::Xml, "<{{ text }}>", "in a tag"),
+            (Context::Xml, "<!-- {{ text }} -->", "in a comment"),
+            (Context::Xml, "<![CDATA[{{ text }}]]>", "in CDATA"),
+            (Context::Header, "{{ 'å' }}", "ASCII"),
+        ] {
+            let error = rendered(template, context, "x").unwrap_err();
+            assert!(error.problem.contains(want), "{template}: {error:?}");
+        }
+        let error = Template::parse("\n\n{{ x y }}", Context::Json).unwrap_err();
+        assert_eq!(error.line, Some(3));
+        let names =
+            Template::parse("{{ text.x }}{{ var.a.b }}{{ range(3) }}{% set q = 1 %}{{ q }}", Context::Plain);
+        assert_eq!(names.unwrap().names(), ["text", "var.a"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_leaves_its_place(text in "([\"\\\\<>&'{}%#\r\n\u{1}\u{2}]|\\PC|[a-z0-9]){0,20}") {
+            let json = rendered(r#"{"a": "-{{ text }}-", "b": [{{ text }}]}"#, Context::Json, &text).unwrap();
+            let found: serde_json::Value = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(found, serde_json::json!({"a": format!("-{text}-"), "b": [text]}));
+
+            let xml = rendered("<a b=\"{{ text }}\">{{ text }}</a>", Context::Xml, &text).unwrap();
+            prop_assert_eq!(xml.matches(['<', '>']).count(), 4, "{}", xml);
+            prop_assert_eq!(xml.matches(['"', '\'']).count(), 2, "{}", xml);
+
+            let form = rendered("a={{ text }}&b=1", Context::Form, &text).unwrap();
+            let pairs: Vec<(String, String)> = url::form_urlencoded::parse(form.as_bytes()).into_owned().collect();
+            prop_assert_eq!(pairs, [("a".to_owned(), text.clone()), ("b".to_owned(), "1".to_owned())]);
+        }
+
+        #[test]
+        fn no_template_breaks_it(template in "(\\{\\{|\\}\\}|\\{%|%\\}|[ a-z\"'<>|.~=]|text|if|endif|set|for x in|autoescape false){0,25}") {
+            for context in [Context::Json, Context::Xml, Context::Form, Context::Target, Context::Header, Context::Plain] {
+                let _ = rendered(&template, context, "x");
+            }
+        }
+    }
+}
