@@ -29,7 +29,7 @@ pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
-use crate::dispatch::{boost, debug, gammu, http_get, mail};
+use crate::dispatch::{boost, debug, gammu, http, http_get, mail};
 use crate::queue::Age;
 use crate::queue::mirror::PythonClass;
 pub use crate::sms::transliterate::Transliterate;
@@ -473,6 +473,8 @@ pub enum DispatcherKind {
     Boost(boost::Settings),
     /// A mail to a gateway.
     Mail(mail::Settings),
+    /// Any HTTP gateway.
+    Http(Box<http::Settings>),
 }
 
 impl DispatcherKind {
@@ -484,6 +486,7 @@ impl DispatcherKind {
             DispatcherKind::Gammu(_) => "GammuDispatcher",
             DispatcherKind::Boost(_) => "BoostDispatcher",
             DispatcherKind::Mail(_) => "UninettMailDispatcher",
+            DispatcherKind::Http(_) => "HttpDispatcher",
         }
     }
 
@@ -497,7 +500,10 @@ impl DispatcherKind {
 
     /// For how long its gateway does not send an SMS again under the same key.
     pub fn remembers(&self) -> Duration {
-        Duration::ZERO
+        match self {
+            DispatcherKind::Http(settings) => settings.remembers,
+            _ => Duration::ZERO,
+        }
     }
 
     /// Submits at once, where the type has a bound of its own that no section but its own changes.

@@ -7,9 +7,12 @@
 pub mod boost;
 pub mod debug;
 pub mod gammu;
+pub mod http;
 pub mod http_client;
+pub mod http_gateway;
 pub mod http_get;
 pub mod mail;
+pub mod http_way;
 pub mod quote;
 pub mod smtp;
 pub mod soap;
@@ -137,6 +140,11 @@ pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatch
     let fault =
         |key: &str, problem: String| BuildError { section: config.name.clone(), key: key.into(), problem };
     let limits = Limits { max_segments: config.max_segments };
+    let statuses = || {
+        status::HttpStatuses::new(&config.classes).map_err(|code| {
+            fault(&format!("class.{code}"), format!("{code:?} is no HTTP status; expected 100 to 999"))
+        })
+    };
     Ok(match &config.kind {
         DispatcherKind::Debug(settings) => {
             if let Some(code) = config.classes.keys().next() {
@@ -161,10 +169,7 @@ pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatch
             Arc::new(gammu::GammuDispatcher::new(settings.clone(), codes, limits))
         }
         DispatcherKind::HttpGet(settings) => {
-            let statuses = status::HttpStatuses::new(&config.classes).map_err(|code| {
-                fault(&format!("class.{code}"), format!("{code:?} is no HTTP status; expected 100 to 999"))
-            })?;
-            let built = http_get::HttpGetDispatcher::new(settings.clone(), statuses, limits);
+            let built = http_get::HttpGetDispatcher::new(settings.clone(), statuses()?, limits);
             Arc::new(built.map_err(|error| fault("url", error.to_string()))?)
         }
         DispatcherKind::Boost(settings) => {
@@ -175,6 +180,9 @@ pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatch
             let meanings = Meanings { overrides: config.classes.clone(), ..Meanings::default() };
             let built = mail::MailDispatcher::new(settings.clone(), meanings, limits);
             Arc::new(built.map_err(|error| fault(error.key, error.problem))?)
+        }
+        DispatcherKind::Http(settings) => {
+            Arc::new(http::HttpDispatcher::new((**settings).clone(), statuses()?, limits))
         }
     })
 }

@@ -211,6 +211,27 @@ fn nav_queue_wants_an_account_for_its_test_message() {
     assert!(said.err.contains("-u ACCOUNT"), "{}", said.err);
 }
 
+/// Without any configuration: who has none yet asks this first.
+#[test]
+fn presets_are_listed_with_what_each_needs() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| Said::of(bare(home.path()).args(args).output().unwrap());
+    let said = run(&["dispatcher", "presets", "--json"]);
+    assert_eq!((said.code, &*said.err), (0, ""));
+    let all: Value = serde_json::from_str(&said.out).unwrap();
+    let of = |name: &str| all.as_array().unwrap().iter().find(|preset| preset["name"] == name).unwrap();
+    assert_eq!(
+        *of("kannel"),
+        serde_json::json!({
+            "name": "kannel", "needs": ["base_url", "password", "username"], "optional": ["sender"],
+            "documentation": of("kannel")["documentation"],
+        })
+    );
+    assert_eq!(of("sinch")["needs"], serde_json::json!(["sender", "token", "var.service_plan"]));
+    let table = run(&["dispatcher", "presets"]);
+    assert!(table.out.contains("gatewayapi") && table.out.contains("token"), "{}", table.out);
+}
+
 #[test]
 fn help_names_the_commands_and_where_the_configuration_is_looked_for() {
     let home = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@ use super::output::{Table, Tint, json, print, shown, span, tinted};
 use super::{FAILED, Globals, Session, Stop, block_on, eprintln_quietly, exit, shape};
 use crate::alert::Phone;
 use crate::config::{Config, DispatcherConfig, Main};
+use crate::dispatch::http::presets::{self, Preset};
 use crate::dispatch::{self, Class, DispatcherStatus, Receipt, Sms};
 
 /// The commands.
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Probe(Probe),
     /// Send one SMS through this one
     Test(Test),
+    /// Gateways that HttpDispatcher knows (`preset:`), and what each needs
+    Presets(Presets),
 }
 
 /// Arguments.
@@ -63,13 +66,21 @@ pub(crate) struct Test {
     json: bool,
 }
 
+/// Arguments.
+#[derive(Debug, Args)]
+pub(crate) struct Presets {
+    /// One JSON array on stdout
+    #[arg(long)]
+    json: bool,
+}
+
 impl Command {
     pub(crate) fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
-        let session = Session::load(globals)?;
         match self {
-            Command::List(list) => list.run(&session),
-            Command::Probe(probe) => probe.run(session),
-            Command::Test(test) => test.run(&session),
+            Command::List(list) => list.run(&Session::load(globals)?),
+            Command::Probe(probe) => probe.run(Session::load(globals)?),
+            Command::Test(test) => test.run(&Session::load(globals)?),
+            Command::Presets(presets) => presets.run(),
         }
     }
 }
@@ -167,6 +178,38 @@ impl Test {
             eprintln_quietly(format_args!("smsd: {}: {why}", shown(&configured.name, 64)));
             return Ok(exit(FAILED));
         }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A preset as it is shown.
+#[derive(Debug, Serialize)]
+struct Known {
+    name: &'static str,
+    needs: Vec<String>,
+    optional: &'static [&'static str],
+    documentation: &'static str,
+}
+
+impl Presets {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let known = |preset: &'static Preset| Known {
+            name: preset.name,
+            needs: preset.needs(),
+            optional: &preset.optional,
+            documentation: preset.documentation,
+        };
+        let all: Vec<Known> = presets::all().iter().map(known).collect();
+        if self.json {
+            json(&all)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut table = Table::new(&["preset", "needs", "may have", "documentation"]);
+        for known in &all {
+            let (needs, optional) = (known.needs.join(", "), known.optional.join(", "));
+            table.row([known.name, &needs, &optional, known.documentation]);
+        }
+        table.print()?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -6,6 +6,7 @@
 mod boost;
 mod debug;
 mod gammu;
+mod http;
 mod http_get;
 pub(super) mod mail;
 
@@ -41,8 +42,9 @@ pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
 }
 
 /// The types of this version.
-const TYPES: [(&str, Type); 5] = [
+const TYPES: [(&str, Type); 6] = [
     ("HttpGetDispatcher", Type::HttpGet),
+    ("HttpDispatcher", Type::Http),
     ("GammuDispatcher", Type::Gammu),
     ("BoostDispatcher", Type::Boost),
     ("UninettMailDispatcher", Type::Mail),
@@ -55,6 +57,7 @@ enum Type {
     Gammu,
     Boost,
     Mail,
+    Http,
     Debug,
 }
 
@@ -62,7 +65,7 @@ impl Type {
     /// Is this a code of that type's? If not: what is expected, and an example.
     fn code(self, code: &str) -> Result<(), (&'static str, &'static str)> {
         match self {
-            Type::HttpGet if value::integer(100..=599)(code).is_err() => {
+            Type::HttpGet | Type::Http if value::integer(100..=599)(code).is_err() => {
                 Err(("an HTTP status from 100 to 599", "class.500: DTMP"))
             }
             Type::Gammu if Code::parse(code).is_none() => Err((
@@ -82,14 +85,8 @@ impl Type {
 }
 
 /// The types that the reference names and this version does not have.
-const LATER_TYPES: [&str; 6] = [
-    "HttpDispatcher",
-    "SmppDispatcher",
-    "ModemDispatcher",
-    "ModemManagerDispatcher",
-    "ExecDispatcher",
-    "PythonDispatcher",
-];
+const LATER_TYPES: [&str; 5] =
+    ["SmppDispatcher", "ModemDispatcher", "ModemManagerDispatcher", "ExecDispatcher", "PythonDispatcher"];
 
 enum WayOut {
     Enabled(Box<DispatcherConfig>),
@@ -137,6 +134,7 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
         Type::Gammu => Some(DispatcherKind::Gammu(gammu::read(&mut s))),
         Type::Boost => boost::read(&mut s, entry).map(DispatcherKind::Boost),
         Type::Mail => mail::read(&mut s, entry).map(DispatcherKind::Mail),
+        Type::Http => http::read(&mut s, entry).map(|settings| DispatcherKind::Http(Box::new(settings))),
         Type::Debug => Some(DispatcherKind::Debug(debug::read(&mut s))),
     };
     let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(Default::default()));

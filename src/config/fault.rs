@@ -182,6 +182,11 @@ impl Collector {
         self.fatal > 0
     }
 
+    /// How many stop the start.
+    pub(super) fn fatal(&self) -> usize {
+        self.fatal
+    }
+
     /// In the order of the lines within each file, the files in the order in which they first came up.
     pub(super) fn finish(mut self) -> Vec<Fault> {
         let mut files: Vec<Option<String>> = Vec::new();

@@ -191,6 +191,20 @@ impl<'a> Section<'_, 'a> {
         own
     }
 
+    /// True if the key stands in the section itself.
+    pub(super) fn has_own(&self, key: &str) -> bool {
+        self.own.iter().any(|entry| entry.key == key)
+    }
+
+    /// Puts keys under those of the section: they hold where it says nothing, in no form of the key. They are no part
+    /// of the file, so that no fault may be told of them.
+    pub(super) fn lay_under(&mut self, entries: &[&'a Entry]) {
+        let said = |key: &str| SECRET_FORMS.iter().any(|form| self.has_own(&format!("{key}{form}")));
+        let under: Vec<&Entry> = entries.iter().filter(|entry| !said(&entry.key)).copied().collect();
+        self.inherited.retain(|entry| under.iter().all(|laid| laid.key != entry.key));
+        self.inherited.splice(0..0, under);
+    }
+
     /// An entry as it stands.
     pub(super) fn entry(&mut self, key: &str) -> Option<&'a Entry> {
         self.ask(key);
@@ -216,6 +230,27 @@ impl<'a> Section<'_, 'a> {
         hint: impl Into<Option<String>>,
     ) {
         self.fault_in(entry.span.clone(), entry.span.end, message, hint);
+    }
+
+    /// A fault in a line of a value, counted from 1 and without the empty lines before it: the line is not shown.
+    pub(super) fn fault_in_line(
+        &mut self,
+        entry: &Entry,
+        line: Option<usize>,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        let text = entry.value.text.as_str();
+        let lead = text.len() - text.trim_start().len();
+        let skipped = text.get(..lead).unwrap_or_default().matches('\n').count();
+        let wanted = line.map_or(0, |line| skipped + line - 1);
+        match text.split('\n').take(wanted).map(|line| line.len() + 1).sum::<usize>() {
+            start if wanted > 0 && start < text.len() => {
+                let span = entry.value.locate(start..text.len());
+                self.fault_in(span.clone(), span.start, message, hint);
+            }
+            _ => self.fault_at(entry, message, hint),
+        }
     }
 
     /// A fault of the section as a whole, told where it begins; if it does not stand in the file, at the value

@@ -1,7 +1,7 @@
 //! An HTTP gateway with faults as options, on loopback: for the demonstration, the tests and the benchmarks.
 //!
 //! It takes the number from the parameter `to`, `phone` or `number` and the text from `text`, `sms`, `msg` or
-//! `message`. Its list of what it accepted is the oracle of every test of faults: what stands there went out.
+//! `message`, in the query, in a form, or as members of a JSON object. Its list of what it accepted is the oracle of every test of faults: what stands there went out.
 //! It speaks just enough HTTP/1.1 to be misused, and keeps connections alive.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -193,9 +193,22 @@ impl Gateway {
         self.state().heads.clone()
     }
 
+    /// The bodies of those requests, empty ones too.
+    pub fn bodies(&self) -> Vec<Vec<u8>> {
+        self.state().bodies.clone()
+    }
+
     /// How many connections were opened to it.
     pub fn connections(&self) -> usize {
         self.state().connections
+    }
+
+    /// Ends it, and comes back when nobody listens any more and every connection is closed.
+    pub async fn stop(self) {
+        self.task.abort();
+        while Arc::strong_count(&self.state) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -214,18 +227,28 @@ struct State {
     by_phone: BTreeMap<String, Behaviour>,
     accepted: Vec<Accepted>,
     heads: Vec<String>,
+    bodies: Vec<Vec<u8>>,
     connections: usize,
 }
 
 impl State {
     fn new(all: Behaviour) -> State {
-        State { all, by_phone: BTreeMap::new(), accepted: Vec::new(), heads: Vec::new(), connections: 0 }
+        let (by_phone, accepted, heads, bodies) = Default::default();
+        State { all, by_phone, accepted, heads, bodies, connections: 0 }
     }
 
     /// Writes a request down and says how to treat it.
-    fn meet(&mut self, head: String) -> Behaviour {
+    fn meet(&mut self, head: String, body: Vec<u8>) -> Behaviour {
         let target = head.split(' ').nth(1).unwrap_or_default().to_string();
-        let values = parameters(&target);
+        let mut values = parameters(target.split_once('?').map_or("", |(_, query)| query));
+        match serde_json::from_slice::<HashMap<String, serde_json::Value>>(&body) {
+            Ok(members) => {
+                let text =
+                    |(key, value): (String, serde_json::Value)| Some((key, value.as_str()?.to_string()));
+                values.extend(members.into_iter().filter_map(text));
+            }
+            Err(_) => values.extend(parameters(&String::from_utf8_lossy(&body))),
+        }
         let value = |names: &[&str]| names.iter().find_map(|n| values.get(*n)).cloned().unwrap_or_default();
         let (phone, text) = (value(&["to", "phone", "number"]), value(&["text", "sms", "msg", "message"]));
         let behaviour = self.by_phone.get(&phone).unwrap_or(&self.all).clone();
@@ -233,13 +256,13 @@ impl State {
             self.accepted.push(Accepted { phone, text, target, at: Timestamp::now() });
         }
         self.heads.push(head);
+        self.bodies.push(body);
         behaviour
     }
 }
 
-fn parameters(target: &str) -> HashMap<String, String> {
+fn parameters(query: &str) -> HashMap<String, String> {
     let decode = |s: &str| percent_decode_str(&s.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let query = target.split_once('?').map_or("", |(_, query)| query);
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.map(|(key, value)| (decode(key), decode(value))).collect()
 }
@@ -292,7 +315,10 @@ async fn talk(stream: impl Stream, state: &Mutex<State>) -> io::Result<()> {
                 return Ok(());
             }
         }
-        let behaviour = lock(state).meet(String::from_utf8_lossy(&head).into_owned());
+        let mut body = vec![0; content_length(&head)];
+        stream.read_exact(&mut body).await?;
+        let echo = [head.as_slice(), &body].concat();
+        let behaviour = lock(state).meet(String::from_utf8_lossy(&head).into_owned(), body);
         if !behaviour.delay.is_zero() {
             tokio::time::sleep(behaviour.delay).await;
         }
@@ -302,7 +328,7 @@ async fn talk(stream: impl Stream, state: &Mutex<State>) -> io::Result<()> {
                 stream.flush().await?;
             }
             Answer::Echo(status) => {
-                stream.write_all(&proper(status, &[], &head)).await?;
+                stream.write_all(&proper(status, &[], &echo)).await?;
                 stream.flush().await?;
             }
             Answer::Raw(bytes) => {
@@ -337,6 +363,16 @@ async fn talk(stream: impl Stream, state: &Mutex<State>) -> io::Result<()> {
         }
     }
 }
+
+/// Bytes of the body behind a head, at most [`BODY_MAX`].
+fn content_length(head: &[u8]) -> usize {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    length.unwrap_or(0).min(BODY_MAX)
+}
+
+/// A request with a longer body is no SMS.
+const BODY_MAX: usize = 1 << 20;
 
 fn proper(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
     let mut answer = format!("HTTP/1.1 {status} \r\n").into_bytes();

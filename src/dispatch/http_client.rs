@@ -3,7 +3,7 @@
 //! General clients can not say that: whether a refused connection, a broken handshake and a reset after the
 //! request are told apart decides here whether an SMS may go out twice. So the connection is ours and counts
 //! what the kernel took; HTTP itself is hyper's. Deliberately absent: redirects, retries (but for a
-//! kept connection that turned out dead before the first byte), decompression, proxies, cookies, HTTP/2.
+//! kept connection that turned out dead before the first byte), decompression, cookies, HTTP/2.
 //!
 //! Connections are driven by the task that waits for the answer; nothing runs beside it but, while there
 //! are idle connections, the closing of them.
@@ -20,18 +20,20 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::PROXY_AUTHORIZATION;
 use hyper::http::{HeaderMap, StatusCode, Uri, response};
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
+use super::http_way::{Identity, Proxy, Way};
 use super::url_template::Origin;
 
 /// Name lookup, TCP and TLS together take at most this long.
@@ -52,6 +54,8 @@ pub struct Client {
     origin: Origin,
     connector: HttpConnector,
     tls: OnceLock<Result<TlsConnector, String>>,
+    proxy: Option<Proxy>,
+    identity: Option<Identity>,
     idle: Arc<Mutex<Idle>>,
 }
 
@@ -95,13 +99,23 @@ impl Client {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        Client { origin, connector, tls: OnceLock::new(), idle: Arc::default() }
+        let (tls, idle) = (OnceLock::new(), Arc::default());
+        Client { origin, connector, tls, proxy: None, identity: None, idle }
     }
 
     /// A client that trusts these certificates only.
     pub fn with_roots(origin: Origin, roots: RootCertStore) -> Client {
         let client = Client::new(origin);
-        client.tls.get_or_init(|| tls(roots));
+        client.tls.get_or_init(|| tls(roots, None));
+        client
+    }
+
+    /// A client that goes this way.
+    pub fn by(origin: Origin, way: Way) -> Client {
+        let client = Client { proxy: way.proxy, identity: way.identity, ..Client::new(origin) };
+        if let Some(roots) = way.roots {
+            client.tls.get_or_init(|| tls(roots, client.identity.as_ref()));
+        }
         client
     }
 
@@ -115,6 +129,7 @@ impl Client {
         deadline: Instant,
         matters: impl Fn(&response::Parts) -> Body,
     ) -> Result<Answer, Failure> {
+        let request = self.addressed(request).map_err(Failure::Unwritten)?;
         if let Some(mut link) = self.take() {
             match link.ask(request.clone(), deadline).await {
                 // It was closed under us, and not one byte was written: as if it had never been kept.
@@ -145,19 +160,41 @@ impl Client {
     }
 
     async fn dial(&self) -> Result<Link, String> {
-        let scheme = if self.origin.tls { "https" } else { "http" };
-        let uri = Uri::builder().scheme(scheme).authority(self.origin.authority.clone()).path_and_query("/");
-        let uri = uri.build().map_err(|e| e.to_string())?;
+        let uri = match &self.proxy {
+            Some(proxy) => Uri::builder().scheme("http").authority(proxy.authority.clone()),
+            None => Uri::builder().scheme(self.scheme()).authority(self.origin.authority.clone()),
+        };
+        let uri = uri.path_and_query("/").build().map_err(|e| e.to_string())?;
         let tcp = self.connector.clone().call(uri).await.map_err(|e| chain(&e))?;
-        let wire = Wire(Arc::new(Mutex::new(Socket { tcp: tcp.into_inner(), written: 0 })));
+        let mut wire = Wire(Arc::new(Mutex::new(Socket { tcp: tcp.into_inner(), written: 0 })));
+        if let Some(proxy) = self.proxy.as_ref().filter(|_| self.origin.tls) {
+            tunnel(&mut wire, proxy, &self.origin).await.map_err(|e| format!("proxy: {e}"))?;
+        }
         if !self.origin.tls {
             return Link::over(wire.clone(), wire).await;
         }
         let name = ServerName::try_from(self.origin.host().to_string()).map_err(|e| e.to_string())?;
-        let connector = self.tls.get_or_init(|| tls(native_roots())).as_ref()?;
+        let connector = self.tls.get_or_init(|| tls(native_roots(), self.identity.as_ref())).as_ref()?;
         let stream =
             connector.connect(name, wire.clone()).await.map_err(|e| format!("TLS: {}", chain(&e)))?;
         Link::over(stream, wire).await
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.origin.tls { "https" } else { "http" }
+    }
+
+    /// What a proxy is asked for without a tunnel names the host, too (RFC 9112 §3.2.2).
+    fn addressed(&self, mut request: Request<Full<Bytes>>) -> Result<Request<Full<Bytes>>, String> {
+        let Some(proxy) = self.proxy.as_ref().filter(|_| !self.origin.tls) else { return Ok(request) };
+        let mut parts = request.uri().clone().into_parts();
+        parts.scheme = Some(self.scheme().parse().map_err(|_| "no scheme")?);
+        parts.authority = Some(self.origin.authority.clone());
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|e| e.to_string())?;
+        if let Some(login) = proxy.authorization() {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, login);
+        }
+        Ok(request)
     }
 
     /// Reads the body and keeps the connection if it can be used again.
@@ -379,10 +416,50 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn tls(roots: RootCertStore) -> Result<TlsConnector, String> {
+/// Has the proxy connect us to the origin (RFC 9110 §9.3.6). Nothing of the request has been written then.
+async fn tunnel(wire: &mut Wire, proxy: &Proxy, origin: &Origin) -> Result<(), String> {
+    let to = format!("{}:{}", origin.authority.host(), origin.port());
+    let mut ask = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n").into_bytes();
+    if let Some(login) = proxy.authorization() {
+        ask.extend([b"Proxy-Authorization: ", login.as_bytes(), b"\r\n"].concat());
+    }
+    ask.extend(b"\r\n");
+    wire.write_all(&ask).await.map_err(|e| e.to_string())?;
+    // One by one: what follows the head is the origin's.
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match wire.read_u8().await {
+            Ok(byte) if head.len() < TUNNEL_HEAD_MAX => head.push(byte),
+            Ok(_) => return Err("its answer does not end".into()),
+            Err(_) => return Err("it closed the connection before it answered".into()),
+        }
+    }
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut answer = httparse::Response::new(&mut fields);
+    match answer.parse(&head).map(|_| answer.code) {
+        Ok(Some(200..=299)) => Ok(()),
+        Ok(Some(code)) => {
+            let reason =
+                StatusCode::from_u16(code).ok().and_then(|code| code.canonical_reason()).unwrap_or("");
+            Err(format!("it answered {code} {reason}").trim_end().to_owned())
+        }
+        _ => Err("its answer is no HTTP".into()),
+    }
+}
+
+/// Bytes of a proxy's answer to CONNECT at most.
+const TUNNEL_HEAD_MAX: usize = 8 * 1024;
+
+pub(super) fn tls(roots: RootCertStore, identity: Option<&Identity>) -> Result<TlsConnector, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = config.map_err(|e| e.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    let config = config.map_err(|e| e.to_string())?.with_root_certificates(roots);
+    let mut config = match identity {
+        None => config.with_no_client_auth(),
+        Some(Identity { certificates, key }) => {
+            config.with_client_auth_cert(certificates.clone(), key.clone_key()).map_err(|e| e.to_string())?
+        }
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config).into())
 }

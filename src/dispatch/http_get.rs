@@ -7,18 +7,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use hyper::header::{
-    ACCEPT, AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
-use hyper::http::{StatusCode, response};
-use jiff::Timestamp;
+use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::response;
 use regex::{Regex, RegexBuilder};
 use tokio::time::Instant;
 
-use super::http_client::{Answer, Body, CONNECT_TIMEOUT, Client, Failure};
-use super::quote::quote;
+use super::http_client::{Answer, Body, Client};
+use super::http_gateway::Gateway;
 use super::status::{HttpStatuses, Status};
-use super::url_template::{Origin, UrlError, UrlTemplate, escape};
+use super::url_template::{Origin, UrlError, UrlTemplate};
 use super::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
 use crate::config::Secret;
 
@@ -47,10 +44,9 @@ const RULE_MAX: usize = 1 << 20;
 pub struct HttpGetDispatcher {
     url: UrlTemplate,
     success: Option<Regex>,
-    statuses: HttpStatuses,
     limits: Limits,
     headers: HeaderMap,
-    client: Client,
+    gateway: Gateway,
 }
 
 impl HttpGetDispatcher {
@@ -77,65 +73,41 @@ impl HttpGetDispatcher {
         if let Some(basic) = &url.basic {
             set(AUTHORIZATION, basic)?;
         }
-        let client = Client::new(url.origin.clone());
-        Ok(HttpGetDispatcher { url, success: settings.success, statuses, limits, headers, client })
+        let gateway = Gateway {
+            shown: url.shown.clone(),
+            secrets: url.secrets.clone(),
+            statuses,
+            origin: url.origin.clone(),
+            client: Client::new(url.origin.clone()),
+        };
+        Ok(HttpGetDispatcher { url, success: settings.success, limits, headers, gateway })
     }
 
     /// The same through another client of the same host: one that trusts a private authority.
     pub fn through(mut self, client: impl FnOnce(Origin) -> Client) -> HttpGetDispatcher {
-        self.client = client(self.url.origin.clone());
+        self.gateway.client = client(self.url.origin.clone());
         self
-    }
-
-    fn status(&self, code: StatusCode, headers: &HeaderMap) -> Status {
-        let retry_after = headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap_or_default());
-        self.statuses.of(code.as_u16(), retry_after, Timestamp::now())
     }
 
     /// What an answer means. A body that breaks the `success` rule is the gateway's word that it failed, but
     /// whether it failed before it passed the SMS on, it does not say: `Failed`, which fails over, loses no
     /// alert to a rule that is wrong, and has the next attempt on record as a possible duplicate.
     pub fn judge(&self, answer: &Answer, text: &str) -> Result<Receipt, SubmitError> {
-        let (class, why) = match (self.status(answer.status, &answer.headers), &self.success) {
+        let (class, why) = match (self.gateway.status(answer.status, &answer.headers), &self.success) {
             (Status::Refused(class), _) => (class, ""),
             (Status::Accepted, None) => return Ok(Receipt::default()),
             (Status::Accepted, Some(_)) if !answer.readable => (Class::Unknown, ", but its body broke off"),
             (Status::Accepted, Some(rule)) => match rule.captures(&String::from_utf8_lossy(&answer.body)) {
-                Some(found) => return Ok(Receipt { references: self.reference(found.get(1)) }),
+                Some(found) => {
+                    let reference = found.get(1).and_then(|found| self.gateway.reference(found.as_str()));
+                    return Ok(Receipt { references: reference.into_iter().collect() });
+                }
                 None => (Class::Failed, ", but its body does not match success"),
             },
         };
-        let reason = answer.status.canonical_reason().unwrap_or("(no usual status)");
-        let body = quote(&answer.body, &self.url.secrets, &forms(text));
-        let colon = if body.is_empty() { "" } else { ": " };
-        let words = format!(
-            "{}: gateway answered {} {reason}{why}{colon}{body}",
-            self.url.shown,
-            answer.status.as_str()
-        );
-        Err(SubmitError::new(class, words).code(answer.status.as_str()))
-    }
-
-    /// Foreign words for the ledger: short, and no secret.
-    fn reference(&self, found: Option<regex::Match<'_>>) -> Vec<String> {
-        let Some(found) = found.filter(|found| !found.is_empty()) else { return Vec::new() };
-        let mut reference = quote(found.as_str().as_bytes(), &self.url.secrets, &[]);
-        crate::telemetry::clip(&mut reference, REFERENCE_MAX);
-        vec![reference]
-    }
-
-    fn failed(&self, failure: &Failure, text: &str) -> SubmitError {
-        let class = match failure {
-            Failure::Unwritten(_) => Class::Unavailable,
-            Failure::Unanswered(_) => Class::Unknown,
-        };
-        let words = quote(failure.to_string().as_bytes(), &self.url.secrets, &forms(text));
-        SubmitError::new(class, format!("{}: {words}", self.url.shown))
+        Err(self.gateway.refused(answer, class, why, text))
     }
 }
-
-/// Bytes of a reference that are kept.
-const REFERENCE_MAX: usize = 100;
 
 #[async_trait]
 impl Dispatcher for HttpGetDispatcher {
@@ -150,27 +122,16 @@ impl Dispatcher for HttpGetDispatcher {
         *request.uri_mut() = self.url.target(&sms.recipient, &sms.text).parse().map_err(|_| {
             SubmitError::new(Class::Rejected, format!("{}: the SMS is too long for a URL", self.url.shown))
         })?;
-        let matters = |head: &response::Parts| match (self.status(head.status, &head.headers), &self.success)
-        {
-            (Status::Accepted, Some(_)) => Body::Decides,
-            _ => Body::Quoted,
-        };
-        match self.client.send(request, deadline, matters).await {
-            Ok(answer) => self.judge(&answer, &sms.text),
-            Err(failure) => Err(self.failed(&failure, &sms.text)),
-        }
+        let matters =
+            |head: &response::Parts| match (self.gateway.status(head.status, &head.headers), &self.success) {
+                (Status::Accepted, Some(_)) => Body::Decides,
+                _ => Body::Quoted,
+            };
+        let answer = self.gateway.ask(request, deadline, matters, &sms.text).await?;
+        self.judge(&answer, &sms.text)
     }
 
     async fn probe(&self) -> Result<Health, SubmitError> {
-        let begun = Instant::now();
-        self.client.probe(begun + CONNECT_TIMEOUT).await.map_err(|failure| self.failed(&failure, ""))?;
-        let (origin, took) = (&self.url.origin, begun.elapsed().as_millis());
-        Ok(Health(format!("connected to {}:{} in {took} ms", origin.authority.host(), origin.port())))
+        self.gateway.probe().await
     }
-}
-
-/// A text in the forms in which a gateway may give it back.
-fn forms(text: &str) -> [String; 3] {
-    let escaped: String = escape(text).collect();
-    [text.to_string(), escaped.replace("%20", "+"), escaped]
 }

@@ -6,10 +6,10 @@
 
 use std::fmt;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::http::uri::{Authority, PathAndQuery};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use super::http_gateway::{self, hidden};
 use crate::alert::Phone;
 
 /// The place of the number.
@@ -94,39 +94,14 @@ impl UrlTemplate {
     /// # Errors
     /// As [`UrlTemplate::parse`], but for [`UrlError::Missing`].
     pub fn with_or_without_places(url: &str) -> Result<UrlTemplate, UrlError> {
-        let scheme_end = url.find("://").map_or(0, |at| at + 3);
-        let (scheme, rest) = url.split_at(scheme_end);
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "http://" => false,
-            "https://" => true,
-            _ => return Err(UrlError::Scheme),
-        };
-        let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        for place in [PHONE, SMS] {
-            if authority.contains(place) {
-                return Err(UrlError::Early(place));
-            }
-        }
-        let (user, host) = match authority.rsplit_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, authority),
-        };
-        let authority: Authority = host.parse().map_err(|_| UrlError::Host)?;
-        let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
-        if authority.host().is_empty() || (!port.is_empty() && authority.port_u16().is_none()) {
-            return Err(UrlError::Host);
-        }
+        let Apart { origin, shown, user, target } = apart(url, &[PHONE, SMS])?;
         check_characters(url, target)?;
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        if path.contains('@') {
-            return Err(UrlError::At);
-        }
-
+        let query = target.split_once('?').map_or("", |(_, query)| query);
         Ok(UrlTemplate {
             basic: user.map(basic),
-            shown: format!("{}{authority}{path}", scheme.to_ascii_lowercase()),
+            shown,
             secrets: secrets(user.unwrap_or(""), query),
-            origin: Origin { tls, authority },
+            origin,
             parts: split(target),
         })
     }
@@ -138,17 +113,68 @@ impl UrlTemplate {
             match part {
                 Part::Literal(literal) => target.push_str(literal),
                 Part::Phone => target.extend(escape(phone.as_str())),
-                Part::Sms => {
-                    let path = !target.contains('?');
-                    target.extend(escape(text));
-                    // For servers that tidy a path these are the way up, encoded or not (RFC 3986 §5.2.4).
-                    if path && matches!(text, "." | "..") {
-                        target.push_str("%20");
-                    }
-                }
+                Part::Sms => place(&mut target, text),
             }
         }
         target
+    }
+}
+
+/// A URL taken apart, with its places still in it.
+#[derive(Debug)]
+pub struct Apart<'u> {
+    /// Where to connect.
+    pub origin: Origin,
+    /// Scheme, host and path.
+    pub shown: String,
+    /// `user:password` as written, if the URL has it.
+    pub user: Option<&'u str>,
+    /// Path and query as written.
+    pub target: &'u str,
+}
+
+/// Takes a URL apart. `places` may stand in the path and the query only.
+///
+/// # Errors
+/// [`UrlError`] of all that stands before the path, and [`UrlError::At`].
+pub fn apart<'u>(url: &'u str, places: &[&'static str]) -> Result<Apart<'u>, UrlError> {
+    let scheme_end = url.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = url.split_at(scheme_end);
+    let tls = match scheme.to_ascii_lowercase().as_str() {
+        "http://" => false,
+        "https://" => true,
+        _ => return Err(UrlError::Scheme),
+    };
+    let (authority, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    for place in places {
+        if authority.contains(place) {
+            return Err(UrlError::Early(place));
+        }
+    }
+    let (user, host) = match authority.rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, authority),
+    };
+    let authority: Authority = host.parse().map_err(|_| UrlError::Host)?;
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    if authority.host().is_empty() || (!port.is_empty() && authority.port_u16().is_none()) {
+        return Err(UrlError::Host);
+    }
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    if path.contains('@') {
+        return Err(UrlError::At);
+    }
+    let shown = format!("{}{authority}{path}", scheme.to_ascii_lowercase());
+    Ok(Apart { origin: Origin { tls, authority }, shown, user, target })
+}
+
+/// Puts a value into a path or a query, behind what stands there already.
+pub fn place(target: &mut String, value: &str) {
+    let path = !target.contains('?');
+    target.extend(escape(value));
+    // For servers that tidy a path these are the way up, encoded or not (RFC 3986 §5.2.4).
+    if path && matches!(value, "." | "..") {
+        target.push_str("%20");
     }
 }
 
@@ -181,16 +207,20 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// The target must be one that goes out as it is written, whatever is put into its places. A fragment
 /// would not go out at all.
 fn check_characters(url: &str, target: &str) -> Result<(), UrlError> {
-    let sound = |c: char| c.is_ascii_graphic() && !matches!(c, '#' | '<' | '>' | '"' | '\\' | '^' | '`');
-    match url.char_indices().find(|(_, c)| !sound(*c)) {
+    match url.char_indices().find(|(_, c)| !is_sound(*c)) {
         Some((at, c)) => Err(UrlError::Character(c, at + 1)),
         None if rooted(target.to_string()).parse::<PathAndQuery>().is_err() => Err(UrlError::Long),
         None => Ok(()),
     }
 }
 
+/// Can this stand in a URL, and go out as it is?
+pub fn is_sound(c: char) -> bool {
+    c.is_ascii_graphic() && !matches!(c, '#' | '<' | '>' | '"' | '\\' | '^' | '`')
+}
+
 /// A URL may leave out the path; a request may not.
-fn rooted(target: String) -> String {
+pub fn rooted(target: String) -> String {
     if target.starts_with('/') { target } else { format!("/{target}") }
 }
 
@@ -221,16 +251,15 @@ fn split(target: &str) -> Vec<Part> {
     parts
 }
 
-fn basic(user: &str) -> String {
+/// `Authorization` for a URL's user and password.
+pub fn basic(user: &str) -> String {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
-    let mut login: Vec<u8> = percent_decode_str(name).collect();
-    login.push(b':');
-    login.extend(percent_decode_str(password));
-    format!("Basic {}", BASE64_STANDARD.encode(login))
+    let decoded = |s| percent_decode_str(s).collect::<Vec<u8>>();
+    http_gateway::basic(&decoded(name), &decoded(password))
 }
 
-/// Everything in user and query that may be a secret, longest first so that a part never hides the whole.
-fn secrets(user: &str, query: &str) -> Vec<String> {
+/// Everything in user and query that may be a secret.
+pub fn secrets(user: &str, query: &str) -> Vec<String> {
     let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
     let written =
         user.split(':').chain(values).flat_map(|value| value.split(PHONE)).flat_map(|v| v.split(SMS));
@@ -243,10 +272,7 @@ fn secrets(user: &str, query: &str) -> Vec<String> {
     if !user.is_empty() {
         all.push(basic(user).trim_start_matches("Basic ").to_string());
     }
-    all.retain(|secret| !secret.trim().is_empty());
-    all.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-    all.dedup();
-    all
+    hidden(all)
 }
 
 #[cfg(test)]

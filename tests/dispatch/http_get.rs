@@ -33,11 +33,11 @@ fn to(gateway: &Gateway, success: Option<&str>, classes: &[(&str, &str)]) -> Arc
     dispatch::build(&config(url, success, classes), &Main::default()).unwrap()
 }
 
-async fn gateway(behaviour: Behaviour) -> Gateway {
+pub(crate) async fn gateway(behaviour: Behaviour) -> Gateway {
     Gateway::start(behaviour).await.unwrap()
 }
 
-fn raw(bytes: impl Into<Vec<u8>>) -> Behaviour {
+pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Behaviour {
     Behaviour::answering(Answer::Raw(bytes.into()))
 }
 
@@ -77,99 +77,7 @@ impl Fixture for HttpGet {
     }
 
     fn cases() -> Vec<Case<Behaviour>> {
-        let statuses = (200..=599).chain([600, 777, 999]).map(|code| Case {
-            name: format!("status {code}"),
-            play: Behaviour::status(code)
-                .body("<h1>words & \u{1b}[31m marker-user mark%65r-pass secret-marker</h1>\r\n"),
-            want: match status::http(code) {
-                Status::Accepted => None,
-                Status::Refused(class) => Some(class),
-            },
-        });
-        let head = "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n";
-        let chunked = "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n";
-        let many = format!("HTTP/1.1 200 \r\n{}\r\n", "X-Y: z\r\n".repeat(1_000_000));
-        let bomb = [b"\x1f\x8b\x08\0\0\0\0\0\0\x03".as_slice(), &[0; 100_000]].concat();
-        let hostile = [
-            ("closed before the answer", Behaviour::answering(Answer::Close), Some(Class::Unknown)),
-            ("taken, then closed", Behaviour::answering(Answer::Close).taking(), Some(Class::Unknown)),
-            ("reset before the answer", Behaviour::answering(Answer::Reset), Some(Class::Unknown)),
-            ("closed in the head", raw("HTTP/1.1 200 OK\r\nContent-Le"), Some(Class::Unknown)),
-            ("closed in the body", raw("HTTP/1.1 200 \r\nContent-Length: 99\r\n\r\nOK"), None),
-            (
-                "closed in the body of a 500",
-                raw("HTTP/1.1 500 \r\nContent-Length: 99\r\n\r\nno"),
-                Some(Class::Failed),
-            ),
-            ("no length", raw("HTTP/1.1 200 \r\n\r\nOK"), None),
-            ("slow", Behaviour::ok().delay(TIMEOUT / 3), None),
-            ("a byte a second", drip("", head, Duration::from_secs(1)), Some(Class::Unknown)),
-            (
-                "endless body",
-                Behaviour::answering(Answer::Endless(chunked.into(), b"5\r\nhello\r\n".to_vec())),
-                None,
-            ),
-            (
-                "endless body of a 503",
-                {
-                    let first = "HTTP/1.1 503 \r\nContent-Length: 99999999999\r\n\r\n";
-                    Behaviour::answering(Answer::Endless(first.into(), vec![b'x'; 4096]))
-                },
-                Some(Class::Unavailable),
-            ),
-            (
-                "endless 100 Continue",
-                {
-                    let go_on = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
-                    Behaviour::answering(Answer::Endless(go_on.clone(), go_on))
-                },
-                Some(Class::Unknown),
-            ),
-            (
-                "endless header",
-                { Behaviour::answering(Answer::Endless(b"HTTP/1.1 200 \r\nX: ".to_vec(), vec![b'x'; 4096])) },
-                Some(Class::Unknown),
-            ),
-            ("a million headers", raw(many), Some(Class::Unknown)),
-            ("gzip bomb", Behaviour::ok().header("Content-Encoding", "gzip").body(bomb), None),
-            ("bad chunking", raw([chunked, "zz\r\nhello\r\n"].concat()), None),
-            ("chunk of 2^64", raw([chunked, "ffffffffffffffff1\r\nhello\r\n"].concat()), None),
-            (
-                "two lengths",
-                raw("HTTP/1.1 200 \r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nOK"),
-                Some(Class::Unknown),
-            ),
-            (
-                "redirect loop",
-                Behaviour::status(302).header("Location", "/send?to=+4799010000&text=x"),
-                Some(Class::Misconfigured),
-            ),
-            (
-                "redirect to a file",
-                Behaviour::status(301).header("Location", "file:///etc/passwd"),
-                Some(Class::Misconfigured),
-            ),
-            (
-                "redirect elsewhere",
-                Behaviour::status(307).header("Location", "gopher://169.254.169.254/"),
-                Some(Class::Misconfigured),
-            ),
-            (
-                "invalid UTF-8",
-                Behaviour::status(400).header("X", "y").body(b"\xff\xfe\xc0\x80".as_slice()),
-                Some(Class::Rejected),
-            ),
-            ("NUL in the body", Behaviour::status(400).body(b"a\0b".as_slice()), Some(Class::Rejected)),
-            ("NUL in the head", raw("HTTP/1.1 200 \r\nX: a\0b\r\n\r\n"), Some(Class::Unknown)),
-            ("no HTTP", raw("220 mail.example ESMTP\r\n"), Some(Class::Unknown)),
-            ("HTTP/0.9", raw("OK"), Some(Class::Unknown)),
-            ("HTTP/2 preface", raw("\0\0\x12\x04\0\0\0\0\0"), Some(Class::Unknown)),
-            ("101", raw("HTTP/1.1 101 \r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), Some(Class::Unknown)),
-            ("HTTP/1.0", raw("HTTP/1.0 200 OK\r\n\r\nOK"), None),
-            ("two answers", raw([head, "OK", head, "OK"].concat()), None),
-        ];
-        let hostile = hostile.map(|(name, play, want)| Case { name: name.into(), play, want });
-        statuses.chain(hostile).collect()
+        hostile()
     }
 
     fn silence() -> Behaviour {
@@ -195,13 +103,106 @@ impl Fixture for HttpGet {
 
     async fn stop(self) -> Arc<dyn Dispatcher> {
         let HttpGet { gateway, dispatcher } = self;
-        let addr = gateway.addr;
-        drop(gateway);
-        while tokio::net::TcpStream::connect(addr).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
+        gateway.stop().await;
         dispatcher
     }
+}
+
+/// All that an HTTP gateway can do to a client. The body decides nothing.
+pub(crate) fn hostile() -> Vec<Case<Behaviour>> {
+    let statuses = (200..=599).chain([600, 777, 999]).map(|code| Case {
+        name: format!("status {code}"),
+        play: Behaviour::status(code)
+            .body("<h1>words & \u{1b}[31m marker-user mark%65r-pass secret-marker</h1>\r\n"),
+        want: match status::http(code) {
+            Status::Accepted => None,
+            Status::Refused(class) => Some(class),
+        },
+    });
+    let head = "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n";
+    let chunked = "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n";
+    let many = format!("HTTP/1.1 200 \r\n{}\r\n", "X-Y: z\r\n".repeat(1_000_000));
+    let bomb = [b"\x1f\x8b\x08\0\0\0\0\0\0\x03".as_slice(), &[0; 100_000]].concat();
+    let hostile = [
+        ("closed before the answer", Behaviour::answering(Answer::Close), Some(Class::Unknown)),
+        ("taken, then closed", Behaviour::answering(Answer::Close).taking(), Some(Class::Unknown)),
+        ("reset before the answer", Behaviour::answering(Answer::Reset), Some(Class::Unknown)),
+        ("closed in the head", raw("HTTP/1.1 200 OK\r\nContent-Le"), Some(Class::Unknown)),
+        ("closed in the body", raw("HTTP/1.1 200 \r\nContent-Length: 99\r\n\r\nOK"), None),
+        (
+            "closed in the body of a 500",
+            raw("HTTP/1.1 500 \r\nContent-Length: 99\r\n\r\nno"),
+            Some(Class::Failed),
+        ),
+        ("no length", raw("HTTP/1.1 200 \r\n\r\nOK"), None),
+        ("slow", Behaviour::ok().delay(TIMEOUT / 3), None),
+        ("a byte a second", drip("", head, Duration::from_secs(1)), Some(Class::Unknown)),
+        (
+            "endless body",
+            Behaviour::answering(Answer::Endless(chunked.into(), b"5\r\nhello\r\n".to_vec())),
+            None,
+        ),
+        (
+            "endless body of a 503",
+            {
+                let first = "HTTP/1.1 503 \r\nContent-Length: 99999999999\r\n\r\n";
+                Behaviour::answering(Answer::Endless(first.into(), vec![b'x'; 4096]))
+            },
+            Some(Class::Unavailable),
+        ),
+        (
+            "endless 100 Continue",
+            {
+                let go_on = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
+                Behaviour::answering(Answer::Endless(go_on.clone(), go_on))
+            },
+            Some(Class::Unknown),
+        ),
+        (
+            "endless header",
+            { Behaviour::answering(Answer::Endless(b"HTTP/1.1 200 \r\nX: ".to_vec(), vec![b'x'; 4096])) },
+            Some(Class::Unknown),
+        ),
+        ("a million headers", raw(many), Some(Class::Unknown)),
+        ("gzip bomb", Behaviour::ok().header("Content-Encoding", "gzip").body(bomb), None),
+        ("bad chunking", raw([chunked, "zz\r\nhello\r\n"].concat()), None),
+        ("chunk of 2^64", raw([chunked, "ffffffffffffffff1\r\nhello\r\n"].concat()), None),
+        (
+            "two lengths",
+            raw("HTTP/1.1 200 \r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nOK"),
+            Some(Class::Unknown),
+        ),
+        (
+            "redirect loop",
+            Behaviour::status(302).header("Location", "/send?to=+4799010000&text=x"),
+            Some(Class::Misconfigured),
+        ),
+        (
+            "redirect to a file",
+            Behaviour::status(301).header("Location", "file:///etc/passwd"),
+            Some(Class::Misconfigured),
+        ),
+        (
+            "redirect elsewhere",
+            Behaviour::status(307).header("Location", "gopher://169.254.169.254/"),
+            Some(Class::Misconfigured),
+        ),
+        (
+            "invalid UTF-8",
+            Behaviour::status(400).header("X", "y").body(b"\xff\xfe\xc0\x80".as_slice()),
+            Some(Class::Rejected),
+        ),
+        ("NUL in the body", Behaviour::status(400).body(b"a\0b".as_slice()), Some(Class::Rejected)),
+        ("NUL in the head", raw("HTTP/1.1 200 \r\nX: a\0b\r\n\r\n"), Some(Class::Unknown)),
+        ("no HTTP", raw("220 mail.example ESMTP\r\n"), Some(Class::Unknown)),
+        ("HTTP/0.9", raw("OK"), Some(Class::Unknown)),
+        ("HTTP/2 preface", raw("\0\0\x12\x04\0\0\0\0\0"), Some(Class::Unknown)),
+        ("101", raw("HTTP/1.1 101 \r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), Some(Class::Unknown)),
+        ("HTTP/1.0", raw("HTTP/1.0 200 OK\r\n\r\nOK"), None),
+        ("two answers", raw([head, "OK", head, "OK"].concat()), None),
+    ];
+    let hostile = hostile.map(|(name, play, want)| Case { name: name.into(), play, want });
+    statuses.chain(hostile).collect()
 }
 
 #[tokio::test]

@@ -7,8 +7,12 @@ mod boost;
 mod contract;
 mod debug;
 mod gammu;
+mod http;
 mod http_get;
+mod kannel;
 mod mail;
 #[path = "../support/peers.rs"]
 mod peers;
+mod presets;
 mod tls;
+mod way;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
 use rustls::RootCertStore;
-use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use smsd::config::Secret;
 use smsd::demo::gateway::{Behaviour, Gateway};
 use smsd::dispatch::http_client::Client;
@@ -14,30 +14,51 @@ use smsd::dispatch::{Class, Dispatcher, Limits};
 
 use crate::contract::{sms, submit};
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn server(&self, name: &str, year_of_end: i32) -> Arc<rustls::ServerConfig> {
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate of this name and its key.
+    pub(crate) fn certificate(&self, name: &str, year_of_end: i32) -> (CertificateDer<'static>, Vec<u8>) {
+        let (certificate, key) = self.sign(name, year_of_end);
+        (certificate.der().clone(), key.serialize_der())
+    }
+
+    /// A client's certificate and its key, in PEM.
+    pub(crate) fn client(&self) -> (String, String) {
+        let (certificate, key) = self.sign("client", 2999);
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn sign(&self, name: &str, year_of_end: i32) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_string()]).unwrap();
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(year_of_end, 1, 1);
-        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (params.signed_by(&key, &self.0).unwrap(), key)
+    }
+
+    pub(crate) fn server(&self, name: &str, year_of_end: i32) -> Arc<rustls::ServerConfig> {
+        let (certificate, key) = self.certificate(name, year_of_end);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            );
+            .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key).unwrap());
         Arc::new(config.unwrap())
     }
 }
@@ -47,7 +68,7 @@ async fn dispatcher(gateway: &Gateway, trusted: &Authority) -> HttpGetDispatcher
     let settings = Settings { url: Secret::new(url), success: None };
     let built = HttpGetDispatcher::new(settings, HttpStatuses::default(), Limits { max_segments: None });
     let mut roots = RootCertStore::empty();
-    roots.add(trusted.0.der().clone()).unwrap();
+    roots.add(trusted.der()).unwrap();
     built.unwrap().through(|origin| Client::with_roots(origin, roots))
 }
 
