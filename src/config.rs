@@ -29,7 +29,7 @@ pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
-use crate::dispatch::{debug, http_get};
+use crate::dispatch::{debug, exec, http_get};
 use crate::queue::Age;
 pub use crate::sms::transliterate::Transliterate;
 
@@ -447,6 +447,11 @@ impl DispatcherConfig {
             classes: BTreeMap::new(),
         }
     }
+
+    /// Submits at once: the section's, else the type's own, else `[main]`'s; at least 1.
+    pub fn concurrency(&self, main: &Main) -> usize {
+        self.concurrency.or_else(|| self.kind.concurrency()).unwrap_or(main.concurrency).max(1) as usize
+    }
 }
 
 /// The types of dispatchers that this program has, with their keys.
@@ -456,6 +461,8 @@ pub enum DispatcherKind {
     Debug(debug::Settings),
     /// GET on a URL.
     HttpGet(http_get::Settings),
+    /// A program of the site's own.
+    Exec(exec::Settings),
 }
 
 impl DispatcherKind {
@@ -464,20 +471,23 @@ impl DispatcherKind {
         match self {
             DispatcherKind::Debug(_) => "DebugDispatcher",
             DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
+            DispatcherKind::Exec(_) => "ExecDispatcher",
         }
     }
 
     /// How long an attempt in doubt waits for a late answer, where the section says nothing: DESIGN 8.
     pub fn grace(&self) -> Duration {
         match self {
-            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => Duration::from_secs(30),
+            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) | DispatcherKind::Exec(_) => {
+                Duration::from_secs(30)
+            }
         }
     }
 
     /// Submits at once, where the type has a bound of its own that no section but its own changes.
     pub fn concurrency(&self) -> Option<u32> {
         match self {
-            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) => None,
+            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) | DispatcherKind::Exec(_) => None,
         }
     }
 }

@@ -169,8 +169,7 @@ fn within_descriptors(mut ways: Ways, descriptors: u64) -> Ways {
 fn way_config(d: &DispatcherConfig, main: &Main) -> WayConfig {
     WayConfig {
         name: d.name.as_str().into(),
-        concurrency: d.concurrency.or_else(|| d.kind.concurrency()).unwrap_or(main.concurrency).max(1)
-            as usize,
+        concurrency: d.concurrency(main),
         rate: d.rate,
         timeout: d.timeout.unwrap_or(main.submit_timeout),
         grace: d.grace.unwrap_or_else(|| d.kind.grace()),

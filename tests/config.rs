@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use smsd::config::{self, Config, DispatcherKind, Env, Faults, Loaded, LogLevel, QueueKind, Severity, ini};
+use smsd::dispatch::exec::Mode;
 use smsd::dispatch::{Class, status::Status};
 use tempfile::TempDir;
 
@@ -578,6 +579,8 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     assert_eq!((config.dispatchers.len(), config.groups.len()), (2, 1));
     let debug = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: DebugDispatcher");
     assert!(matches!(Site::new(&debug).clean().dispatchers[0].kind, DispatcherKind::Debug(_)));
+    let exec = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: ExecDispatcher");
+    assert!(matches!(Site::new(&exec).clean().dispatchers[0].kind, DispatcherKind::Exec(_)));
 
     // Every field of the typed configuration is a key of the example; the other way round, a key that nobody
     // reads would have been a warning above.
@@ -596,7 +599,9 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
         way_out.remove(inner);
     }
     way_out.extend(["url", "success", "class.400", "enabled"].map(str::to_owned));
-    assert_eq!(section("\n[HttpGetDispatcher]", "\n[DebugDispatcher]"), way_out);
+    assert_eq!(section("\n[HttpGetDispatcher]", "\n[ExecDispatcher]"), way_out);
+    let exec = ["command", "mode", "directory", "probe", "env.API_KEY"].map(str::to_owned);
+    assert_eq!(section("\n[ExecDispatcher]", "\n[DebugDispatcher]"), exec.into());
     let debug = fields(&smsd::dispatch::debug::Settings::default());
     assert_eq!(section("\n[DebugDispatcher]", "\n[main]"), debug);
 }
@@ -606,6 +611,39 @@ fn fields(value: &impl std::fmt::Debug) -> BTreeSet<String> {
     let text = format!("{value:#?}");
     let names = text.lines().filter_map(|l| l.strip_prefix("    ")?.split_once(':'));
     names.map(|(name, _)| name.to_owned()).filter(|n| !n.starts_with(' ')).collect()
+}
+
+#[test]
+fn a_program_is_split_into_words_and_its_variables_keep_their_spelling() {
+    let mut site = Site::new(
+        "[DEFAULT]\nenv.LANG: C\n[dispatcher]\ndispatcher1: a\ndispatcher2: b\n\
+         [a]\ntype: ExecDispatcher\ncommand: bin/send --name 'ttyUSB 0' \"a\\\"b\" $HOME *\n  --last\nmode: Stream\n\
+         directory: work\nenv.Api_Key: MARKER 1\nenv.SSL_CERT_FILE: /etc/ssl/x\nenv.TOKEN_file: token\n\
+         env.PIN_env: THE_PIN\nclass.E451: RTMP\n\
+         [b]\ntype: ExecDispatcher\ncommand: send\nprobe: ./probe now\nclass.75: THR\n",
+    );
+    site.write("etc/nav/token", "MARKER 2\n");
+    site.set("THE_PIN", "MARKER 3");
+    let config = site.clean();
+    assert!(!format!("{config:?}").contains("MARKER"));
+    let [a, b] = &config.dispatchers[..] else { panic!("{:?}", config.dispatchers) };
+    let (DispatcherKind::Exec(a), DispatcherKind::Exec(b)) = (&a.kind, &b.kind) else { panic!() };
+    let home = config.files[0].parent().unwrap();
+    assert_eq!((&a.program.path, a.mode), (&home.join("bin/send"), Mode::Stream));
+    assert_eq!(a.program.args, ["--name", "ttyUSB 0", "a\"b", "$HOME", "*", "--last"]);
+    assert_eq!(a.program.directory, Some(home.join("work")));
+    let env: Vec<(&str, &str)> = a.program.env.iter().map(|(k, v)| (&**k, &**v.reveal())).collect();
+    let want = [
+        ("Api_Key", "MARKER 1"),
+        ("LANG", "C"),
+        ("PIN", "MARKER 3"),
+        ("SSL_CERT_FILE", "/etc/ssl/x"),
+        ("TOKEN", "MARKER 2"),
+    ];
+    assert_eq!(env, want);
+    assert_eq!((b.program.path.to_str(), b.mode), (Some("send"), Mode::Oneshot));
+    let probe = [home.join("./probe").to_str().unwrap().to_owned(), "now".to_owned()];
+    assert_eq!(b.probe.as_deref(), Some(&probe[..]));
 }
 
 // -- what is wrong ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 //! must not learn in an outage that the last resort was never there. The keys of each type are a file of their own.
 
 mod debug;
+mod exec;
 mod http_get;
 
 use std::collections::BTreeMap;
@@ -37,11 +38,13 @@ pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
 }
 
 /// The types of this version.
-const TYPES: [(&str, Type); 2] = [("HttpGetDispatcher", Type::HttpGet), ("DebugDispatcher", Type::Debug)];
+const TYPES: [(&str, Type); 3] =
+    [("HttpGetDispatcher", Type::HttpGet), ("ExecDispatcher", Type::Exec), ("DebugDispatcher", Type::Debug)];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Type {
     HttpGet,
+    Exec,
     Debug,
 }
 
@@ -52,13 +55,13 @@ impl Type {
             Type::HttpGet if value::integer(100..=599)(code).is_err() => {
                 Err(("an HTTP status from 100 to 599", "class.500: DTMP"))
             }
-            Type::HttpGet | Type::Debug => Ok(()),
+            Type::HttpGet | Type::Exec | Type::Debug => Ok(()),
         }
     }
 }
 
 /// The types that the reference names and this version does not have.
-const LATER_TYPES: [&str; 9] = [
+const LATER_TYPES: [&str; 8] = [
     "GammuDispatcher",
     "BoostDispatcher",
     "UninettMailDispatcher",
@@ -66,7 +69,6 @@ const LATER_TYPES: [&str; 9] = [
     "SmppDispatcher",
     "ModemDispatcher",
     "ModemManagerDispatcher",
-    "ExecDispatcher",
     "PythonDispatcher",
 ];
 
@@ -113,6 +115,7 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
     };
     let settings = match kind {
         Type::HttpGet => http_get::read(&mut s, entry).map(DispatcherKind::HttpGet),
+        Type::Exec => exec::read(&mut s, entry).map(DispatcherKind::Exec),
         Type::Debug => Some(DispatcherKind::Debug(debug::read(&mut s))),
     };
     let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(Default::default()));

@@ -5,5 +5,6 @@
 
 mod contract;
 mod debug;
+mod exec;
 mod http_get;
 mod tls;
