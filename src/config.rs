@@ -29,7 +29,7 @@ pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
-use crate::dispatch::{debug, exec, http_get};
+use crate::dispatch::{debug, exec, http_get, python};
 use crate::queue::Age;
 pub use crate::sms::transliterate::Transliterate;
 
@@ -463,6 +463,8 @@ pub enum DispatcherKind {
     HttpGet(http_get::Settings),
     /// A program of the site's own.
     Exec(exec::Settings),
+    /// A dispatcher class of NAV's smsd.
+    Python(python::Settings),
 }
 
 impl DispatcherKind {
@@ -472,15 +474,17 @@ impl DispatcherKind {
             DispatcherKind::Debug(_) => "DebugDispatcher",
             DispatcherKind::HttpGet(_) => "HttpGetDispatcher",
             DispatcherKind::Exec(_) => "ExecDispatcher",
+            DispatcherKind::Python(_) => "PythonDispatcher",
         }
     }
 
     /// How long an attempt in doubt waits for a late answer, where the section says nothing: DESIGN 8.
     pub fn grace(&self) -> Duration {
         match self {
-            DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) | DispatcherKind::Exec(_) => {
-                Duration::from_secs(30)
-            }
+            DispatcherKind::Debug(_)
+            | DispatcherKind::HttpGet(_)
+            | DispatcherKind::Exec(_)
+            | DispatcherKind::Python(_) => Duration::from_secs(30),
         }
     }
 
@@ -488,6 +492,8 @@ impl DispatcherKind {
     pub fn concurrency(&self) -> Option<u32> {
         match self {
             DispatcherKind::Debug(_) | DispatcherKind::HttpGet(_) | DispatcherKind::Exec(_) => None,
+            // NAV calls them one SMS after the other: few bear more.
+            DispatcherKind::Python(_) => Some(1),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod debug;
 pub mod exec;
 pub mod http_client;
 pub mod http_get;
+pub mod python;
 pub mod quote;
 pub mod status;
 pub mod url_template;
@@ -157,6 +158,11 @@ pub fn build(config: &DispatcherConfig, main: &Main) -> Result<Arc<dyn Dispatche
             })?;
             let built = http_get::HttpGetDispatcher::new(settings.clone(), statuses, limits);
             Arc::new(built.map_err(|error| fault("url", error.to_string()))?)
+        }
+        DispatcherKind::Python(settings) => {
+            let (window, overrides) = (config.concurrency(main), config.classes.clone());
+            let spec = python::spec(&config.name, settings.clone(), window, overrides);
+            Arc::new(Stream::new(spec, limits))
         }
         DispatcherKind::Exec(settings) => {
             let exec::Settings { program, mode, probe } = settings.clone();

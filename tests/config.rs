@@ -581,6 +581,8 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     assert!(matches!(Site::new(&debug).clean().dispatchers[0].kind, DispatcherKind::Debug(_)));
     let exec = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: ExecDispatcher");
     assert!(matches!(Site::new(&exec).clean().dispatchers[0].kind, DispatcherKind::Exec(_)));
+    let python = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: PythonDispatcher");
+    assert!(matches!(Site::new(&python).clean().dispatchers[0].kind, DispatcherKind::Python(_)));
 
     // Every field of the typed configuration is a key of the example; the other way round, a key that nobody
     // reads would have been a warning above.
@@ -601,7 +603,9 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     way_out.extend(["url", "success", "class.400", "enabled"].map(str::to_owned));
     assert_eq!(section("\n[HttpGetDispatcher]", "\n[ExecDispatcher]"), way_out);
     let exec = ["command", "mode", "directory", "probe", "env.API_KEY"].map(str::to_owned);
-    assert_eq!(section("\n[ExecDispatcher]", "\n[DebugDispatcher]"), exec.into());
+    assert_eq!(section("\n[ExecDispatcher]", "\n[PythonDispatcher]"), exec.into());
+    let python = ["python", "path", "module", "class"].map(str::to_owned);
+    assert_eq!(section("\n[PythonDispatcher]", "\n[DebugDispatcher]"), python.into());
     let debug = fields(&smsd::dispatch::debug::Settings::default());
     assert_eq!(section("\n[DebugDispatcher]", "\n[main]"), debug);
 }
@@ -644,6 +648,49 @@ fn a_program_is_split_into_words_and_its_variables_keep_their_spelling() {
     assert_eq!((b.program.path.to_str(), b.mode), (Some("send"), Mode::Oneshot));
     let probe = [home.join("./probe").to_str().unwrap().to_owned(), "now".to_owned()];
     assert_eq!(b.probe.as_deref(), Some(&probe[..]));
+}
+
+#[test]
+fn a_class_of_nav_is_given_its_whole_section() {
+    let site = Site::new(
+        "[DEFAULT]\nsite: north\n[dispatcher]\ndispatcher1: ModemDispatcher\ndispatcher2: other\n\
+         [ModemDispatcher]\ntype: PythonDispatcher\nUser: MARKER-1\npassword: MARKER: 2\n  and 3\ntimeout: 7\n\
+         class.ValueError: DTMP\n\
+         [other]\ntype: PythonDispatcher\npython: venv/bin/python\npath: plugins, /opt/sms\nmodule: my_site.sms\n\
+         class: Sms_2\nconcurrency: 4\n",
+    );
+    let config = site.clean();
+    assert!(!format!("{config:?}").contains("MARKER"));
+    let [modem, other] = &config.dispatchers[..] else { panic!("{:?}", config.dispatchers) };
+    assert_eq!((modem.concurrency(&config.main), other.concurrency(&config.main)), (1, 4));
+    assert_eq!(modem.classes.get("valueerror"), Some(&Status::Refused(Class::Unavailable)));
+    let (DispatcherKind::Python(modem), DispatcherKind::Python(other)) = (&modem.kind, &other.kind) else {
+        panic!()
+    };
+    assert_eq!((&*modem.module, &*modem.class), ("nav.smsd.modemdispatcher", "ModemDispatcher"));
+    assert_eq!((modem.python.to_str(), modem.path.len()), (Some("python3"), 0));
+    let own: Vec<(&str, &str)> = modem.own.iter().map(|(k, v)| (&**k, &**v.reveal())).collect();
+    assert_eq!(own, [("password", "MARKER: 2\nand 3"), ("site", "north"), ("user", "MARKER-1")]);
+    let common: Vec<(&str, &str)> = modem.common.iter().map(|(k, v)| (&**k, &**v)).collect();
+    assert_eq!(common, [("class.valueerror", "DTMP"), ("timeout", "7"), ("type", "PythonDispatcher")]);
+    let home = config.files[0].parent().unwrap();
+    assert_eq!(
+        (&*other.module, &*other.class, &other.python),
+        ("my_site.sms", "Sms_2", &home.join("venv/bin/python"))
+    );
+    assert_eq!(other.path, [home.join("plugins"), "/opt/sms".into()]);
+    assert!(other.own.keys().eq(["site"]));
+}
+
+#[test]
+fn what_only_a_class_knows_may_be_a_secret() {
+    let text = "[dispatcher]\ndispatcher1: MyDispatcher\n[MyDispatcher]\ntype: PythonDispatcher\n";
+    let open = Site::new(text);
+    open.chmod("etc/nav/smsd.conf", 0o644);
+    assert!(open.load().unwrap().warnings.is_empty());
+    let secret = Site::new(&format!("{text}pin: 1234\n"));
+    secret.chmod("etc/nav/smsd.conf", 0o644);
+    assert_eq!(secret.load().unwrap().warnings.len(), 1);
 }
 
 // -- what is wrong ------------------------------------------------------------------------------

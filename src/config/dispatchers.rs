@@ -6,6 +6,7 @@
 mod debug;
 mod exec;
 mod http_get;
+mod python;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,13 +39,18 @@ pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
 }
 
 /// The types of this version.
-const TYPES: [(&str, Type); 3] =
-    [("HttpGetDispatcher", Type::HttpGet), ("ExecDispatcher", Type::Exec), ("DebugDispatcher", Type::Debug)];
+const TYPES: [(&str, Type); 4] = [
+    ("HttpGetDispatcher", Type::HttpGet),
+    ("ExecDispatcher", Type::Exec),
+    ("PythonDispatcher", Type::Python),
+    ("DebugDispatcher", Type::Debug),
+];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Type {
     HttpGet,
     Exec,
+    Python,
     Debug,
 }
 
@@ -55,13 +61,13 @@ impl Type {
             Type::HttpGet if value::integer(100..=599)(code).is_err() => {
                 Err(("an HTTP status from 100 to 599", "class.500: DTMP"))
             }
-            Type::HttpGet | Type::Exec | Type::Debug => Ok(()),
+            Type::HttpGet | Type::Exec | Type::Python | Type::Debug => Ok(()),
         }
     }
 }
 
 /// The types that the reference names and this version does not have.
-const LATER_TYPES: [&str; 8] = [
+const LATER_TYPES: [&str; 7] = [
     "GammuDispatcher",
     "BoostDispatcher",
     "UninettMailDispatcher",
@@ -69,7 +75,6 @@ const LATER_TYPES: [&str; 8] = [
     "SmppDispatcher",
     "ModemDispatcher",
     "ModemManagerDispatcher",
-    "PythonDispatcher",
 ];
 
 enum WayOut {
@@ -113,9 +118,10 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
     let Some(kind) = kind(&mut s, name, entry, enabled) else {
         return if enabled { WayOut::Faulty } else { WayOut::Disabled };
     };
-    let settings = match kind {
+    let mut settings = match kind {
         Type::HttpGet => http_get::read(&mut s, entry).map(DispatcherKind::HttpGet),
         Type::Exec => exec::read(&mut s, entry).map(DispatcherKind::Exec),
+        Type::Python => python::read(&mut s, entry).map(DispatcherKind::Python),
         Type::Debug => Some(DispatcherKind::Debug(debug::read(&mut s))),
     };
     let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(Default::default()));
@@ -126,6 +132,9 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
     config.max_segments = s.get("max_segments", value::integer(1..=255));
     config.probe_interval = s.get("probe_interval", probe_interval).flatten();
     config.classes = classes(&mut s, kind);
+    if let Some(DispatcherKind::Python(settings)) = &mut settings {
+        python::hand_on(&mut s, settings);
+    }
     s.close();
     match settings {
         _ if !enabled => WayOut::Disabled,

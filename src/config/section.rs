@@ -231,6 +231,22 @@ impl<'a> Section<'_, 'a> {
         own
     }
 
+    /// All keys, and those of `[DEFAULT]`; true with each that nobody has asked for yet, which then counts as known. It
+    /// may be a secret.
+    pub(super) fn every(&mut self) -> Vec<(&'a str, &'a Entry, bool)> {
+        let all: Vec<&'a Entry> = self.own.iter().chain(&self.inherited).copied().collect();
+        let mut every = Vec::new();
+        for entry in all {
+            let unknown = !self.asked.contains(&entry.key);
+            if unknown {
+                self.reader.inline_secret.get_or_insert(entry.span.clone());
+                self.ask(&entry.key);
+            }
+            every.push((entry.key.as_str(), entry, unknown));
+        }
+        every
+    }
+
     /// An entry as it stands.
     pub(super) fn entry(&mut self, key: &str) -> Option<&'a Entry> {
         self.ask(key);

@@ -78,7 +78,7 @@ impl Stage {
     }
 
     /// The process of its last start.
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.lines("starts").last().unwrap().parse().unwrap())
     }
 }

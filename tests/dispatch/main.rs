@@ -7,4 +7,5 @@ mod contract;
 mod debug;
 mod exec;
 mod http_get;
+mod python;
 mod tls;

@@ -269,7 +269,7 @@ impl Process {
             ended =
                 timeout_at(patience, self.group.child.wait()).await.ok().and_then(Result::ok).map(ended_by);
         }
-        let name = self.spec.program.shown();
+        let name = self.spec.shown.clone();
         let (class, mut words) = match (end, ended) {
             (End::Killed(class, why), _) => (class, format!("{name}: {why}")),
             (End::NotNeeded, _) => (Class::Unavailable, format!("{name} is not needed any more")),
@@ -343,7 +343,7 @@ impl Known {
         let now = Instant::now();
         let due = self.waiting.extract_if(|_, waiting| waiting.ask.deadline <= now);
         let mut strike = false;
-        let name = self.spec.program.shown();
+        let name = self.spec.shown.clone();
         for (id, Waiting { ask, since, written }) in due {
             strike |= since >= self.last_strike;
             let error = if written {

@@ -38,6 +38,8 @@ const WAITING_MAX: usize = 4_096;
 pub struct Spec {
     /// The dispatcher's name.
     pub name: Arc<str>,
+    /// What people know the program by.
+    pub shown: String,
     /// The program.
     pub program: Program,
     /// What it is told before everything else.
@@ -54,7 +56,15 @@ impl Spec {
     /// A program that is told nothing before the first SMS.
     pub fn new(name: &str, program: Program, window: usize, overrides: BTreeMap<String, Status>) -> Spec {
         let secrets = program.secrets();
-        Spec { name: name.into(), secrets, program, preamble: Secret::new(Vec::new()), window, overrides }
+        Spec {
+            name: name.into(),
+            shown: program.shown(),
+            secrets,
+            program,
+            preamble: Secret::new(Vec::new()),
+            window,
+            overrides,
+        }
     }
 }
 
@@ -160,12 +170,12 @@ impl Stream {
     }
 
     fn unavailable(&self, what: &str) -> SubmitError {
-        SubmitError::new(Class::Unavailable, format!("{} {what}", self.spec.program.shown()))
+        SubmitError::new(Class::Unavailable, format!("{} {what}", self.spec.shown))
     }
 
     fn judge(&self, words: &Words, text: &str) -> Result<Receipt, SubmitError> {
         let hidden = Hidden { secrets: &self.spec.secrets, text };
-        words.judge(None, &self.spec.overrides, &self.spec.program.shown(), &hidden)
+        words.judge(None, &self.spec.overrides, &self.spec.shown, &hidden)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -197,7 +207,7 @@ impl Dispatcher for Stream {
             Class::Unknown => SubmitError { class: Class::Unavailable, ..error },
             _ => error,
         })?;
-        let (name, took) = (self.spec.program.shown(), begun.elapsed().as_millis());
+        let (name, took) = (&self.spec.shown, begun.elapsed().as_millis());
         Ok(Health(format!("{name} answered in {took} ms")))
     }
 }
