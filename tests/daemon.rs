@@ -38,6 +38,7 @@ mod daemon {
     mod pooler;
     mod power;
     mod process;
+    mod programs;
     mod secrets;
     mod torture;
 }
