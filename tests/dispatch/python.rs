@@ -249,3 +249,21 @@ async fn one_that_hangs_is_ended_and_the_next_sms_goes_out() {
     let error = submit(&*mute, &sms("+4799000001", "hei")).await.unwrap_err();
     assert_eq!(error.class, Class::Unknown, "{error:?}");
 }
+
+/// NAV's own base class drops a message that does not fit 160 characters; so does this one.
+#[tokio::test]
+async fn no_class_leaves_out_a_text_that_was_composed_to_fit() {
+    let stage = Stage::new();
+    let file = stage.0.path().join("sent");
+    let file = file.to_str().unwrap();
+    let dispatcher = built(&config(settings("ShortDispatcher", &[("file", file)]), None, &[]));
+    for length in [159, 160, 161, 300] {
+        send(&dispatcher, "+4799000001", &"x".repeat(length)).await.unwrap();
+    }
+    assert_eq!(stage.lines("sent").iter().map(String::len).collect::<Vec<_>>(), [159, 160, 161, 300]);
+    // One that goes by something else than NAV's maxlen: it is not said that the text was sent.
+    let own = [("file", file), ("own", "100")];
+    let dispatcher = built(&config(settings("ShortDispatcher", &own), None, &[]));
+    let error = send(&dispatcher, "+4799000001", &"x".repeat(160)).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_deref()), (Class::Rejected, Some("ignored")));
+}

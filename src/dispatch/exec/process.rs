@@ -36,6 +36,9 @@ const GARBLED_MAX: u32 = 1_000;
 /// Ids of answered requests that are remembered, to know an answer that comes twice.
 const ANSWERED_MAX: usize = 1_000;
 
+/// Texts that are looked for in what is shown to people.
+const TEXTS_MAX: usize = 64;
+
 /// When one pipe has ended: so long the others and the end are waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -242,8 +245,10 @@ impl Process {
     fn overhear(&mut self, piece: &[u8]) {
         for line in self.aside.take(piece) {
             if let Line::Whole(line) = line {
-                let words = self.known.quote(&line);
-                Event::Overheard { dispatcher: Arc::clone(&self.spec.name), words }.log();
+                if tracing::enabled!(tracing::Level::DEBUG) {
+                    let words = self.known.quote(&line);
+                    Event::Overheard { dispatcher: Arc::clone(&self.spec.name), words }.log();
+                }
                 self.last_words = line;
             }
         }
@@ -433,8 +438,12 @@ impl Known {
         Ok(())
     }
 
-    /// Foreign words without secrets, and without the texts that are under way.
+    /// Foreign words without secrets, and without the texts that are under way. To look for very many of them in each
+    /// line would take too long.
     fn quote(&self, foreign: &[u8]) -> String {
+        if self.waiting.len() > TEXTS_MAX {
+            return "(not shown, since too many SMS are under way)".to_owned();
+        }
         let texts = self.waiting.values().map(|waiting| &*waiting.ask.text);
         let text = texts.collect::<Vec<_>>().join("\n");
         let mut words = Hidden { secrets: &self.spec.secrets, text: &text }.quote(foreign);
@@ -456,4 +465,88 @@ fn shown_id(id: &str) -> String {
     let mut id = id.to_owned();
     crate::telemetry::clip(&mut id, 40);
     id
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::Program;
+    use super::*;
+
+    fn known(window: usize) -> Known {
+        Known::new(Arc::new(Spec::new("x", Program::new("x"), window, BTreeMap::new())))
+    }
+
+    fn asked(known: &mut Known, id: &str, written: bool) -> oneshot::Receiver<Result<Words, SubmitError>> {
+        let (answer, answered) = oneshot::channel();
+        let (now, line) = (Instant::now(), Vec::new());
+        let ask = Ask { id: id.into(), line, deadline: now, text: "text".into(), answer };
+        known.waiting.insert(id.into(), Waiting { ask, since: now, written: false });
+        if written {
+            known.told_of(id);
+        }
+        answered
+    }
+
+    fn says(known: &mut Known, line: &str) {
+        assert!(known.hear(&Line::Whole(line.into())).is_ok(), "{line}");
+    }
+
+    #[test]
+    fn a_late_answer_makes_room_and_is_no_answer_to_anything() {
+        let mut known = known(2);
+        says(&mut known, r#"{"smsd":1}"#);
+        let mut late = asked(&mut known, "a", true);
+        assert_eq!(known.expire(), None);
+        assert_eq!(late.try_recv().unwrap().unwrap_err().class, Class::Unknown);
+        let _other = asked(&mut known, "b", true);
+        assert!(!known.may_have(true));
+        says(&mut known, r#"{"id":"a","ok":true}"#);
+        assert!(known.may_have(true));
+        assert_eq!((known.at_work, known.garbled), (1, 0));
+        says(&mut known, r#"{"id":"a","ok":true}"#);
+        assert_eq!((known.at_work, known.garbled), (1, 1), "the second time");
+    }
+
+    #[test]
+    fn what_was_not_written_can_not_be_answered() {
+        let mut known = known(2);
+        let mut answered = asked(&mut known, "a", false);
+        says(&mut known, r#"{"id":"a","ok":true}"#);
+        assert!(answered.try_recv().is_err());
+        assert_eq!(known.garbled, 1);
+    }
+
+    #[test]
+    fn no_text_is_shown_however_many_are_under_way() {
+        let mut known = known(1_000);
+        assert_eq!(known.quote(b"it is down"), "it is down");
+        let _kept: Vec<_> = (0..=TEXTS_MAX).map(|n| asked(&mut known, &n.to_string(), true)).collect();
+        assert!(known.quote(b"it is down").starts_with("(not shown"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_it_says_is_survived(
+            lines in proptest::collection::vec("\\{\"(id|smsd|ok|class|code|detail)\":(\"[a-f]\"|1|2|true|\"OK\"|\\[\\]|null)(,\"(id|ok|references|retry_after)\":(\"[a-f]\"|-1e300|true|\\[1\\]))?\\}?|\\PC{0,30}", 0..60),
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut known = known(8);
+            let mut answers: Vec<_> = ["a", "b", "c"].map(|id| asked(&mut known, id, true)).into();
+            known.expire();
+            answers.extend(["d", "e"].map(|id| asked(&mut known, id, true)));
+            for line in &lines {
+                let _ = known.hear(&Line::Whole(line.clone().into_bytes()));
+            }
+            let _ = known.hear(&Line::Whole(bytes));
+            prop_assert_eq!(known.at_work, known.late.len() + known.waiting.len());
+            known.give_up(&SubmitError::new(Class::Unavailable, "over"));
+            for mut answer in answers {
+                prop_assert!(answer.try_recv().is_ok(), "left without an answer");
+            }
+        }
+    }
 }

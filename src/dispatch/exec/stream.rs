@@ -1,7 +1,8 @@
 //! One program for all SMS: it is started once, told of several at a time, and answers in any order.
 //!
 //! What it has been told of and not answered when it ends is in doubt; everything else was certainly not taken. It is
-//! started again when something is asked of it and its pause is over, so that nothing works in the background.
+//! started again when something is asked of it and its pause is over, so that nothing works in the background. Of SMS
+//! nothing is logged here, but that a program has ended or makes no sense is an event.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
