@@ -690,7 +690,9 @@ fn what_only_a_class_knows_may_be_a_secret() {
     assert!(open.load().unwrap().warnings.is_empty());
     let secret = Site::new(&format!("{text}pin: 1234\n"));
     secret.chmod("etc/nav/smsd.conf", 0o644);
-    assert_eq!(secret.load().unwrap().warnings.len(), 1);
+    let warnings = secret.load().unwrap().warnings;
+    let told: Vec<String> = warnings.iter().map(said).collect();
+    assert!(told.len() == 1 && told[0].contains("chmod"), "{told:?}");
 }
 
 // -- what is wrong ------------------------------------------------------------------------------

@@ -562,6 +562,8 @@ mod stream {
     #[tokio::test]
     async fn it_ends_with_the_dispatcher() {
         let stage = Stage::new();
+        // That nobody speaks to it any more is nothing to it.
+        stage.write("broken", r#"{"stays": true}"#);
         let dispatcher = scripted(&stage, 3, &[]);
         // Without having been asked for anything.
         until("it is started", async || (stage.lines("starts").len() == 1).then_some(())).await;

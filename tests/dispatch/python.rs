@@ -84,7 +84,7 @@ impl Fixture for Python {
         let result = |result: &str, id: &str| format!("answer['result'] = (sms, sent, [], {result}, {id})");
         let yes_on_stdout = "import os, sys, subprocess\n\
             print('{\"id\": 1, \"ok\": true}')\nsys.stdout.write('x' * 100000)\n\
-            os.write(1, b'{\"smsd\": 2}\\n')\nsubprocess.run(['echo', 'loud'])";
+            os.write(1, b'\\n{\"smsd\": 2}\\n')\nsubprocess.run(['echo', 'loud'])";
         [
             ("sent", String::new(), None),
             ("sent under an id", result("True", "4711"), None),
