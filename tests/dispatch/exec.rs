@@ -108,6 +108,27 @@ fn alive(pid: Pid) -> bool {
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
+/// A dispatcher with the folder that its program needs.
+pub(crate) struct Staged {
+    pub(crate) dispatcher: Arc<dyn Dispatcher>,
+    pub(crate) _stage: Stage,
+}
+
+#[async_trait]
+impl Dispatcher for Staged {
+    fn limits(&self) -> dispatch::Limits {
+        self.dispatcher.limits()
+    }
+
+    async fn submit(&self, sms: &Sms) -> Result<dispatch::Receipt, SubmitError> {
+        self.dispatcher.submit(sms).await
+    }
+
+    async fn probe(&self) -> Result<dispatch::Health, SubmitError> {
+        self.dispatcher.probe().await
+    }
+}
+
 /// A class as programs name it.
 fn word(class: Class) -> &'static str {
     match class {
@@ -224,9 +245,7 @@ mod oneshot {
         async fn stop(self) -> Arc<dyn Dispatcher> {
             self.stage.play(None, "exit 69");
             self.stage.write("down", "");
-            // It stays until the process ends: what is asked next needs it.
-            std::mem::forget(self.stage);
-            self.dispatcher
+            Arc::new(Staged { dispatcher: self.dispatcher, _stage: self.stage })
         }
     }
 
@@ -421,8 +440,7 @@ mod stream {
             self.stage.write("broken", r#"{"exit": 69, "words": "secret-marker"}"#);
             kill(self.stage.pid(), Signal::SIGKILL).unwrap();
             answers(&self.dispatcher, false).await;
-            std::mem::forget(self.stage);
-            self.dispatcher
+            Arc::new(Staged { dispatcher: self.dispatcher, _stage: self.stage })
         }
     }
 

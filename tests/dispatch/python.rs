@@ -14,7 +14,7 @@ use smsd::dispatch::{self, Class, Dispatcher, Sms, SubmitError};
 
 use crate::contract::{Case, Fixture, contract, sms, submit};
 use crate::debug::named;
-use crate::exec::{Stage, answers};
+use crate::exec::{Stage, Staged, answers};
 
 /// Long enough for any machine.
 const LONG: Duration = Duration::from_secs(30);
@@ -139,8 +139,7 @@ impl Fixture for Python {
         self.stage.write("init", "raise ConnectionRefusedError(config['password'])");
         nix::sys::signal::kill(self.stage.pid(), nix::sys::signal::Signal::SIGKILL).unwrap();
         answers(&self.dispatcher, false).await;
-        std::mem::forget(self.stage);
-        self.dispatcher
+        Arc::new(Staged { dispatcher: self.dispatcher, _stage: self.stage })
     }
 }
 
