@@ -29,7 +29,7 @@ pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
-use crate::dispatch::{boost, debug, gammu, http, http_get, mail};
+use crate::dispatch::{boost, debug, exec, gammu, http, http_get, mail, python};
 use crate::queue::Age;
 use crate::queue::mirror::PythonClass;
 pub use crate::sms::transliterate::Transliterate;
@@ -458,6 +458,11 @@ impl DispatcherConfig {
             classes: BTreeMap::new(),
         }
     }
+
+    /// Submits at once: the section's, else the type's own, else `[main]`'s; at least 1.
+    pub fn concurrency(&self, main: &Main) -> usize {
+        self.concurrency.or_else(|| self.kind.concurrency()).unwrap_or(main.concurrency).max(1) as usize
+    }
 }
 
 /// The types of dispatchers that this program has, with their keys.
@@ -475,6 +480,10 @@ pub enum DispatcherKind {
     Mail(mail::Settings),
     /// Any HTTP gateway.
     Http(Box<http::Settings>),
+    /// A program of the site's own.
+    Exec(exec::Settings),
+    /// A dispatcher class of NAV's smsd.
+    Python(python::Settings),
 }
 
 impl DispatcherKind {
@@ -487,6 +496,8 @@ impl DispatcherKind {
             DispatcherKind::Boost(_) => "BoostDispatcher",
             DispatcherKind::Mail(_) => "UninettMailDispatcher",
             DispatcherKind::Http(_) => "HttpDispatcher",
+            DispatcherKind::Exec(_) => "ExecDispatcher",
+            DispatcherKind::Python(_) => "PythonDispatcher",
         }
     }
 
@@ -509,7 +520,8 @@ impl DispatcherKind {
     /// Submits at once, where the type has a bound of its own that no section but its own changes.
     pub fn concurrency(&self) -> Option<u32> {
         match self {
-            DispatcherKind::Gammu(_) => Some(1),
+            // A phone sends one at a time; NAV calls its classes one SMS after the other, and few bear more.
+            DispatcherKind::Gammu(_) | DispatcherKind::Python(_) => Some(1),
             _ => None,
         }
     }

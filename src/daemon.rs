@@ -109,19 +109,7 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         crate::VERSION
     );
 
-    // It goes on until the engine has ended, so that it can tell how the last alerts did.
-    let settled = CancellationToken::new();
-    let mirroring = async {
-        if let Some(mirror) = mirror {
-            mirror.run(settled.clone()).await;
-        }
-    };
-    let engine = async {
-        let result = Engine::new(settings, resources).run(stop.clone(), inbox).await;
-        settled.cancel();
-        result
-    };
-    let work = async { tokio::join!(engine, mirroring).0 };
+    let work = work(Engine::new(settings, resources).run(stop.clone(), inbox), mirror);
     tokio::pin!(work);
     loop {
         tokio::select! {
@@ -143,6 +131,23 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
             }
         }
     }
+}
+
+/// The engine, and beside it what brings its queue together with one elsewhere. That goes on until the engine has ended, so
+/// that it can tell how the last alerts did.
+pub(crate) async fn work<T>(engine: impl Future<Output = T>, mirror: Option<Mirror>) -> T {
+    let settled = CancellationToken::new();
+    let engine = async {
+        let result = engine.await;
+        settled.cancel();
+        result
+    };
+    let mirroring = async {
+        if let Some(mirror) = mirror {
+            mirror.run(settled.clone()).await;
+        }
+    };
+    tokio::join!(engine, mirroring).0
 }
 
 /// The dispatchers, built, in order of priority, with what the engine needs to know of each.
@@ -194,8 +199,7 @@ fn within_descriptors(mut ways: Ways, descriptors: u64) -> Ways {
 fn way_config(d: &DispatcherConfig, main: &Main) -> WayConfig {
     WayConfig {
         name: d.name.as_str().into(),
-        concurrency: d.concurrency.or_else(|| d.kind.concurrency()).unwrap_or(main.concurrency).max(1)
-            as usize,
+        concurrency: d.concurrency(main),
         rate: d.rate,
         timeout: d.timeout.unwrap_or(main.submit_timeout),
         grace: d.grace.unwrap_or_else(|| d.kind.grace()),

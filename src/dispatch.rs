@@ -8,11 +8,13 @@ pub mod boost;
 pub mod debug;
 pub mod gammu;
 pub mod http;
+pub mod exec;
 pub mod http_client;
 pub mod http_gateway;
 pub mod http_get;
 pub mod mail;
 pub mod http_way;
+pub mod python;
 pub mod quote;
 pub mod smtp;
 pub mod soap;
@@ -28,6 +30,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use self::exec::stream::{Spec, Stream};
 use self::smtp::meaning::Meanings;
 use crate::alert::Phone;
 use crate::config::{DispatcherConfig, DispatcherKind, Main};
@@ -136,7 +139,7 @@ impl SubmitError {
 ///
 /// # Errors
 /// [`BuildError`] names the section, the key and what to do.
-pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatcher>, BuildError> {
+pub fn build(config: &DispatcherConfig, main: &Main) -> Result<Arc<dyn Dispatcher>, BuildError> {
     let fault =
         |key: &str, problem: String| BuildError { section: config.name.clone(), key: key.into(), problem };
     let limits = Limits { max_segments: config.max_segments };
@@ -183,6 +186,30 @@ pub fn build(config: &DispatcherConfig, _main: &Main) -> Result<Arc<dyn Dispatch
         }
         DispatcherKind::Http(settings) => {
             Arc::new(http::HttpDispatcher::new((**settings).clone(), statuses()?, limits))
+        }
+        DispatcherKind::Python(settings) => {
+            let (window, overrides) = (config.concurrency(main), config.classes.clone());
+            let spec = python::spec(&config.name, settings.clone(), window, overrides);
+            Arc::new(Stream::new(spec, limits))
+        }
+        DispatcherKind::Exec(settings) => {
+            let exec::Settings { program, mode, probe } = settings.clone();
+            let no_exit_code = |code: &&String| code.parse::<u8>().is_err();
+            match mode {
+                exec::Mode::Oneshot => {
+                    if let Some(code) = config.classes.keys().find(no_exit_code) {
+                        let problem = format!("{code:?} is no exit code; expected 0 to 255");
+                        return Err(fault(&format!("class.{code}"), problem));
+                    }
+                    let overrides = config.classes.clone();
+                    Arc::new(exec::oneshot::Oneshot::new(program, probe, overrides, limits))
+                }
+                exec::Mode::Stream => {
+                    let overrides = config.classes.clone();
+                    let spec = Spec::new(&config.name, program, config.concurrency(main), overrides);
+                    Arc::new(Stream::new(spec, limits))
+                }
+            }
         }
     })
 }

@@ -10,12 +10,15 @@ pub mod dispatch;
 pub mod failover;
 pub mod engine;
 pub mod daemon;
+pub mod embed;
 pub mod config;
 pub mod telemetry;
 pub mod os;
 pub mod demo;
 pub mod seeded;
 pub mod cli;
+
+pub use embed::{Parts, run};
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -19,6 +19,36 @@ use crate::queue::Forgot;
 /// Something that people may want to know.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// A program that a dispatcher speaks to has ended, or could not be started.
+    ProgramEnded {
+        /// Whose it is.
+        dispatcher: Arc<str>,
+        /// How it ended.
+        reason: SubmitError,
+        /// How long it is left alone.
+        pause: Duration,
+    },
+    /// A program says what makes no sense; told once for each kind and life of the program.
+    Garbled {
+        /// Whose it is.
+        dispatcher: Arc<str>,
+        /// What it said.
+        what: &'static str,
+    },
+    /// A program has answered when nobody waited any more.
+    LateAnswer {
+        /// Whose it is.
+        dispatcher: Arc<str>,
+        /// What it has answered.
+        attempt: String,
+    },
+    /// A line of what a program says on standard error.
+    Overheard {
+        /// Whose it is.
+        dispatcher: Arc<str>,
+        /// The line, cut, without secrets.
+        words: String,
+    },
     /// An SMS was taken by a gateway.
     Accepted {
         /// The attempt.
@@ -236,6 +266,18 @@ impl Event {
     /// Writes the event to the log.
     pub fn log(&self) {
         match self {
+            Event::ProgramEnded { dispatcher, reason, pause } => {
+                tracing::warn!(%dispatcher, "{reason}; it is started again after {} s, when it is needed", pause.as_secs());
+            }
+            Event::Garbled { dispatcher, what } => {
+                tracing::warn!(%dispatcher, "the program says {what}, which is left alone");
+            }
+            Event::LateAnswer { dispatcher, attempt } => {
+                tracing::debug!(%dispatcher, attempt, "the program has answered too late");
+            }
+            Event::Overheard { dispatcher, words } => {
+                tracing::debug!(%dispatcher, "the program says: {words}")
+            }
             Event::Accepted {
                 attempt,
                 recipient,

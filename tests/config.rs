@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use smsd::config::{self, Config, DispatcherKind, Env, Faults, Loaded, LogLevel, QueueKind, Severity, ini};
+use smsd::dispatch::exec::Mode;
 use smsd::dispatch::{Class, smtp::Tls, status::Status};
 use tempfile::TempDir;
 
@@ -606,6 +607,10 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     let gammurc = site.write("etc/nav/gammurc", "");
     let DispatcherKind::Gammu(gammu) = &site.clean().dispatchers[0].kind else { panic!() };
     assert_eq!((&gammu.config, gammu.section), (&Some(gammurc), Some(0)));
+    let exec = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: ExecDispatcher");
+    assert!(matches!(Site::new(&exec).clean().dispatchers[0].kind, DispatcherKind::Exec(_)));
+    let python = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: PythonDispatcher");
+    assert!(matches!(Site::new(&python).clean().dispatchers[0].kind, DispatcherKind::Python(_)));
 
     // Every field of the typed configuration is a key of the example; the other way round, a key that nobody
     // reads would have been a warning above.
@@ -638,6 +643,10 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     let mut keys = fields(settings);
     keys.insert("class.5.7.1".to_owned());
     assert_eq!(section("\n[UninettMailDispatcher]"), keys);
+    let exec = ["command", "mode", "directory", "probe", "env.API_KEY"].map(str::to_owned);
+    assert_eq!(section("\n[ExecDispatcher]"), exec.into());
+    let python = ["python", "path", "module", "class"].map(str::to_owned);
+    assert_eq!(section("\n[PythonDispatcher]"), python.into());
     let debug = fields(&smsd::dispatch::debug::Settings::default());
     assert_eq!(section("\n[DebugDispatcher]"), debug);
     let mut gammu = fields(&smsd::dispatch::gammu::Settings::default());
@@ -692,6 +701,84 @@ fn fields(value: &impl std::fmt::Debug) -> BTreeSet<String> {
     let text = format!("{value:#?}");
     let names = text.lines().filter_map(|l| l.strip_prefix("    ")?.split_once(':'));
     names.map(|(name, _)| name.to_owned()).filter(|n| !n.starts_with(' ')).collect()
+}
+
+#[test]
+fn a_program_is_split_into_words_and_its_variables_keep_their_spelling() {
+    let mut site = Site::new(
+        "[DEFAULT]\nenv.LANG: C\n[dispatcher]\ndispatcher1: a\ndispatcher2: b\n\
+         [a]\ntype: ExecDispatcher\ncommand: bin/send --name 'ttyUSB 0' \"a\\\"b\" $HOME *\n  --last\nmode: Stream\n\
+         directory: work\nenv.Api_Key: MARKER 1\nenv.SSL_CERT_FILE: /etc/ssl/x\nenv.TOKEN_file: token\n\
+         env.PIN_env: THE_PIN\nclass.E451: RTMP\n\
+         [b]\ntype: ExecDispatcher\ncommand: send\nprobe: ./probe now\nclass.75: THR\n",
+    );
+    site.write("etc/nav/token", "MARKER 2\n");
+    site.set("THE_PIN", "MARKER 3");
+    let config = site.clean();
+    assert!(!format!("{config:?}").contains("MARKER"));
+    let [a, b] = &config.dispatchers[..] else { panic!("{:?}", config.dispatchers) };
+    let (DispatcherKind::Exec(a), DispatcherKind::Exec(b)) = (&a.kind, &b.kind) else { panic!() };
+    let home = config.files[0].parent().unwrap();
+    assert_eq!((&a.program.path, a.mode), (&home.join("bin/send"), Mode::Stream));
+    assert_eq!(a.program.args, ["--name", "ttyUSB 0", "a\"b", "$HOME", "*", "--last"]);
+    assert_eq!(a.program.directory, Some(home.join("work")));
+    let env: Vec<(&str, &str)> = a.program.env.iter().map(|(k, v)| (&**k, &**v.reveal())).collect();
+    let want = [
+        ("Api_Key", "MARKER 1"),
+        ("LANG", "C"),
+        ("PIN", "MARKER 3"),
+        ("SSL_CERT_FILE", "/etc/ssl/x"),
+        ("TOKEN", "MARKER 2"),
+    ];
+    assert_eq!(env, want);
+    assert_eq!((b.program.path.to_str(), b.mode), (Some("send"), Mode::Oneshot));
+    let probe = [home.join("./probe").to_str().unwrap().to_owned(), "now".to_owned()];
+    assert_eq!(b.probe.as_deref(), Some(&probe[..]));
+}
+
+#[test]
+fn a_class_of_nav_is_given_its_whole_section() {
+    let site = Site::new(
+        "[DEFAULT]\nsite: north\n[dispatcher]\ndispatcher1: ModemDispatcher\ndispatcher2: other\n\
+         [ModemDispatcher]\ntype: PythonDispatcher\nUser: MARKER-1\npassword: MARKER: 2\n  and 3\ntimeout: 7\n\
+         class.ValueError: DTMP\n\
+         [other]\ntype: PythonDispatcher\npython: venv/bin/python\npath: plugins, /opt/sms\nmodule: my_site.sms\n\
+         class: Sms_2\nconcurrency: 4\n",
+    );
+    let config = site.clean();
+    assert!(!format!("{config:?}").contains("MARKER"));
+    let [modem, other] = &config.dispatchers[..] else { panic!("{:?}", config.dispatchers) };
+    assert_eq!((modem.concurrency(&config.main), other.concurrency(&config.main)), (1, 4));
+    assert_eq!(modem.classes.get("valueerror"), Some(&Status::Refused(Class::Unavailable)));
+    let (DispatcherKind::Python(modem), DispatcherKind::Python(other)) = (&modem.kind, &other.kind) else {
+        panic!()
+    };
+    assert_eq!((&*modem.module, &*modem.class), ("nav.smsd.modemdispatcher", "ModemDispatcher"));
+    assert_eq!((modem.python.to_str(), modem.path.len()), (Some("python3"), 0));
+    let own: Vec<(&str, &str)> = modem.own.iter().map(|(k, v)| (&**k, &**v.reveal())).collect();
+    assert_eq!(own, [("password", "MARKER: 2\nand 3"), ("site", "north"), ("user", "MARKER-1")]);
+    let common: Vec<(&str, &str)> = modem.common.iter().map(|(k, v)| (&**k, &**v)).collect();
+    assert_eq!(common, [("class.valueerror", "DTMP"), ("timeout", "7"), ("type", "PythonDispatcher")]);
+    let home = config.files[0].parent().unwrap();
+    assert_eq!(
+        (&*other.module, &*other.class, &other.python),
+        ("my_site.sms", "Sms_2", &home.join("venv/bin/python"))
+    );
+    assert_eq!(other.path, [home.join("plugins"), "/opt/sms".into()]);
+    assert!(other.own.keys().eq(["site"]));
+}
+
+#[test]
+fn what_only_a_class_knows_may_be_a_secret() {
+    let text = "[dispatcher]\ndispatcher1: MyDispatcher\n[MyDispatcher]\ntype: PythonDispatcher\n";
+    let open = Site::new(text);
+    open.chmod("etc/nav/smsd.conf", 0o644);
+    assert!(open.load().unwrap().warnings.is_empty());
+    let secret = Site::new(&format!("{text}pin: 1234\n"));
+    secret.chmod("etc/nav/smsd.conf", 0o644);
+    let warnings = secret.load().unwrap().warnings;
+    let told: Vec<String> = warnings.iter().map(said).collect();
+    assert!(told.len() == 1 && told[0].contains("chmod"), "{told:?}");
 }
 
 // -- what is wrong ------------------------------------------------------------------------------

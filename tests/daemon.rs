@@ -43,6 +43,7 @@ mod daemon {
     mod pooler;
     mod power;
     mod process;
+    mod programs;
     mod python_queue;
     mod secrets;
     mod torture;

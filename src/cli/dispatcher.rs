@@ -92,7 +92,7 @@ struct Configured<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     priority: usize,
-    concurrency: u32,
+    concurrency: usize,
     rate_per_second: Option<f64>,
     timeout_seconds: f64,
 }
@@ -109,7 +109,7 @@ impl List {
                 name: &d.name,
                 kind: d.kind.as_str(),
                 priority,
-                concurrency: d.concurrency.unwrap_or(main.concurrency),
+                concurrency: d.concurrency(main),
                 rate_per_second: d.rate,
                 timeout_seconds: d.timeout.unwrap_or(main.submit_timeout).as_secs_f64(),
             })

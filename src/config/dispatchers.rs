@@ -5,10 +5,12 @@
 
 mod boost;
 mod debug;
+mod exec;
 mod gammu;
 mod http;
 mod http_get;
 pub(super) mod mail;
+mod python;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,12 +44,14 @@ pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
 }
 
 /// The types of this version.
-const TYPES: [(&str, Type); 6] = [
+const TYPES: [(&str, Type); 8] = [
     ("HttpGetDispatcher", Type::HttpGet),
     ("HttpDispatcher", Type::Http),
     ("GammuDispatcher", Type::Gammu),
     ("BoostDispatcher", Type::Boost),
     ("UninettMailDispatcher", Type::Mail),
+    ("ExecDispatcher", Type::Exec),
+    ("PythonDispatcher", Type::Python),
     ("DebugDispatcher", Type::Debug),
 ];
 
@@ -58,6 +62,8 @@ enum Type {
     Boost,
     Mail,
     Http,
+    Exec,
+    Python,
     Debug,
 }
 
@@ -85,8 +91,7 @@ impl Type {
 }
 
 /// The types that the reference names and this version does not have.
-const LATER_TYPES: [&str; 5] =
-    ["SmppDispatcher", "ModemDispatcher", "ModemManagerDispatcher", "ExecDispatcher", "PythonDispatcher"];
+const LATER_TYPES: [&str; 3] = ["SmppDispatcher", "ModemDispatcher", "ModemManagerDispatcher"];
 
 enum WayOut {
     Enabled(Box<DispatcherConfig>),
@@ -129,12 +134,14 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
     let Some(kind) = kind(&mut s, name, entry, enabled) else {
         return if enabled { WayOut::Faulty } else { WayOut::Disabled };
     };
-    let settings = match kind {
+    let mut settings = match kind {
         Type::HttpGet => http_get::read(&mut s, entry).map(DispatcherKind::HttpGet),
         Type::Gammu => Some(DispatcherKind::Gammu(gammu::read(&mut s))),
         Type::Boost => boost::read(&mut s, entry).map(DispatcherKind::Boost),
         Type::Mail => mail::read(&mut s, entry).map(DispatcherKind::Mail),
         Type::Http => http::read(&mut s, entry).map(|settings| DispatcherKind::Http(Box::new(settings))),
+        Type::Exec => exec::read(&mut s, entry).map(DispatcherKind::Exec),
+        Type::Python => python::read(&mut s, entry).map(DispatcherKind::Python),
         Type::Debug => Some(DispatcherKind::Debug(debug::read(&mut s))),
     };
     let mut config = DispatcherConfig::new(name, DispatcherKind::Debug(Default::default()));
@@ -145,6 +152,9 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
     config.max_segments = s.get("max_segments", value::integer(1..=255));
     config.probe_interval = s.get("probe_interval", probe_interval).flatten();
     config.classes = classes(&mut s, kind);
+    if let Some(DispatcherKind::Python(settings)) = &mut settings {
+        python::hand_on(&mut s, settings);
+    }
     s.close();
     match settings {
         _ if !enabled => WayOut::Disabled,

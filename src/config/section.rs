@@ -142,6 +142,46 @@ impl<'a> Section<'_, 'a> {
                 return None;
             }
         };
+        self.secret_of(form, entry, parse)
+    }
+
+    /// Secrets by the name that follows `prefix`, spelled as it stands in the file; each in one of the forms of
+    /// [`Section::secret`]. Since names are told apart from forms by their case, `X_FILE` is a name and `X_file` a form.
+    pub(super) fn secrets<T>(
+        &mut self,
+        prefix: &str,
+        name: impl Fn(&str) -> Parsed<String>,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> BTreeMap<String, Secret<T>> {
+        let mut found = BTreeMap::new();
+        for (_, entry) in self.prefixed(prefix, Some) {
+            let spelled = self.reader.source.text.get(entry.span.clone()).unwrap_or(&entry.key);
+            let spelled = spelled.get(prefix.len()..).unwrap_or_default();
+            let form =
+                SECRET_FORMS.into_iter().rev().find(|form| spelled.ends_with(form)).unwrap_or_default();
+            let key = match name(spelled.strip_suffix(form).unwrap_or(spelled)) {
+                Ok(key) => key,
+                Err(wrong) => {
+                    let message = format!("{}: expected {}", clipped(&entry.key), wrong.expected);
+                    self.fault_at(entry, message, wrong.hint);
+                    continue;
+                }
+            };
+            let Some(secret) = self.secret_of(form, entry, &parse) else { continue };
+            if found.insert(key.clone(), secret).is_some() {
+                let message = format!("{prefix}{} is set twice, expected once", clipped(&key));
+                self.fault_at(entry, message, None);
+            }
+        }
+        found
+    }
+
+    fn secret_of<T>(
+        &mut self,
+        form: &str,
+        entry: &'a Entry,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<Secret<T>> {
         let text = entry.value.text.trim();
         let found = match form {
             "_file" => secret_file(&self.directory().join(text)),
@@ -203,6 +243,22 @@ impl<'a> Section<'_, 'a> {
         let under: Vec<&Entry> = entries.iter().filter(|entry| !said(&entry.key)).copied().collect();
         self.inherited.retain(|entry| under.iter().all(|laid| laid.key != entry.key));
         self.inherited.splice(0..0, under);
+    }
+
+    /// All keys, and those of `[DEFAULT]`; true with each that nobody has asked for yet, which then counts as known. It
+    /// may be a secret.
+    pub(super) fn every(&mut self) -> Vec<(&'a str, &'a Entry, bool)> {
+        let all: Vec<&'a Entry> = self.own.iter().chain(&self.inherited).copied().collect();
+        let mut every = Vec::new();
+        for entry in all {
+            let unknown = !self.asked.contains(&entry.key);
+            if unknown {
+                self.reader.inline_secret.get_or_insert(entry.span.clone());
+                self.ask(&entry.key);
+            }
+            every.push((entry.key.as_str(), entry, unknown));
+        }
+        every
     }
 
     /// An entry as it stands.
@@ -360,7 +416,8 @@ impl<'a> Section<'_, 'a> {
         self.reader.env.var(name).ok_or_else(|| format!("the variable {name:?} is not set"))
     }
 
-    fn directory(&self) -> &'a Path {
+    /// The directory of the file, where relative paths start.
+    pub(super) fn directory(&self) -> &'a Path {
         self.reader.source.path.parent().unwrap_or(Path::new(""))
     }
 }

@@ -62,6 +62,8 @@ pub enum Protocol {
     TpStatus,
     /// `GSM_Error` of libGammu.
     Gammu,
+    /// Exit codes of programs (sysexits(3) of 4.3BSD).
+    Sysexits,
 }
 
 /// What the network's later word on an accepted SMS means.
@@ -222,6 +224,7 @@ impl Protocol {
             "smpp-dlr" => Protocol::SmppReport,
             "tp-status" => Protocol::TpStatus,
             "gammu" => Protocol::Gammu,
+            "sysexits" => Protocol::Sysexits,
             _ => return None,
         })
     }

@@ -143,7 +143,8 @@ impl Drop for Group {
     }
 }
 
-fn ended_by(status: ExitStatus) -> Ended {
+/// How a child that is dead has ended.
+pub(crate) fn ended_by(status: ExitStatus) -> Ended {
     match (status.code(), status.signal()) {
         (Some(code), _) => Ended::Exit(code),
         (None, signal) => Ended::Signal(signal.unwrap_or_default()),

@@ -6,6 +6,7 @@
 mod boost;
 mod contract;
 mod debug;
+mod exec;
 mod gammu;
 mod http;
 mod http_get;
@@ -14,5 +15,6 @@ mod mail;
 #[path = "../support/peers.rs"]
 mod peers;
 mod presets;
+mod python;
 mod tls;
 mod way;
