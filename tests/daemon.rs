@@ -47,4 +47,5 @@ mod daemon {
     mod python_queue;
     mod secrets;
     mod torture;
+    mod ways_out;
 }

@@ -8,9 +8,12 @@ use super::bench::{Said, Site, give, until};
 /// As NAV's operators have it.
 const NAVS: &str = "[dispatcher]\ndispatcher1: GammuDispatcher\n\n[GammuDispatcher]\n";
 
-/// A site whose gammu finds a dummy phone.
 fn site() -> Site {
-    let site = Site::nav("delay: 600", NAVS);
+    with_a_phone(Site::nav("delay: 600", NAVS))
+}
+
+/// A site whose gammu finds a dummy phone.
+pub fn with_a_phone(site: Site) -> Site {
     for folder in ["gammu", "phone"] {
         fs::create_dir(site.path(folder)).unwrap();
         give(&site.path(folder));
@@ -20,13 +23,13 @@ fn site() -> Site {
 }
 
 /// gammu's configuration for a phone; `@DIR@` is the site's folder.
-fn gammurc(site: &Site, phone: &str) -> String {
+pub fn gammurc(site: &Site, phone: &str) -> String {
     let rc = format!("[gammu]\n{phone}logformat = textall\nlogfile = @DIR@/sent\n");
     rc.replace("@DIR@", &site.dir.path().display().to_string())
 }
 
 /// The program where gammu is found, and gammu its configuration. (`~` is the home of the user that it becomes.)
-fn command(site: &Site, args: &[&str]) -> Command {
+pub fn command(site: &Site, args: &[&str]) -> Command {
     let mut command = site.command(args);
     command.env("PATH", std::env::var_os("PATH").unwrap()).env("XDG_CONFIG_HOME", site.dir.path());
     command
