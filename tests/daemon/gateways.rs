@@ -112,3 +112,29 @@ fn a_number_that_is_refused_for_good_is_ignored_at_once_with_the_reason() {
     site.audit();
     daemon.stop();
 }
+
+/// Asked again, it says what it said the first time, and sends nothing.
+#[test]
+fn a_gateway_that_knows_the_key_is_asked_again_byte_for_byte_before_any_other() {
+    let (keyed, other) = (gateway(), gateway());
+    let ways = format!(
+        "[dispatcher]\ndispatcher1: keyed\ndispatcher2: gw\n\
+         [keyed]\ntype: HttpDispatcher\nurl: http://{}/sms\nbody: {{\"to\": \"{{{{ phone }}}}\", \"text\": \"{{{{ text }}}}\"}}\n\
+         idempotency: header Idempotency-Key\nidempotency_window: 1h\ntimeout: 0.5s\ngrace: 0.3s\n\
+         [gw]\ntype: HttpGetDispatcher\nurl: http://{}/send?to=%(phone)s&text=%(sms)s\n",
+        keyed.addr, other.addr
+    );
+    keyed.set(Behaviour::answering(Answer::Hang).taking());
+    let site = Site::nav("", &ways);
+    site.insert("+4790000001", "an alert", None);
+    let daemon = site.start();
+    until("it has heard it", || (keyed.heads().len() == 1).then_some(()));
+    keyed.set(Behaviour::ok());
+    until_within(30, "it is sent", || (site.counts() == [0, 1, 0]).then_some(()));
+    let (heads, bodies) = (keyed.heads(), keyed.bodies());
+    assert_eq!((heads.len(), &heads[0], &bodies[0]), (2, &heads[1], &bodies[1]));
+    assert!(heads[0].to_lowercase().contains("idempotency-key: "), "{heads:?}");
+    assert_eq!(other.accepted_count(), 0, "it would have been doubled there");
+    assert_eq!(site.audit()["possible_duplicates"], 1, "all the same it is on record");
+    daemon.stop();
+}

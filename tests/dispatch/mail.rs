@@ -281,7 +281,6 @@ impl Fixture for Mail {
         use Stage::{Body, Data, Dot, Greeting, Hello, Login, Recipient, Sender};
         const UNAVAILABLE: Option<Class> = Some(Class::Unavailable);
         const MISCONFIGURED: Option<Class> = Some(Class::Misconfigured);
-        const DEFERRED: Option<Class> = Some(Class::Deferred);
         const REJECTED: Option<Class> = Some(Class::Rejected);
         const UNKNOWN: Option<Class> = Some(Class::Unknown);
         const THROTTLED: Option<Class> = Some(Class::Throttled { retry_after: DEFAULT_RETRY_AFTER });
@@ -311,7 +310,7 @@ impl Fixture for Mail {
             (Sender, "554 5.7.1 no", MISCONFIGURED),
             (Sender, "555 5.5.4 what", REJECTED),
             (Recipient, "421 4.3.2 closing", UNAVAILABLE),
-            (Recipient, "450 4.2.1 busy", DEFERRED),
+            (Recipient, "450 4.2.1 busy", UNAVAILABLE),
             (Recipient, "450 busy", UNAVAILABLE),
             (Recipient, "451 4.7.1 grey", UNAVAILABLE),
             (Recipient, "452 4.5.3 many", THROTTLED),
@@ -319,7 +318,7 @@ impl Fixture for Mail {
             (Recipient, "551 elsewhere", MISCONFIGURED),
             (Recipient, "553 5.1.3 bad", MISCONFIGURED),
             (Recipient, "550 5.7.1 relaying denied", MISCONFIGURED),
-            (Recipient, "552 5.2.2 full", DEFERRED),
+            (Recipient, "552 5.2.2 full", UNAVAILABLE),
             (Recipient, "501 5.5.4 what", REJECTED),
             (Recipient, "251 2.1.5 forwarded", None),
             (Data, "421 4.3.2 closing", UNAVAILABLE),
@@ -332,7 +331,7 @@ impl Fixture for Mail {
             (Dot, "421 4.3.2 closing", UNAVAILABLE),
             (Dot, "451 4.3.0 error", UNAVAILABLE),
             (Dot, "452 4.3.1 full", THROTTLED),
-            (Dot, "552 5.2.2 full", DEFERRED),
+            (Dot, "552 5.2.2 full", UNAVAILABLE),
             (Dot, "552 5.3.4 big", REJECTED),
             (Dot, "554 5.6.0 what", REJECTED),
             (Dot, "554 5.7.1 spam", MISCONFIGURED),

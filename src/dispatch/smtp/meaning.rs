@@ -59,11 +59,13 @@ impl Meanings {
             (_, 421, _) => row(BEFORE_THE_DOT),
             (_, _, Some((_, 6, _))) => row("5.6.x"),
             (_, 452, _) | (_, _, Some((4, 3, 1) | (4, 5, 3))) => row("452 / 4.3.1 / 4.5.3"),
-            (Phase::Recipient, 450, Some((4, 2, _))) => row("450 4.2.x at RCPT"),
+            (Phase::Recipient, 450, Some((4, 2, _))) if self.address_per_number => row(BUSY),
             (_, 451, _) => row("451"),
             (_, 400..=499, _) | (_, _, Some((4, ..))) => row("4xx other, any 4.y.z"),
             (_, 552, Some((5, 3, 4) | (5, 2, 3))) => row("552 5.3.4/5.2.3"),
-            (_, 552, _) => row("552 5.2.2"),
+            (_, 552, _) if self.address_per_number => row(FULL),
+            // A mailbox that every alert goes to is the gateway's matter: no recipient may lose an alert for it.
+            (_, 552, _) => row("4xx other, any 4.y.z"),
             (_, 500..=504 | 555, _) => row("500-504, 555"),
             (_, _, Some((5, 7, _))) => row(POLICY),
             (Phase::Recipient, 550 | 551 | 553, _) if self.address_per_number => row(ADDRESS),
@@ -77,6 +79,8 @@ impl Meanings {
 
 const BEFORE_THE_DOT: &str = "connect/greeting/EHLO failure, 421 before the final dot";
 const ADDRESS: &str = "550 5.1.1/5.1.2/5.1.3/5.1.6/5.1.10, 551, 553 at RCPT";
+const BUSY: &str = "450 4.2.x at RCPT";
+const FULL: &str = "552 5.2.2";
 const POLICY: &str = "554 5.7.x, 550 5.7.x";
 const NO_ANSWER: &str = "no reply after the dot (10 min, RFC 5321 s4.5.3.2.6), EOF";
 
@@ -143,11 +147,8 @@ mod tests {
                 ],
                 Class::Misconfigured,
             ),
-            (
-                "450 4.2.x at RCPT",
-                &[(Recipient, "450 4.2.1 busy"), (Recipient, "450 4.2.0 grey")],
-                Class::Deferred,
-            ),
+            // For a mailbox of one's own, see below.
+            (BUSY, &[(Recipient, "450 4.2.1 busy"), (Recipient, "450 4.2.0 grey")], Class::Unavailable),
             (
                 "451",
                 &[(Sender, "451"), (Recipient, "451 4.7.1 grey"), (Dot, "451 4.3.0 error")],
@@ -188,7 +189,7 @@ mod tests {
                 ],
                 Class::Misconfigured,
             ),
-            ("552 5.2.2", &[(Recipient, "552 5.2.2 full"), (Dot, "552 no room")], Class::Deferred),
+            (FULL, &[(Recipient, "552 5.2.2 full"), (Dot, "552 no room")], Class::Unavailable),
             ("552 5.3.4/5.2.3", &[(Dot, "552 5.3.4 big"), (Sender, "552 5.2.3 long")], Class::Rejected),
             ("5.6.x", &[(Dot, "554 5.6.0 what"), (Dot, "550 5.6.3 conversion")], Class::Rejected),
             (
@@ -245,6 +246,11 @@ mod tests {
         let per_number = Meanings { address_per_number: true, ..Meanings::default() };
         assert_eq!(per_number.of(&refused(Recipient, "550 5.1.1 unknown")), Class::Rejected);
         assert_eq!(per_number.of(&refused(Recipient, "550 5.7.1 relaying denied")), Class::Misconfigured);
+        for (phase, answer) in
+            [(Recipient, "450 4.2.1 busy"), (Recipient, "552 5.2.2 full"), (Dot, "552 no room")]
+        {
+            assert_eq!(per_number.of(&refused(phase, answer)), Class::Deferred, "{answer}");
+        }
         for phase in [Connect, Greeting, Hello, StartTls, Login, Sender, Recipient, Data] {
             assert_eq!(Meanings::default().of(&Failure::Broken(phase, String::new())), Class::Unavailable);
         }
