@@ -115,7 +115,10 @@ async fn probe_queue(session: &Session) -> QueueProbe {
         Err(e) => return QueueProbe { up: false, location: None, reason: Some(format!("{e:#}")) },
     };
     let location = opened.schema.status().await.ok().map(|s| s.location);
-    let reason = opened.queue.stats().await.err().map(|e| e.to_string());
+    let mut reason = opened.queue.stats().await.err().map(|e| e.to_string());
+    if let (None, Some(mut mirror)) = (&reason, opened.mirror) {
+        reason = mirror.probe().await.err().map(|e| e.to_string());
+    }
     QueueProbe { up: reason.is_none(), location, reason }
 }
 

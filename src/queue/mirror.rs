@@ -153,6 +153,16 @@ impl Mirror {
         self.find_cancelled(&listed).await
     }
 
+    /// Does the queue elsewhere answer? Lists what waits there, and takes nothing over.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn probe(&mut self) -> Result<(), MirrorError> {
+        self.elsewhere.list().await?;
+        while self.elsewhere.next().await?.is_some() {}
+        Ok(())
+    }
+
     /// Puts a test message into the queue elsewhere; how many messages that says it has put in.
     ///
     /// # Errors

@@ -197,7 +197,12 @@ fn navs_flags_reach_the_class() {
     let said = place.site.run(&["-c"]);
     assert_eq!((said.code, &*said.out), (0, "2 alerts cancelled\n"), "{said:?}");
     assert_eq!(place.count("I"), 2);
+    let probed = place.site.json(&["check", "--probe"]);
+    assert_eq!(probed["queue"]["up"], true, "{probed}");
     place.site.write("gone", "");
+    let probed = place.site.json(&["check", "--probe"]);
+    assert_eq!(probed["queue"]["up"], false, "{probed}");
+    assert!(probed["queue"]["reason"].as_str().unwrap().contains("gone fishing"), "{probed}");
     let said = place.site.run(&["-T", "+4799999901"]);
     assert_eq!(said.code, 1);
     said.names(&["file_queue.FileQueue", "gone fishing"]);
