@@ -302,3 +302,18 @@ async fn a_failed_write_spoils_no_other() {
     assert_eq!(all.len(), 100);
     assert!(all.iter().all(|a| a.text == "good"), "half a submit is none");
 }
+
+/// Whoever comes second finds the schema whole or not at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_create_one_queue_at_once() {
+    for _ in 0..25 {
+        let (_dir, path) = place();
+        let open = |_| {
+            let path = path.clone();
+            tokio::spawn(async move { SqliteQueue::open(&path, POLL, true).await.map(drop) })
+        };
+        for opened in (0..6).map(open).collect::<Vec<_>>() {
+            opened.await.unwrap().unwrap();
+        }
+    }
+}

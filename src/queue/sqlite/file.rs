@@ -89,15 +89,23 @@ pub(super) fn drop_schema(conn: &Connection) -> Result<(), Failure> {
 
 /// The version of the schema; `None` if the database is empty.
 pub(super) fn version(conn: &Connection) -> Result<Option<i32>, Failure> {
-    let application: i32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    if application == APPLICATION_ID {
-        return Ok(Some(conn.pragma_query_value(None, "user_version", |row| row.get(0))?));
+    let ours = || -> Result<Option<i32>, Failure> {
+        let application: i32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        Ok(match application {
+            APPLICATION_ID => Some(conn.pragma_query_value(None, "user_version", |row| row.get(0))?),
+            _ => None,
+        })
+    };
+    if let Some(version) = ours()? {
+        return Ok(Some(version));
     }
     // `sqlite_sequence` stays when tables are dropped.
     let sql = "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
-    match conn.query_row(sql, [], |row| row.get::<_, i64>(0))? {
-        0 => Ok(None),
-        _ => Err(Failure::Refused(format!(
+    match (conn.query_row(sql, [], |row| row.get::<_, i64>(0))?, ours()?) {
+        // Another process created the schema between our looks; it does so in one transaction.
+        (_, Some(version)) => Ok(Some(version)),
+        (0, None) => Ok(None),
+        (_, None) => Err(Failure::Refused(format!(
             "{}: the database is another program's; set another `path` in [queue]",
             conn.path().unwrap_or_default()
         ))),
