@@ -5,7 +5,8 @@
 //! transaction; that it has ended is told there, again and again until it is heard. If that queue is gone meanwhile, what
 //! was taken over goes out all the same.
 //!
-//! An alert that no longer waits there, and is not on its way, was cancelled there. One that waits there again although its
+//! An alert that no longer waits there, and is not on its way, was cancelled there; if it is listed again after all, it is
+//! taken over anew, since a class may have said that nothing waits when it could not look. One that waits there again although its
 //! end was told is sent again only if its key is another alert's by now, or after [`AGAIN`]: a class that forgets what it
 //! is told must not become a storm.
 
@@ -21,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use python::{BridgeError, PythonClass};
 
+use super::QueueError;
 use super::sqlite::SqliteQueue;
-use super::{Queue, QueueError, Which};
 use crate::alert::AlertId;
 use crate::telemetry::Event;
 use python::Bridge;
@@ -228,11 +229,7 @@ impl Mirror {
         let gone: Vec<AlertId> = missed.intersection(&self.missed).copied().collect();
         self.missed = missed;
         if !gone.is_empty() {
-            let by = self.elsewhere.class().name();
-            let done = self.queue.cancel(&Which::Ids(gone), &by).await?;
-            self.queue
-                .told(done.cancelled.into_iter().map(|alert| (alert, "I".to_owned())).collect())
-                .await?;
+            self.queue.gone_elsewhere(gone, self.elsewhere.class().name()).await?;
         }
         Ok(())
     }

@@ -129,6 +129,18 @@ impl SqliteQueue {
         self.writer.write(move |conn| origin::told(conn, &told)).await
     }
 
+    /// Cancels what no longer waits there.
+    pub(super) async fn gone_elsewhere(&self, alerts: Vec<AlertId>, by: String) -> Result<(), QueueError> {
+        let gone = move |conn: &_| {
+            let done = people::cancel(conn, &Which::Ids(alerts.clone()), &by, Now::read())?;
+            origin::gone(conn, &done.cancelled)
+        };
+        self.writer.write(gone).await?;
+        // Alerts that stood in an attempt with one that is cancelled wait again.
+        self.news.ring(News::Freed);
+        Ok(())
+    }
+
     pub(super) async fn waiting_elsewhere(&self) -> Result<Vec<(AlertId, String)>, QueueError> {
         self.reader.read(origin::waiting).await
     }

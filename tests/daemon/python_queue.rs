@@ -157,6 +157,11 @@ fn what_people_do_on_either_side_is_done_on_the_other() {
     place.set("UPDATE smsq SET sent = 'I' WHERE id = 'there'");
     place.set("DELETE FROM smsq WHERE id = 'deleted'");
     until("both are cancelled here", || (texts("ignored") == ["deleted", "there"]).then_some(()));
+    // A class that could not look, and said that nothing waits, takes no alert with it.
+    place.set("UPDATE smsq SET sent = 'N' WHERE id = 'there'");
+    until("it waits again", || (list("waiting").len() == 3).then_some(()));
+    place.set("UPDATE smsq SET sent = 'I' WHERE id = 'there'");
+    until("it is cancelled again", || (texts("ignored") == ["deleted", "there", "there"]).then_some(()));
     let here = list("waiting").iter().find(|a| a["text"] == "here").unwrap()["id"].to_string();
     assert_eq!(place.site.run(&["queue", "cancel", &here]).code, 0);
     until("it is cancelled there", || (place.told("here").0 == "I").then_some(()));

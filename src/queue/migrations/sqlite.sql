@@ -98,7 +98,7 @@ CREATE TABLE origin (
     key         TEXT PRIMARY KEY,
     alert       INTEGER NOT NULL UNIQUE,
     taken_at    INTEGER NOT NULL,
-    -- What it is there, in NAV's letters; settled once that is how it has ended here.
+    -- What it is there, in NAV's letters; settled once that is how it has ended here, or when it was gone there.
     known       TEXT NOT NULL DEFAULT 'N' CHECK (known IN ('N', 'Y', 'I')),
     settled     INTEGER NOT NULL DEFAULT 0 CHECK (settled IN (0, 1))
 ) STRICT, WITHOUT ROWID;

@@ -9,7 +9,7 @@ use crate::queue::mirror::{AGAIN, Foreign, TakenOver, Untold};
 
 pub(super) fn take_over(conn: &Connection, page: &[Foreign], now: Now) -> Result<TakenOver, Failure> {
     const KNOWN: &str = "
-        SELECT o.alert, o.settled = 0, a.phone = ? AND a.text = ? AND o.taken_at > ?
+        SELECT o.alert, o.settled = 0, o.known <> 'N' AND a.phone = ? AND a.text = ? AND o.taken_at > ?
         FROM origin o LEFT JOIN alert a ON a.id = o.alert WHERE o.key = ?";
     const INSERT: &str = "INSERT INTO alert (phone, text, severity, queued_at) VALUES (?, ?, ?, ?)";
     const ORIGIN: &str = "
@@ -72,6 +72,14 @@ pub(super) fn told(conn: &Connection, told: &[(AlertId, String)]) -> Result<(), 
         WHERE alert = ?2";
     for (alert, sent) in told {
         conn.prepare_cached(TOLD)?.execute(params![sent, alert.0])?;
+    }
+    Ok(())
+}
+
+/// They were taken for cancelled there: nothing is told of them, and if they are listed again they are taken over anew.
+pub(super) fn gone(conn: &Connection, alerts: &[AlertId]) -> Result<(), Failure> {
+    for alert in alerts {
+        conn.prepare_cached("UPDATE origin SET settled = 1 WHERE alert = ?")?.execute([alert.0])?;
     }
     Ok(())
 }
