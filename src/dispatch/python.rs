@@ -49,7 +49,7 @@ pub fn spec(name: &str, settings: Settings, window: usize, overrides: BTreeMap<S
         "threads": window,
     });
     let secrets: Arc<[String]> = own.values().map(|value| value.reveal().clone()).collect();
-    let program = Program { args: vec!["-c".to_owned(), LOADER.to_owned()], ..Program::new(python) };
+    let program = Program { args: ["-B", "-c", LOADER].map(str::to_owned).to_vec(), ..Program::new(python) };
     let preamble = Secret::new(format!("{setup}\n").into_bytes());
     Spec { shown: class, preamble, secrets, ..Spec::new(name, program, window, overrides) }
 }

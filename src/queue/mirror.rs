@@ -12,7 +12,7 @@
 
 mod python;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,10 @@ use python::Bridge;
 const PAGE: usize = 500;
 /// So many ends are told before the next listing.
 const TELL_MAX: usize = 5000;
+/// After so many that it would not hear, the queue elsewhere is told nothing before the next look.
+const TELL_FAILURES: usize = 3;
+/// An alert of which it would not hear is told again so long after.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// The same alert under the same key is taken over again only so long after the last time.
 pub const AGAIN: Duration = Duration::from_secs(3600);
 /// When smsd stops, what has ended is told for so long.
@@ -96,6 +100,8 @@ pub struct Mirror {
     missed: HashSet<AlertId>,
     /// What was already said to be unheard.
     complained: HashSet<AlertId>,
+    /// Of which the queue elsewhere would not hear, and until when it is not told.
+    refused: HashMap<AlertId, Instant>,
 }
 
 impl Mirror {
@@ -108,6 +114,7 @@ impl Mirror {
             hasher: RandomState::new(),
             missed: HashSet::new(),
             complained: HashSet::new(),
+            refused: HashMap::new(),
         }
     }
 
@@ -149,9 +156,11 @@ impl Mirror {
     /// # Errors
     /// Either of them does not answer; nothing is lost by it.
     pub async fn pass(&mut self) -> Result<(), MirrorError> {
-        self.tell().await?;
+        // One alert of which it will not hear holds up no other.
+        let told = self.tell().await;
         let listed = self.take_over().await?;
-        self.find_cancelled(&listed).await
+        self.find_cancelled(&listed).await?;
+        told
     }
 
     /// Does the queue elsewhere answer? Lists what waits there, and takes nothing over.
@@ -178,21 +187,31 @@ impl Mirror {
     }
 
     async fn tell(&mut self) -> Result<(), MirrorError> {
-        let mut told = Vec::new();
-        let mut result = Ok(None);
+        let (mut told, mut failures) = (Vec::new(), 0);
+        let mut result = Ok(());
+        self.refused.retain(|_, until| Instant::now() < *until);
         for Untold { alert, key, sent, smsid } in self.queue.untold(TELL_MAX).await? {
-            // That it has changed nothing is no fault: the message may be deleted there.
-            result = self.elsewhere.tell(&key, &sent, smsid).await;
-            if result.is_err() {
+            if self.refused.contains_key(&alert) {
+                continue;
+            }
+            match self.elsewhere.tell(&key, &sent, smsid).await {
+                // That it has changed nothing is no fault: the message may be deleted there.
+                Ok(_) => told.push((alert, sent)),
+                Err(error) => {
+                    self.refused.insert(alert, Instant::now() + REFUSED_PAUSE);
+                    result = Err(error.into());
+                    failures += 1;
+                }
+            }
+            if failures == TELL_FAILURES {
                 break;
             }
-            told.push((alert, sent));
             if told.len() == PAGE {
                 self.queue.told(std::mem::take(&mut told)).await?;
             }
         }
         self.queue.told(told).await?;
-        Ok(result.map(drop)?)
+        result
     }
 
     /// Takes over what is new; returns the hashed keys of all that waits there.

@@ -189,6 +189,22 @@ fn what_people_do_on_either_side_is_done_on_the_other() {
 }
 
 #[test]
+fn alerts_of_which_the_class_will_not_hear_hold_up_no_other() {
+    let gateway = gateway_that(Behaviour::ok());
+    let place = Elsewhere::new("", &gateway, "");
+    for n in 1..=5 {
+        place.insert(&format!("poison{n}"), &format!("+479999990{n}"), "an alert", None);
+    }
+    let daemon = place.site.start();
+    until("they are sent", || (gateway.accepted_count() == 5).then_some(()));
+    place.insert("good", "+4799999909", "another", None);
+    until("it is sent and told", || (place.told("good").0 == "Y").then_some(()));
+    assert_eq!((gateway.accepted_count(), place.count("N")), (6, 5));
+    assert_eq!(daemon.said("KeyError"), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
 fn navs_flags_reach_the_class() {
     let gateway = gateway_that(Behaviour::ok());
     let place = Elsewhere::new("", &gateway, "");

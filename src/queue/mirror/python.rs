@@ -160,7 +160,8 @@ impl Bridge {
     fn start(&self) -> Result<Running, String> {
         let PythonClass { module, class, python, path } = &self.class;
         let mut command = command(python);
-        command.args(["-c", BRIDGE]).arg(path.as_deref().unwrap_or("".as_ref())).args([module, class]);
+        // No compiled module is left in folders that are others'.
+        command.args(["-B", "-c", BRIDGE]).arg(path.as_deref().unwrap_or("".as_ref())).args([module, class]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let start = |e| format!("{} can not be started: {e}; set `python` in [queue]", python.display());
         let mut group = Group::spawn(&mut command).map_err(start)?;

@@ -32,6 +32,8 @@ class FileQueue(object):
         return [dict(id=row[0], name="somebody", msg=row[1], time=row[2]) for row in rows]
 
     def setsentstatus(self, identifier, sent, smsid=0):
+        if str(identifier).startswith("poison"):
+            raise KeyError(identifier)
         return self._run("UPDATE smsq SET sent = ?, smsid = ? WHERE id = ?", sent, smsid, identifier)
 
     def cancel(self, minage="0"):
