@@ -3,11 +3,14 @@
 //! Everything runs in one function, which returns when all is over; nothing is detached. What happens before
 //! (arguments, pid file, privileges, background) is the command line's business.
 
+mod around;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,10 +21,13 @@ use crate::engine::guard::Keep;
 use crate::engine::policy::Policy;
 use crate::engine::{Command, Engine, Resources, Settings, Ways, WaysBox, core::Stop};
 use crate::failover::WayConfig;
+use crate::intake;
 use crate::os::descriptors;
 use crate::queue::Queue;
 use crate::queue::mirror::Mirror;
-use crate::telemetry::Event;
+use crate::standing::Standing;
+use crate::telemetry::{Event, Hub};
+use crate::web::Site;
 
 /// What the daemon is given by whoever starts it.
 pub struct Setup {
@@ -43,6 +49,8 @@ pub struct Setup {
     pub boot_clock: Box<dyn Fn() -> Duration + Send>,
     /// Reads the configuration again; an error lists its faults.
     pub reload: Box<dyn FnMut() -> Result<Config, String> + Send>,
+    /// Where our own commands reach us: a socket for our user alone.
+    pub socket: Option<PathBuf>,
     /// Opens the log file again.
     pub reopen_log: Box<dyn FnMut() + Send>,
 }
@@ -86,9 +94,16 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         boot_clock,
         mut reload,
         mut reopen_log,
+        socket,
     } = setup;
-    let ways = within_descriptors(build_ways(&config)?, descriptors);
+    let ways = build(&config, descriptors)?;
     let settings = settings(&config, &ways);
+    let hub = Arc::new(Hub::new(lights(&config)));
+    let (desk, clerk) = intake::desk(Arc::clone(&queue));
+    let names = names(&config);
+    let kind = config.queue.kind.as_str();
+    let (stand, standing) = watch::channel(Arc::new(Standing { config, ways: ways.clone() }));
+    let site = Site { queue: Arc::clone(&queue), hub: Arc::clone(&hub), desk, standing, socket };
     let resources = Resources {
         queue,
         ways,
@@ -98,18 +113,17 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         ids: Box::new(Uuid::now_v7),
         keep,
         seed: fastrand::u64(..),
-        events: Box::new(|event| event.log()),
+        events: {
+            let hub = Arc::clone(&hub);
+            Box::new(move |event| hub.tell(event))
+        },
     };
     let (stop, mut signals) = (CancellationToken::new(), Signals::new()?);
     let (commands, inbox) = mpsc::channel(1);
-    tracing::info!(
-        queue = config.queue.kind.as_str(),
-        dispatchers = names(&config),
-        "smsd {} started",
-        crate::VERSION
-    );
+    tracing::info!(queue = kind, dispatchers = names, "smsd {} started", crate::VERSION);
 
-    let work = work(Engine::new(settings, resources).run(stop.clone(), inbox), mirror);
+    let engine = Engine::new(settings, resources).run(stop.clone(), inbox);
+    let work = work(engine, mirror, |over| around::run(site, clerk, over));
     tokio::pin!(work);
     loop {
         tokio::select! {
@@ -122,10 +136,14 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
                 Asked::Stop => stop.cancel(),
                 Asked::Reload => {
                     reopen_log();
-                    match reload().and_then(|config| reconfiguration(&config, descriptors).map_err(|e| e.to_string())) {
+                    match reload().and_then(|config| Ok((build(&config, descriptors).map_err(|e| e.to_string())?, config))) {
                         // One that is not yet read is replaced by nothing newer: the next SIGHUP says it again.
-                        Ok(command) => drop(commands.try_send(command)),
-                        Err(faults) => Event::ReloadRefused { faults }.log(),
+                        Ok((ways, config)) => if let Ok(place) = commands.try_reserve() {
+                            hub.use_dispatchers(lights(&config));
+                            place.send(Command::Reconfigure(Box::new(self::settings(&config, &ways)), WaysBox(ways.clone())));
+                            stand.send_replace(Arc::new(Standing { config, ways }));
+                        },
+                        Err(faults) => hub.tell(Event::ReloadRefused { faults }),
                     }
                 }
             }
@@ -133,9 +151,13 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
     }
 }
 
-/// The engine, and beside it what brings its queue together with one elsewhere. That goes on until the engine has ended, so
-/// that it can tell how the last alerts did.
-pub(crate) async fn work<T>(engine: impl Future<Output = T>, mirror: Option<Mirror>) -> T {
+/// The engine, and beside it what brings its queue together with one elsewhere, and what stands around. Both go on until
+/// the engine has ended, so that they can tell how the last alerts did.
+pub(crate) async fn work<T, A: Future<Output = ()>>(
+    engine: impl Future<Output = T>,
+    mirror: Option<Mirror>,
+    around: impl FnOnce(CancellationToken) -> A,
+) -> T {
     let settled = CancellationToken::new();
     let engine = async {
         let result = engine.await;
@@ -147,7 +169,7 @@ pub(crate) async fn work<T>(engine: impl Future<Output = T>, mirror: Option<Mirr
             mirror.run(settled.clone()).await;
         }
     };
-    tokio::join!(engine, mirroring).0
+    tokio::join!(engine, mirroring, around(settled.clone())).0
 }
 
 /// The dispatchers, built, in order of priority, with what the engine needs to know of each.
@@ -173,9 +195,9 @@ pub fn settings(config: &Config, ways: &Ways) -> Settings {
     }
 }
 
-fn reconfiguration(config: &Config, descriptors: u64) -> Result<Command, BuildError> {
-    let ways = within_descriptors(build_ways(config)?, descriptors);
-    Ok(Command::Reconfigure(Box::new(settings(config, &ways)), WaysBox(ways)))
+/// As many ways as [`build_ways`], within what the process may open.
+fn build(config: &Config, descriptors: u64) -> Result<Ways, BuildError> {
+    Ok(within_descriptors(build_ways(config)?, descriptors))
 }
 
 /// No more submits at once than there can be connections: one that finds no descriptor would count as its dispatcher's
@@ -205,6 +227,11 @@ fn way_config(d: &DispatcherConfig, main: &Main) -> WayConfig {
         grace: d.grace.unwrap_or_else(|| d.kind.grace()),
         remembers: d.kind.remembers(),
     }
+}
+
+/// The dispatchers' names and types.
+fn lights(config: &Config) -> Vec<(Arc<str>, &'static str)> {
+    config.dispatchers.iter().map(|d| (d.name.as_str().into(), d.kind.as_str())).collect()
 }
 
 fn names(config: &Config) -> String {

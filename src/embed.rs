@@ -135,7 +135,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Run
     };
     let settings = settings(&config, &resources.ways);
     let (asked, (_commands, inbox)) = (CancellationToken::new(), mpsc::channel(1));
-    let work = work(Engine::new(settings, resources).run(asked.clone(), inbox), mirror);
+    let work = work(Engine::new(settings, resources).run(asked.clone(), inbox), mirror, |_| async {});
     tokio::pin!(work);
     tokio::select! {
         result = &mut work => return Ok(result?),

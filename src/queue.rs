@@ -10,6 +10,7 @@
 //! the attempt id, made before `begin`, is how a repeated call finds what it has already done.
 
 mod report;
+mod submission;
 mod ledger;
 mod news;
 mod open;
@@ -25,6 +26,7 @@ pub use news::News;
 pub use open::{Opened, open};
 pub use past::{Caught, FROM_THE_PAST, Forgot, Grant, Known, STORM_GUARD, Suspects};
 pub use report::*;
+pub use submission::{Key, NewAlert, Submission, Submitted};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,6 +131,13 @@ pub trait Queue: Send + Sync {
     /// Queues alerts, durably, and returns their ids in order.
     async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError>;
 
+    /// Queues submissions, durably, each whole or not at all, and says for each what became of it. What one of them lacks
+    /// is no other's trouble.
+    async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
+        let _ = (submissions,);
+        Err(QueueError::Refused("this queue can not do that yet".to_owned()))
+    }
+
     /// Ignores, with reason `cancelled`, what waits. Attempts in doubt or held are cancelled with it; alerts in
     /// an open attempt are being sent right now and are left.
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError>;
@@ -153,6 +162,31 @@ pub trait Queue: Send + Sync {
 
     /// All that is known of one alert; `None` if there is none with that id.
     async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError>;
+
+    /// What waits, in a few milliseconds, whatever has ended before.
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        let _ = ();
+        Err(QueueError::Refused("this queue can not do that yet".to_owned()))
+    }
+
+    /// Attempts, the last begun first, at most `limit`; those begun before `before` was, if it is given.
+    async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        let _ = (before, limit);
+        Err(QueueError::Refused("this queue can not do that yet".to_owned()))
+    }
+
+    /// Attempts in doubt or held, oldest first, at most `limit`.
+    async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        let _ = (limit,);
+        Err(QueueError::Refused("this queue can not do that yet".to_owned()))
+    }
+
+    /// How the attempts that ended since then did, by dispatcher and `step`; oldest first. At most the last 100,000
+    /// attempts are looked at.
+    async fn history(&self, since: jiff::Timestamp, step: Duration) -> Result<Vec<Period>, QueueError> {
+        let _ = (since, step);
+        Err(QueueError::Refused("this queue can not do that yet".to_owned()))
+    }
 
     /// Depth, age and totals.
     async fn stats(&self) -> Result<Stats, QueueError>;
@@ -412,19 +446,6 @@ pub struct Age {
     pub text: String,
     /// The same for queues that do not speak PostgreSQL: a month counts 30 days, as `extract(epoch …)` has it.
     pub duration: Duration,
-}
-
-/// An alert from outside.
-#[derive(Clone, Debug)]
-pub struct NewAlert {
-    /// Whom it is for.
-    pub to: Phone,
-    /// The text.
-    pub text: String,
-    /// How severe.
-    pub severity: Severity,
-    /// NAV: the account that it belongs to.
-    pub account: Option<i32>,
 }
 
 /// Which alerts a person means.

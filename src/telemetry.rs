@@ -3,7 +3,11 @@
 //! The engine says what happened as an [`Event`]; here it becomes a log line. One line per SMS and per change of
 //! state, never one per retry, never the text of an alert, and foreign words only escaped and cut.
 
+pub mod board;
+mod hub;
 pub mod log;
+
+pub use hub::{Hub, Told};
 
 use std::sync::Arc;
 use std::time::Duration;

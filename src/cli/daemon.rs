@@ -93,6 +93,7 @@ fn run(
         .context("no runtime: the system gives no more threads or descriptors")?;
     let result = runtime.block_on(async {
         let opened = crate::queue::open(&config, env).await.context("the queue can not be opened")?;
+        let pid_file = config.pid_file(env);
         let keep = Box::new(RecordFile::at(config.state_dir(env).join("guard")));
         let setup = daemon::Setup {
             config,
@@ -104,6 +105,7 @@ fn run(
             descriptors,
             boot_clock: Box::new(BootTime::now),
             reload: Box::new(reload),
+            socket: Some(pid_file.with_extension("sock")),
             reopen_log: Box::new(move || {
                 if let Err(e) = reopened.reopen() {
                     tracing::warn!("the log file can not be opened anew, the old one stays in use: {e}");

@@ -1,6 +1,6 @@
 //! `smsd send`: an alert into the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::output::{self, between, print, shown, time};
 use super::{FAILED, Globals, Session, Stop, block_on, eprintln_quietly, exit};
-use crate::alert::{AlertId, Phone, Severity};
+use crate::alert::{AlertId, Severity};
+use crate::intake::{TEXT_MAX, recipients};
 use crate::queue::{AlertRow, AlertState, NewAlert, Queue};
 
 /// Arguments.
@@ -44,7 +45,8 @@ pub(crate) struct Send {
 impl Send {
     pub(crate) fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
         let session = Session::load(globals)?;
-        let recipients = recipients(&self.to, &session.config.groups)?;
+        let recipients = recipients(self.to.iter().map(String::as_str), &session.config.groups)
+            .map_err(|e| Stop::Usage(format!("--to {e}; nothing was queued")))?;
         let text = self.text()?;
         let alerts: Vec<NewAlert> = recipients
             .into_iter()
@@ -83,9 +85,9 @@ impl Send {
         let mut text = self.text.clone();
         if text == "-" {
             text.clear();
-            let read = std::io::stdin().take(TEXT_MAX + 1).read_to_string(&mut text);
+            let read = std::io::stdin().take(TEXT_MAX as u64 + 1).read_to_string(&mut text);
             read.context("the text on stdin can not be read; expected UTF-8")?;
-            if text.len() as u64 > TEXT_MAX {
+            if text.len() > TEXT_MAX {
                 let message = format!("the text on stdin is longer than {TEXT_MAX} bytes");
                 return Err(Stop::Usage(message).into());
             }
@@ -122,35 +124,6 @@ impl Send {
     }
 }
 
-/// The numbers that `--to` names, each once, in order: all of them, or an error that names the first bad one.
-fn recipients(to: &[String], groups: &BTreeMap<String, Vec<Phone>>) -> Result<Vec<Phone>, Stop> {
-    let mut phones = Vec::new();
-    for word in to.iter().map(|w| w.trim()) {
-        match word.strip_prefix("group:") {
-            Some(name) => phones.extend_from_slice(groups.get(name).ok_or_else(|| no_group(name, groups))?),
-            None => {
-                phones.push(Phone::parse(word).map_err(|e| {
-                    Stop::Usage(format!("--to {:?}: {e}; nothing was queued", shown(word, 64)))
-                })?)
-            }
-        }
-    }
-    let mut seen = BTreeSet::new();
-    phones.retain(|p| seen.insert(p.clone()));
-    if phones.is_empty() {
-        return Err(Stop::Usage("--to names nobody; nothing was queued".to_owned()));
-    }
-    Ok(phones)
-}
-
-fn no_group(name: &str, groups: &BTreeMap<String, Vec<Phone>>) -> Stop {
-    let known = match groups.keys().map(String::as_str).collect::<Vec<_>>().join(", ") {
-        none if none.is_empty() => "[groups] of smsd.conf has none".to_owned(),
-        some => format!("[groups] of smsd.conf has {some}"),
-    };
-    Stop::Usage(format!("--to group:{}: no such group; {known}; nothing was queued", shown(name, 64)))
-}
-
 /// How an alert ended, in a sentence.
 fn ending(row: &AlertRow) -> String {
     let (id, to) = (row.id, shown(&row.to, 32));
@@ -173,29 +146,5 @@ fn ending(row: &AlertRow) -> String {
     }
 }
 
-/// The longest text that is read from stdin, in bytes: far above what any number of segments carries.
-const TEXT_MAX: u64 = 64 * 1024;
-
 /// Time between looks while waiting.
 const LOOK: Duration = Duration::from_millis(100);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_numbers_or_none_each_once() {
-        let phone = |s| Phone::parse(s).unwrap();
-        let groups = BTreeMap::from([("noc".to_owned(), vec![phone("+4790000001"), phone("+4790000002")])]);
-        let to =
-            |words: &[&str]| recipients(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>(), &groups);
-        assert_eq!(
-            to(&["+47 90 00 00 02", "group:noc", "112"]).unwrap(),
-            [phone("+4790000002"), phone("+4790000001"), phone("112")]
-        );
-        for bad in [&["112", "+47 abc"][..], &["group:nok"], &[""], &["112", "group:"]] {
-            assert!(matches!(to(bad), Err(Stop::Usage(_))), "{bad:?}");
-        }
-        assert!(to(&["group:nok"]).unwrap_err().to_string().contains("noc"));
-    }
-}

@@ -187,6 +187,57 @@ pub struct Stats {
     pub possible_duplicates: u64,
 }
 
+/// What waits, and what is undecided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Depth {
+    /// What waits, by severity, most severe first; only severities of which something waits.
+    pub waiting: Vec<Layer>,
+    /// Attempts being made.
+    pub open: u64,
+    /// Attempts in doubt.
+    pub in_doubt: u64,
+    /// Attempts that wait for a person.
+    pub held: u64,
+}
+
+impl Depth {
+    /// Alerts that wait, of whatever severity.
+    pub fn alerts(&self) -> u64 {
+        self.waiting.iter().map(|layer| layer.alerts).sum()
+    }
+
+    /// When the oldest of them was queued.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.waiting.iter().filter_map(|layer| layer.oldest).min()
+    }
+}
+
+/// What waits of one severity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Layer {
+    /// Which.
+    pub severity: Severity,
+    /// How many, those in unresolved attempts included.
+    pub alerts: u64,
+    /// When the oldest was queued.
+    pub oldest: Option<Timestamp>,
+}
+
+/// How a dispatcher's attempts did in one period.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Period {
+    /// When it began.
+    pub from: Timestamp,
+    /// Whose.
+    pub dispatcher: String,
+    /// SMS accepted.
+    pub accepted: u64,
+    /// Attempts that ended otherwise.
+    pub failed: u64,
+    /// How long the accepted ones took, in all, in milliseconds.
+    pub accepted_millis: u64,
+}
+
 /// The account of all alerts since the ledger exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Audit {

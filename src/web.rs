@@ -1,0 +1,89 @@
+//! The HTTP interface: what programs ask, and what people look at.
+//!
+//! Each module beneath has the routes of one matter, and says which [`Scope`] they need; here they come together.
+//! Nothing here waits for a dispatcher or decides what is sent: it hands in, it asks the queue, it shows.
+
+pub mod access;
+mod api;
+mod health;
+mod pages;
+pub mod problem;
+mod webhooks;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use access::Scope;
+
+use crate::intake::Desk;
+use crate::queue::Queue;
+use crate::standing::Standing;
+use crate::telemetry::Hub;
+
+/// What the interface shows and does, it does with these. Cheap to clone.
+#[derive(Clone)]
+pub struct Site {
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// Where events come together.
+    pub hub: Arc<Hub>,
+    /// Where alerts are handed in.
+    pub desk: Desk,
+    /// What holds now.
+    pub standing: watch::Receiver<Arc<Standing>>,
+    /// The socket by which this user's own commands ask the daemon.
+    pub socket: Option<PathBuf>,
+}
+
+impl Site {
+    /// What holds at this moment.
+    pub fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing.borrow())
+    }
+}
+
+/// Between two tries to listen where we can not.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Serves until `over` is cancelled.
+pub async fn serve(site: Site, over: CancellationToken) {
+    let Some(address) = site.standing().config.http.listen.clone() else { return over.cancelled().await };
+    let app = router(site);
+    loop {
+        let error = match TcpListener::bind(&address).await {
+            Ok(listener) => {
+                let shutdown = over.clone().cancelled_owned();
+                match axum::serve(listener, app.clone()).with_graceful_shutdown(shutdown).await {
+                    Ok(()) => return,
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        tracing::error!("HTTP can not listen on {address}: {error}; trying again");
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = over.cancelled() => return,
+        }
+    }
+}
+
+/// All routes, each behind the scope that it needs.
+pub fn router(site: Site) -> Router {
+    let open = health::routes();
+    let send = api::send().merge(webhooks::routes());
+    let read = api::read().merge(pages::read());
+    let operate = api::operate().merge(pages::operate());
+    Router::new()
+        .merge(open)
+        .merge(access::guard(send, Scope::Send, &site))
+        .merge(access::guard(read, Scope::Read, &site))
+        .merge(access::guard(operate, Scope::Operate, &site))
+        .with_state(site)
+}
