@@ -6,8 +6,10 @@
 pub mod board;
 mod hub;
 pub mod log;
+pub mod sampler;
 
 pub use hub::{Hub, Told};
+pub use sampler::{Sample, Sampler};
 
 use std::sync::Arc;
 use std::time::Duration;

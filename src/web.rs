@@ -24,7 +24,7 @@ pub use access::Scope;
 use crate::intake::Desk;
 use crate::queue::Queue;
 use crate::standing::Standing;
-use crate::telemetry::Hub;
+use crate::telemetry::{Hub, Sampler};
 
 /// What the interface shows and does, it does with these. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +33,8 @@ pub struct Site {
     pub queue: Arc<dyn Queue>,
     /// Where events come together.
     pub hub: Arc<Hub>,
+    /// What the queue said last.
+    pub sampler: Sampler,
     /// Where alerts are handed in.
     pub desk: Desk,
     /// What holds now.

@@ -6,9 +6,10 @@
 use tokio_util::sync::CancellationToken;
 
 use crate::intake;
+use crate::telemetry::sampler::Asker;
 use crate::web::{self, Site};
 
 /// Runs all of it until `over` is cancelled.
-pub(crate) async fn run(site: Site, clerk: intake::Clerk, over: CancellationToken) {
-    tokio::join!(clerk.work(over.clone()), web::serve(site, over));
+pub(crate) async fn run(site: Site, clerk: intake::Clerk, asker: Asker, over: CancellationToken) {
+    tokio::join!(clerk.work(over.clone()), asker.work(over.clone()), web::serve(site, over));
 }
