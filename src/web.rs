@@ -6,6 +6,7 @@
 pub mod access;
 mod api;
 mod health;
+mod metrics;
 mod pages;
 pub mod problem;
 mod webhooks;
@@ -80,7 +81,7 @@ pub async fn serve(site: Site, over: CancellationToken) {
 pub fn router(site: Site) -> Router {
     let open = health::routes();
     let send = api::send().merge(webhooks::routes());
-    let read = api::read().merge(pages::read());
+    let read = api::read().merge(metrics::read()).merge(pages::read());
     let operate = api::operate().merge(pages::operate());
     Router::new()
         .merge(open)

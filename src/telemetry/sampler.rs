@@ -106,12 +106,11 @@ impl Asker {
 
     /// A new sample, or the last one with the reason why there is no newer.
     async fn ask(&self) -> Sample {
-        let why = match timeout(PATIENCE, self.source.sample()).await {
+        let mut why = match timeout(PATIENCE, self.source.sample()).await {
             Ok(Ok(sample)) => return sample,
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
         };
-        let mut why = why;
         clip(&mut why, 300);
         Sample { error: Some(why), ..Sample::clone(&self.publish.borrow()) }
     }
@@ -191,7 +190,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_queue_is_asked_often_only_while_somebody_looks() {
         let (sampler, fake, _tasks) = sampler(0, 0);
-        assert_eq!(asked_within(&fake, 61).await, 5, "at once, then every 15 s");
+        assert_eq!(asked_within(&fake, 65).await, 5, "at once, then every 15 s");
         for _ in 0..100 {
             sampler.look();
         }
