@@ -24,8 +24,8 @@ use smsd::alert::{AlertId, Phone, Reason, Severity, Verdict};
 use smsd::config::{PostgresTarget, Secret};
 use smsd::queue::navdb::{self, NavDbQueue};
 use smsd::queue::{
-    AttemptState, Cancelled, Closing, Instance, Known, Look, NewAlert, NewAttempt, Queue, QueueError, Schema,
-    Settled, Settlement, Which,
+    AttemptState, Cancelled, Closing, Instance, Key, Known, Look, NewAlert, NewAttempt, Queue, QueueError,
+    Schema, Settled, Settlement, Submission, Submitted, Which,
 };
 use uuid::Uuid;
 
@@ -328,6 +328,51 @@ async fn what_ended_before_the_ledger_is_no_offence() {
     assert_eq!(audit.offenders, []);
 }
 
+/// What is wrong with some is found out without harm to the others, wherever they stand.
+#[tokio::test]
+async fn what_nav_can_not_hold_spoils_no_other_submission() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let one = || alerts(1).remove(0);
+    let of = |account| NewAlert { account, ..one() };
+    database.sql("ALTER TABLE smsq ALTER accountid SET NOT NULL");
+    let mut all: Vec<Submission> =
+        (0..40).map(|i| submission(&format!("good {i}"), vec![one(), one()])).collect();
+    all.insert(0, submission("no such account", vec![one(), of(Some(99)), of(Some(98))]));
+    all.insert(20, submission("none", vec![of(None)]));
+    all.insert(21, submission("long", vec![one(), NewAlert { text: "x".repeat(146), ..one() }]));
+    all.insert(30, submission("k".repeat(5_000).as_str(), vec![one()]));
+    all.push(submission("far", vec![NewAlert { to: Phone::parse("+123456789012345").unwrap(), ..one() }]));
+    // The key is free again, for the same or others.
+    all.push(submission("long", vec![one(), NewAlert { text: "x".repeat(146), ..one() }]));
+    all.push(submission("long", vec![one()]));
+    let told = queue.enqueue(&all).await.unwrap();
+    assert_eq!(told.len(), all.len());
+    let mut good = 0;
+    for (submission, told) in all.iter().zip(&told) {
+        match (submission.key.name.as_str(), submission.alerts.len(), told) {
+            ("no such account", _, Submitted::NoAccount(Some(99)))
+            | ("none", _, Submitted::NoAccount(None)) => {}
+            ("long", 2, Submitted::Unfit(why)) | ("far", _, Submitted::Unfit(why)) if why.contains("145") => {
+            }
+            (name, n, Submitted::Queued(ids)) if ids.len() == n => {
+                good += n;
+                assert!(
+                    name.starts_with("good") || name.starts_with('k') || (name, n) == ("long", 1),
+                    "{name}"
+                );
+            }
+            (name, _, Submitted::Unfit(_)) if name.starts_with('k') => {}
+            told => panic!("{told:?}"),
+        }
+    }
+    assert_eq!(database.sql("SELECT count(*) FROM smsq"), good.to_string());
+    assert!(good >= 81);
+    assert_eq!(database.sql("SELECT count(*) FROM smsd.submission WHERE ids IS NULL"), "0");
+    let again = queue.enqueue(&all[1..3]).await.unwrap();
+    assert!(again.iter().all(|told| matches!(told, Submitted::Before(_))), "{again:?}");
+}
+
 // -- the schema ----------------------------------------------------------------------------------
 
 #[tokio::test]
@@ -353,6 +398,53 @@ async fn nothing_of_navs_is_altered_unasked_and_all_is_removed() {
     assert_eq!(database.sql("SELECT msg FROM smsq"), "stays");
     database.sql(&queue.sql(true));
     assert_eq!(database.sql(shape), "1|2|t");
+}
+
+/// The schema as an earlier smsd made it, with rows in it.
+const VERSION_1: &str = concat!(
+    include_str!("vectors/schema/postgres-1.sql"),
+    "INSERT INTO smsq (accountid, time, phone, msg, sent, timesent) VALUES
+        (1, now(), '+4799999999', 'sent', 'Y', now()), (1, now(), '+4799999999', 'waits', 'N', NULL);
+     INSERT INTO smsd.attempt (id, instance, deadline, ended_at, number, possible_duplicate, state, recipient, text,
+            dispatcher, carried, counted) VALUES
+        ('01890a5d-ac96-774b-bcce-b302099a8058', gen_random_uuid(), now(), now(), 1, false, 'accepted',
+            '+4799999999', 'sent', 'gateway', '{1}', '{}');
+     INSERT INTO smsd.attempt_alert (alert, attempt, carried) VALUES
+        (1, '01890a5d-ac96-774b-bcce-b302099a8058', true);"
+);
+
+#[tokio::test]
+async fn a_schema_of_an_earlier_version_is_brought_to_this_one() {
+    let server = Server::shared();
+    let kept = async |queue: &NavDbQueue| {
+        assert_eq!(queue.status().await.unwrap().version, Some(2));
+        let waiting = queue.claim(Look::Full { after: None }, 10).await.unwrap();
+        assert_eq!(waiting.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["waits"]);
+        assert_eq!(queue.show(AlertId(1)).await.unwrap().unwrap().attempts.len(), 1);
+        queue.submit(&alerts(1)).await.unwrap();
+        assert_eq!(queue.audit().await.unwrap().offenders, []);
+    };
+    let database = server.database();
+    database.sql(VERSION_1);
+    let identity = database.sql("SELECT queue FROM smsd.meta");
+    let off = navdb::open(&database.target(), false).await.unwrap();
+    let why = off.newest().await.unwrap_err().to_string();
+    assert!(why.contains("has version 1") && why.contains("smsd db init"), "{why}");
+    off.init(false).await.unwrap();
+    kept(&off).await;
+    assert_eq!(database.sql("SELECT queue FROM smsd.meta"), identity);
+
+    let database = server.database();
+    database.sql(VERSION_1);
+    let auto = navdb::open(&database.target(), true).await.unwrap();
+    auto.newest().await.unwrap();
+    kept(&auto).await;
+
+    database.sql("UPDATE smsd.meta SET version = 3");
+    let later = navdb::open(&database.target(), true).await.unwrap();
+    let why = later.newest().await.unwrap_err().to_string();
+    assert!(why.contains("has version 3") && why.contains("newer"), "{why}");
+    assert_eq!(database.sql("SELECT version FROM smsd.meta"), "3");
 }
 
 #[tokio::test]
@@ -425,6 +517,19 @@ async fn a_lost_commit_reply_is_no_rollback() {
             before.parse::<u32>().unwrap() + 3,
             "{cut:?}: each is queued once"
         );
+
+        let handed = submission(&format!("http:{cut:?}"), alerts(2));
+        proxy.cut_next(cut);
+        let told = queue.enqueue(std::slice::from_ref(&handed)).await.unwrap();
+        assert!(proxy.has_cut(), "{cut:?}");
+        match (cut, told.as_slice()) {
+            (Cut::AfterCommit, [Submitted::Before(ids)]) | (Cut::BeforeCommit, [Submitted::Queued(ids)]) => {
+                assert_eq!(queue.enqueue(&[handed]).await.unwrap(), [Submitted::Before(ids.clone())]);
+            }
+            told => panic!("{told:?}"),
+        }
+        let queued: u32 = database.sql("SELECT count(*) FROM smsq").parse().unwrap();
+        assert_eq!(queued, after.parse::<u32>().unwrap() + 2, "{cut:?}: each is queued once");
 
         let attempts = [attempt(1, ids[0]), attempt(2, ids[1])];
         let other = attempt(3, ids[2]);
@@ -625,6 +730,10 @@ fn alerts(n: usize) -> Vec<NewAlert> {
         account: Some(1),
     };
     (0..n).map(new).collect()
+}
+
+fn submission(key: &str, alerts: Vec<NewAlert>) -> Submission {
+    Submission { key: Key { name: key.into(), kept: LONG }, alerts }
 }
 
 fn attempt(i: usize, alert: AlertId) -> NewAttempt {

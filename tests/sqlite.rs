@@ -9,7 +9,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use smsd::alert::{AlertId, Phone, Severity};
 use smsd::queue::sqlite::SqliteQueue;
-use smsd::queue::{AttemptState, Instance, Known, Look, NewAlert, NewAttempt, Queue, QueueError, Schema};
+use smsd::queue::{
+    AttemptState, Instance, Key, Known, Look, NewAlert, NewAttempt, Queue, QueueError, Schema, Submission,
+    Submitted,
+};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -109,10 +112,10 @@ async fn a_file_that_is_not_ours_is_left_alone() {
     }
 
     create(&path).await;
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
     for create in [true, false] {
         let why = refusal(&path, create).await;
-        assert!(why.contains("schema version 2") && why.contains("newer"), "{why}");
+        assert!(why.contains("schema version 3") && why.contains("newer"), "{why}");
     }
 }
 
@@ -275,6 +278,98 @@ async fn the_schema_comes_and_goes() {
     queue.init(false).await.unwrap();
     assert_eq!(queue.audit().await.unwrap(), Default::default());
     queue.submit(&[alert("anew")]).await.unwrap();
+}
+
+/// As an earlier smsd made it, with an alert that was sent and one that waits.
+const VERSION_1: &str = concat!(
+    include_str!("vectors/schema/sqlite-1.sql"),
+    "INSERT INTO alert (phone, text, severity, state, ended_at) VALUES ('+4799999999', 'sent', 3, 'sent', 1);
+     INSERT INTO alert (phone, text, severity) VALUES ('+4799999999', 'waits', 3);
+     INSERT INTO instance (id, name, lock, joined_at, boot, lease_until) VALUES
+        ('01890a5d-ac96-774b-bcce-b302099a8057', 'host 1', 'lock', 1, 'boot', 1);
+     INSERT INTO attempt (id, recipient, text, dispatcher, number, state, instance, begun_at, deadline_at, ended_at,
+            possible_duplicate) VALUES
+        ('01890a5d-ac96-774b-bcce-b302099a8058', '+4799999999', 'sent', 'gateway', 1, 'accepted', 1, 1, 1, 2, 0);
+     INSERT INTO attempt_alert (attempt, position, alert, counted, unresolved) VALUES (1, 0, 1, 0, 0);"
+);
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_is_brought_to_this_one() {
+    let (_dir, path) = place();
+    Connection::open(&path).unwrap().execute_batch(VERSION_1).unwrap();
+    let why = refusal(&path, false).await;
+    assert!(why.contains("schema version 1") && why.contains("smsd db init"), "{why}");
+
+    let queue = create(&path).await;
+    assert_eq!(queue.status().await.unwrap().version, Some(2));
+    let waiting = queue.claim(Look::Full { after: None }, 10).await.unwrap();
+    assert_eq!(waiting.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["waits"]);
+    assert_eq!(queue.show(AlertId(1)).await.unwrap().unwrap().attempts.len(), 1);
+    assert_eq!(queue.submit(&[alert("new")]).await.unwrap(), [AlertId(3)]);
+    assert_eq!(queue.audit().await.unwrap().offenders, []);
+    drop(queue);
+
+    // It has what a new one has.
+    let (_other, fresh) = place();
+    create(&fresh).await;
+    let shape = |path| -> Vec<(String, Option<String>)> {
+        let conn = Connection::open(path).unwrap();
+        let mut found = conn.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").unwrap();
+        let rows = found.query_map([], |row| {
+            let sql: Option<String> = row.get(1)?;
+            // A line's comment is no part of what it makes, nor is an empty line.
+            let bare = |l: &str| l.split("--").next().unwrap().trim_end().to_owned();
+            Ok((row.get(0)?, sql.map(|sql| sql.lines().map(bare).filter(|l| !l.is_empty()).collect())))
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(shape(&path), shape(&fresh));
+    SqliteQueue::open(&path, POLL, false).await.unwrap();
+}
+
+/// A process that is killed leaves what this copy of its files holds: what was answered for is in it, with its key.
+#[tokio::test]
+async fn what_was_handed_in_is_known_after_a_kill() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let submission = Submission {
+        key: Key { name: "http:1".into(), kept: LONG },
+        alerts: vec![alert("first"), alert("second")],
+    };
+    let first = queue.enqueue(std::slice::from_ref(&submission)).await.unwrap();
+    let [Submitted::Queued(ids)] = first.as_slice() else { panic!("{first:?}") };
+    let (_other, copy) = place();
+    for end in ["", "-wal"] {
+        let file = |path: &Path| PathBuf::from(format!("{}{end}", path.display()));
+        std::fs::copy(file(&path), file(&copy)).unwrap();
+    }
+    let survivor = SqliteQueue::open(&copy, POLL, false).await.unwrap();
+    let again = survivor.enqueue(&[submission]).await.unwrap();
+    assert_eq!(again, [Submitted::Before(ids.clone())]);
+    assert_eq!(survivor.claim(Look::Full { after: None }, 10).await.unwrap().len(), 2);
+}
+
+/// Keys that are remembered no longer go, some with each call.
+#[tokio::test]
+async fn forgotten_keys_leave_the_file() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let new =
+        |key: String| Submission { key: Key { name: key, kept: Duration::ZERO }, alerts: vec![alert("x")] };
+    let many: Vec<Submission> = (0..100).map(|i| new(format!("key {i}"))).collect();
+    queue.enqueue(&many).await.unwrap();
+    let left = || -> i64 {
+        let conn = Connection::open(&path).unwrap();
+        conn.query_row("SELECT count(*) FROM submission", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(left(), 100);
+    let mut last = 100;
+    while last > 1 {
+        queue.enqueue(&[new("another".into())]).await.unwrap();
+        let now = left();
+        assert!(now < last && now + 40 > last, "some at a time: {last}, then {now}");
+        last = now;
+    }
 }
 
 /// One caller's failure is its own, and whole, though it shares a transaction with others.

@@ -14,8 +14,8 @@ use smsd::alert::{AlertId, Reason, Severity, Verdict};
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::sqlite::SqliteQueue;
 use smsd::queue::{
-    Age, AttemptState, Audit, Decision, Filter, Instance, Known, Look, NewAlert, NewAttempt, Place, Queue,
-    Settlement, Stats, Story, Which,
+    Age, AttemptRow, AttemptState, Audit, Decision, Filter, Instance, Key, Known, Look, NewAlert, NewAttempt,
+    Place, Queue, Settlement, Stats, Story, Submission, Submitted, Which,
 };
 use uuid::Uuid;
 
@@ -31,6 +31,8 @@ enum Step {
         severity: Option<i32>,
         n: usize,
     },
+    /// Few keys and texts: some are handed in again, some with other alerts.
+    Enqueue(Vec<(usize, usize)>),
     Join {
         heir_of: Option<usize>,
     },
@@ -81,6 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..3_usize, prop_oneof![Just(None), (1..5).prop_map(Some)], 1..4_usize)
             .prop_map(|(to, severity, n)| Step::Submit { to, severity, n }),
+        2 => vec((0..4_usize, 0..2_usize), 1..4).prop_map(Step::Enqueue),
         1 => prop::option::of(one.clone()).prop_map(|heir_of| Step::Join { heir_of }),
         1 => one.clone().prop_map(Step::Leave),
         8 => (one.clone(), 0..3_usize, 1..3_usize, 0..3_usize)
@@ -137,6 +140,23 @@ impl World {
                 };
                 let alerts: Vec<NewAlert> = (0..*n).map(new).collect();
                 self.alerts.extend(both!(self, q => q.submit(&alerts)).unwrap());
+            }
+            Step::Enqueue(some) => {
+                let new = |(key, text): &(usize, usize)| Submission {
+                    key: Key { name: format!("key {key}"), kept: LONG },
+                    alerts: vec![NewAlert {
+                        to: phone(PHONES[*key % 3]),
+                        text: format!("text {text}"),
+                        severity: Severity(None),
+                        account: None,
+                    }],
+                };
+                let some: Vec<Submission> = some.iter().map(new).collect();
+                for submitted in both!(self, q => q.enqueue(&some)).unwrap() {
+                    if let Submitted::Queued(ids) = submitted {
+                        self.alerts.extend(ids);
+                    }
+                }
             }
             Step::Join { heir_of } => {
                 let lock = heir_of.map_or_else(|| Uuid::now_v7().to_string(), |i| self.instance(i).lock);
@@ -298,6 +318,28 @@ impl World {
             Stats { oldest_waiting_seconds: stats.oldest_waiting_seconds.map(|_| 0), ..stats }
         };
         assert_eq!(stats(&self.memory).await, stats(&self.sqlite).await);
+        let depth = async |q: &dyn Queue| {
+            let mut depth = q.depth().await.unwrap();
+            depth.waiting.iter_mut().for_each(|layer| level(&mut layer.oldest, Some(Timestamp::UNIX_EPOCH)));
+            depth
+        };
+        assert_eq!(depth(&self.memory).await, depth(&self.sqlite).await);
+        let timeless = |rows: Vec<AttemptRow>| rows.into_iter().map(timeless_attempt).collect::<Vec<_>>();
+        let before = self.attempts.get(self.attempts.len() / 2).map(|a| a.id);
+        for (memory, sqlite) in [
+            (self.memory.recent(None, 5).await, self.sqlite.recent(None, 5).await),
+            (self.memory.recent(before, 5).await, self.sqlite.recent(before, 5).await),
+            (self.memory.undecided(5).await, self.sqlite.undecided(5).await),
+        ] {
+            assert_eq!(timeless(memory.unwrap()), timeless(sqlite.unwrap()));
+        }
+        let counts = async |q: &dyn Queue| {
+            // One period holds them all.
+            let step = Duration::from_secs(1 << 40);
+            let all = q.history(Timestamp::UNIX_EPOCH, step).await.unwrap().into_iter();
+            all.map(|p| (p.dispatcher, p.accepted, p.failed)).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&self.memory).await, counts(&self.sqlite).await);
         let audit: Audit = both!(self, q => q.audit()).unwrap();
         assert_eq!(audit.offenders, []);
         assert_eq!(audit.alerts, audit.waiting + audit.sent + audit.ignored);
@@ -337,12 +379,14 @@ fn timeless(mut story: Story) -> Story {
     let level = |t: &mut Option<Timestamp>| *t = t.map(|_| Timestamp::UNIX_EPOCH);
     level(&mut story.alert.queued_at);
     level(&mut story.alert.ended_at);
-    for attempt in &mut story.attempts {
-        attempt.begun_at = Timestamp::UNIX_EPOCH;
-        level(&mut attempt.ended_at);
-    }
+    story.attempts = story.attempts.into_iter().map(timeless_attempt).collect();
     story.notes.iter_mut().for_each(|note| note.at = Timestamp::UNIX_EPOCH);
     story
+}
+
+fn timeless_attempt(attempt: AttemptRow) -> AttemptRow {
+    let ended_at = attempt.ended_at.map(|_| Timestamp::UNIX_EPOCH);
+    AttemptRow { begun_at: Timestamp::UNIX_EPOCH, ended_at, ..attempt }
 }
 
 proptest! {

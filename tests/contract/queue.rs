@@ -9,9 +9,11 @@
 pub mod audit;
 pub mod begin;
 pub mod claim;
+pub mod enqueue;
 pub mod life;
 pub mod past;
 pub mod people;
+pub mod reports;
 pub mod resolve;
 pub mod settle;
 
@@ -327,6 +329,20 @@ macro_rules! queue_contract {
                 doubts_of_the_gone_are_held_with_the_rest
                 without_a_lease_nothing_is_held
                 what_is_held_so_is_decided_as_a_whole
+            }
+            enqueue {
+                a_submission_is_queued_once
+                what_is_enqueued_is_as_what_is_submitted
+                submissions_of_one_call_come_one_after_the_other
+                a_large_submission_keeps_its_order
+                a_forgotten_key_is_anothers
+                who_hands_in_the_same_at_once_queues_it_once
+            }
+            reports {
+                depth_counts_what_waits
+                recent_attempts_come_in_pages
+                undecided_attempts_come_oldest_first
+                history_sums_what_has_ended
             }
             audit {
                 an_empty_queue_is_clean
