@@ -8,6 +8,7 @@ mod api;
 mod health;
 pub mod limits;
 mod listen;
+mod metrics;
 mod pages;
 pub mod problem;
 pub mod tls;
@@ -30,7 +31,7 @@ use self::access::Door;
 use crate::intake::Desk;
 use crate::queue::Queue;
 use crate::standing::Standing;
-use crate::telemetry::Hub;
+use crate::telemetry::{Hub, Sampler};
 
 /// What the interface shows and does, it does with these. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ pub struct Site {
     pub queue: Arc<dyn Queue>,
     /// Where events come together.
     pub hub: Arc<Hub>,
+    /// What the queue said last.
+    pub sampler: Sampler,
     /// Where alerts are handed in.
     pub desk: Desk,
     /// What holds now.
@@ -63,7 +66,7 @@ pub(crate) struct Closing(pub(crate) CancellationToken);
 pub fn router(site: Site) -> Router {
     let open = health::routes();
     let send = api::send().merge(webhooks::routes());
-    let read = api::read().merge(pages::read());
+    let read = api::read().merge(metrics::read()).merge(pages::read());
     let operate = api::operate().merge(pages::operate());
     let door = Arc::new(Door::default());
     let routes = Router::new()
