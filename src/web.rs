@@ -59,7 +59,6 @@ impl Site {
 
 /// Cancelled when the interface ends; what streams without end looks at it.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "nothing streams yet")]
 pub(crate) struct Closing(pub(crate) CancellationToken);
 
 /// All routes, each behind the scope that it needs.
