@@ -18,6 +18,7 @@ mod send;
 mod shape;
 mod status;
 mod story;
+mod token;
 
 use std::io;
 use std::path::PathBuf;
@@ -95,6 +96,9 @@ enum Command {
     /// The ledger beside the alerts in the queue's database
     #[command(subcommand)]
     Db(db::Command),
+    /// Who may ask over HTTP
+    #[command(subcommand)]
+    Token(token::Command),
     /// The whole thing on this machine, in a temporary folder: a storm of alerts, a gateway that fails on the way
     Demo,
     /// Completions for a shell, on stdout
@@ -121,6 +125,7 @@ impl Cli {
             Command::Dispatcher(c) => c.run(&globals),
             Command::Status(c) => c.run(&globals),
             Command::Db(c) => c.run(&globals),
+            Command::Token(c) => c.run(),
             Command::Demo => block_on(crate::demo::run()),
             Command::Completions(c) => c.run(),
             Command::Man(c) => c.run(),

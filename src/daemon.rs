@@ -27,7 +27,7 @@ use crate::queue::Queue;
 use crate::queue::mirror::Mirror;
 use crate::standing::Standing;
 use crate::telemetry::{Event, Hub, Sampler};
-use crate::web::Site;
+use crate::web::{Site, limits};
 
 /// What the daemon is given by whoever starts it.
 pub struct Setup {
@@ -198,7 +198,8 @@ pub fn settings(config: &Config, ways: &Ways) -> Settings {
 
 /// As many ways as [`build_ways`], within what the process may open.
 fn build(config: &Config, descriptors: u64) -> Result<Ways, BuildError> {
-    Ok(within_descriptors(build_ways(config)?, descriptors))
+    let connections = limits::connections(&config.http, descriptors);
+    Ok(within_descriptors(build_ways(config)?, descriptors.saturating_sub(connections as u64)))
 }
 
 /// No more submits at once than there can be connections: one that finds no descriptor would count as its dispatcher's

@@ -253,6 +253,19 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Somebody sent a test straight through a dispatcher.
+    Tested {
+        /// The id by which the gateway may know the SMS.
+        attempt: Uuid,
+        /// To whom.
+        recipient: Phone,
+        /// Through which dispatcher.
+        dispatcher: Arc<str>,
+        /// `accepted`, or the class of the answer.
+        class: &'static str,
+        /// Who.
+        by: String,
+    },
     /// The configuration was read again.
     Reloaded,
     /// The new configuration is faulty; the old one stays.
@@ -404,6 +417,9 @@ impl Event {
                     "{reason}; sending goes on, but a queue that comes back from the past while smsd \
                     does not run may not be noticed"
                 );
+            }
+            Event::Tested { attempt, recipient, dispatcher, class, by } => {
+                tracing::info!(%attempt, to = %recipient, %dispatcher, class, by, "a test was sent");
             }
             Event::Reloaded => tracing::info!("configuration reread"),
             Event::ReloadRefused { faults } => {

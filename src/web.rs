@@ -6,27 +6,28 @@
 pub mod access;
 mod api;
 mod health;
+pub mod limits;
+mod listen;
 mod metrics;
 mod pages;
 pub mod problem;
 pub mod tls;
 mod webhooks;
 
-use self::access::Door;
-
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
+use axum::http::StatusCode;
+use axum::middleware::from_fn;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use access::{Caller, Scope};
+pub use listen::serve;
 pub use problem::Problem;
 
-use crate::config::Listen;
+use self::access::Door;
 use crate::intake::Desk;
 use crate::queue::Queue;
 use crate::standing::Standing;
@@ -56,32 +57,9 @@ impl Site {
     }
 }
 
-/// Between two tries to listen where we can not.
-const PAUSE: Duration = Duration::from_secs(5);
-
-/// Serves until `over` is cancelled.
-pub async fn serve(site: Site, over: CancellationToken) {
-    let listen = site.standing().config.http.listen.clone();
-    let Some(Listen::Tcp(address)) = listen.first() else { return over.cancelled().await };
-    let app = router(site);
-    loop {
-        let error = match TcpListener::bind(&address).await {
-            Ok(listener) => {
-                let shutdown = over.clone().cancelled_owned();
-                match axum::serve(listener, app.clone()).with_graceful_shutdown(shutdown).await {
-                    Ok(()) => return,
-                    Err(error) => error,
-                }
-            }
-            Err(error) => error,
-        };
-        tracing::error!("HTTP can not listen on {address}: {error}; trying again");
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
-            () = over.cancelled() => return,
-        }
-    }
-}
+/// Cancelled when the interface ends; what streams without end looks at it.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing(pub(crate) CancellationToken);
 
 /// All routes, each behind the scope that it needs.
 pub fn router(site: Site) -> Router {
@@ -91,9 +69,15 @@ pub fn router(site: Site) -> Router {
     let operate = api::operate().merge(pages::operate());
     let door = Arc::new(Door::default());
     let routes = Router::new()
-        .merge(open)
+        .merge(open.route_layer(from_fn(limits::whole_body)))
         .merge(access::guard(send, Scope::Send, &site, &door))
         .merge(access::guard(read, Scope::Read, &site, &door))
-        .merge(access::guard(operate, Scope::Operate, &site, &door));
+        .merge(access::guard(operate, Scope::Operate, &site, &door))
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "there is nothing by this path; see /openapi.json")
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method; see /openapi.json")
+        });
     access::with_sessions(routes, &door).with_state(site)
 }

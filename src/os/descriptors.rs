@@ -21,6 +21,14 @@ pub fn take_all() -> io::Result<u64> {
     Ok(now)
 }
 
+/// How many we may have open at once.
+///
+/// # Errors
+/// The system does not say.
+pub fn allowed() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
+}
+
 /// How many submits at once each of so many dispatchers may make, if there are `limit` descriptors.
 pub fn share(limit: u64, dispatchers: usize) -> usize {
     let rest = usize::try_from(limit.saturating_sub(OURS)).unwrap_or(usize::MAX);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Router};
 
@@ -28,7 +28,7 @@ pub use scope::{Scope, Scopes};
 pub use secret::{Hash, random_token};
 pub use sessions::Sessions;
 
-use super::{Problem, Site};
+use super::{Problem, Site, limits};
 use crate::config::HttpConfig;
 
 /// Who asks.
@@ -79,6 +79,8 @@ pub(super) struct Door {
 
 /// Those routes behind the scope that they need.
 pub(super) fn guard(routes: Router<Site>, scope: Scope, site: &Site, door: &Arc<Door>) -> Router<Site> {
+    // Who may not ask is not listened to: the body comes last.
+    let routes = routes.route_layer(from_fn(limits::whole_body));
     routes.route_layer(from_fn_with_state((site.clone(), scope, Arc::clone(door)), check))
 }
 

@@ -24,6 +24,11 @@ impl Problem {
         Problem { status, detail: detail.into(), retry_after: None }
     }
 
+    /// The same with the seconds after which to come again.
+    pub fn retry_after(self, seconds: u64) -> Problem {
+        Problem { retry_after: Some(seconds), ..self }
+    }
+
     /// What was asked makes no sense.
     pub fn bad_request(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, detail)

@@ -1,0 +1,134 @@
+//! `POST /api/v1/alerts`: the answer is yes only when the alerts are on stable storage.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::Strict;
+use crate::alert::{AlertId, Severity};
+use crate::intake::{ALERTS_MAX, NotTaken, TEXT_MAX, recipients};
+use crate::queue::{Key, NewAlert, Submission};
+use crate::web::{Caller, Problem, Scope, Site};
+
+/// What is to be told, and to whom.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewAlerts {
+    /// A number or `group:NAME`, or several.
+    to: OneOrMore,
+    /// What happened.
+    text: String,
+    /// 1 (most severe) to 5, or none.
+    #[serde(default)]
+    severity: Option<i32>,
+    /// What is handed in twice under one key within a day is queued once.
+    #[serde(default)]
+    idempotency_key: Option<String>,
+    /// NAV's queue: the account that the alert belongs to.
+    #[serde(default)]
+    account: Option<i32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+/// What is queued.
+#[derive(Debug, Serialize)]
+pub(super) struct Taken {
+    /// One alert for each number, in the order of the numbers.
+    ids: Vec<AlertId>,
+}
+
+/// How long a key is remembered.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// The longest key, in characters of ASCII.
+const KEY_MAX: usize = 200;
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that the alerts were queued before, under the same key.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+pub(super) async fn hand_in(
+    State(site): State<Site>,
+    caller: Caller,
+    headers: HeaderMap,
+    Strict(asked): Strict<NewAlerts>,
+) -> Result<Response, Problem> {
+    let key = key(&caller, &headers, asked.idempotency_key.as_deref())?;
+    let words: Vec<&str> = match &asked.to {
+        OneOrMore::One(word) => vec![word],
+        OneOrMore::More(words) => words.iter().map(String::as_str).collect(),
+    };
+    let phones = recipients(words, &site.standing().config.groups)
+        .map_err(|e| Problem::bad_request(format!("to: {e}; nothing was queued")))?;
+    if phones.len() > ALERTS_MAX {
+        return Err(bad("to", &format!("{} numbers, and at most {ALERTS_MAX} are taken", phones.len())));
+    }
+    if asked.text.trim().is_empty() {
+        return Err(bad("text", "it is empty; say what happened"));
+    }
+    if asked.text.len() > TEXT_MAX {
+        return Err(bad("text", &format!("longer than {TEXT_MAX} bytes")));
+    }
+    if asked.text.contains('\0') {
+        return Err(bad("text", "it has a NUL character, which no queue holds"));
+    }
+    if asked.severity.is_some_and(|severity| !(1..=5).contains(&severity)) {
+        return Err(bad("severity", "expected 1 (most severe) to 5, or none"));
+    }
+    let alerts = phones.into_iter().map(|to| NewAlert {
+        to,
+        text: asked.text.clone(),
+        severity: Severity(asked.severity),
+        account: asked.account,
+    });
+    let submission = Submission { key, alerts: alerts.collect() };
+    let taken = site.desk.hand_in(submission).await.map_err(|e| refused(e, &caller))?;
+    let mut response = (StatusCode::ACCEPTED, Json(Taken { ids: taken.ids })).into_response();
+    if taken.before {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Keys of one caller are no other's.
+fn key(caller: &Caller, headers: &HeaderMap, in_body: Option<&str>) -> Result<Key, Problem> {
+    let mut given = headers.get_all(KEY).iter().map(HeaderValue::to_str);
+    let in_header = given.next().transpose().map_err(|_| bad("Idempotency-Key", EXPECTED))?;
+    let key = match (in_header, in_body) {
+        (Some(one), Some(other)) if one != other => {
+            return Err(bad("idempotency_key", "the header Idempotency-Key says another"));
+        }
+        (one, other) => one.or(other),
+    };
+    let Some(key) = key else { return Ok(Key::own()) };
+    let printable = key.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    if key.is_empty() || key.len() > KEY_MAX || !printable || given.next().is_some() {
+        return Err(bad("idempotency_key", EXPECTED));
+    }
+    Ok(Key { name: format!("http:{}:{key}", caller.name), kept: KEPT })
+}
+
+const EXPECTED: &str = "expected one of at most 200 printable characters of ASCII";
+
+fn bad(what: &str, why: &str) -> Problem {
+    Problem::bad_request(format!("{what}: {why}; nothing was queued"))
+}
+
+/// The queue's own words are for those who may look into it.
+fn refused(error: NotTaken, caller: &Caller) -> Problem {
+    let hidden = matches!(error, NotTaken::Queue(_)) && !caller.scopes.has(Scope::Read);
+    let problem = Problem::from(error);
+    if !hidden {
+        return problem;
+    }
+    let detail = "the queue can not be written now; nothing is known to be queued, try again".to_owned();
+    Problem { detail, ..problem }
+}

@@ -1,0 +1,117 @@
+//! Opening an address or a socket, and accepting from it.
+//!
+//! A socket of a daemon that is gone is in the way of the next one; it is told from one that is served by knocking.
+
+use std::fs::Permissions;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::config::{Listen, http::SOCKET_PATH_MAX};
+
+/// Something that is listened on.
+pub(super) enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// Somebody who came.
+pub(super) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+/// The file of a socket; goes when we stop listening, if it is still ours.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+/// Opens an address, or a socket that its group may use, too.
+pub(super) async fn bind(address: &Listen) -> io::Result<Bound> {
+    match address {
+        Listen::Tcp(address) => Ok(Bound::Tcp(TcpListener::bind(address).await?)),
+        Listen::Unix(path) => socket(path, 0o660).await,
+    }
+}
+
+/// Opens a socket for our own user alone.
+pub(super) async fn bind_ours(path: &Path) -> io::Result<Bound> {
+    socket(path, 0o600).await
+}
+
+async fn socket(path: &Path, mode: u32) -> io::Result<Bound> {
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_MAX {
+        let message = format!("its path has {length} bytes, and a socket's has at most {SOCKET_PATH_MAX}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
+        }
+        Ok(_) => match UnixStream::connect(path).await {
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Err(e) => return Err(e),
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens there already")),
+        },
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    let there = std::fs::symlink_metadata(path)?;
+    let file = SocketFile { path: path.to_owned(), identity: (there.dev(), there.ino()) };
+    Ok(Bound::Unix(listener, file))
+}
+
+impl Bound {
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Bound::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                // An answer is one piece: it is not to wait for more.
+                let _ = stream.set_nodelay(true);
+                Ok(Accepted::Tcp(stream, peer))
+            }
+            Bound::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+
+    /// Where, for people; with the port that the system chose.
+    pub(super) fn address(&self) -> String {
+        match self {
+            Bound::Tcp(listener) => listener.local_addr().map(|a| a.to_string()).unwrap_or_default(),
+            Bound::Unix(_, file) => file.path.display().to_string(),
+        }
+    }
+}
+
+impl Accepted {
+    /// True if it came from this machine.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Accepted::Tcp(_, peer) => peer.ip().to_canonical().is_loopback(),
+            Accepted::Unix(_) => true,
+        }
+    }
+
+    /// True if it is a process of our own user, or of root.
+    pub(super) fn is_of_our_user(&self) -> bool {
+        let Accepted::Unix(stream) = self else { return false };
+        let us = nix::unistd::geteuid().as_raw();
+        stream.peer_cred().is_ok_and(|peer| peer.uid() == us || peer.uid() == 0)
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|f| (f.dev(), f.ino()) == self.identity);
+        if ours {
+            // What stays is told from one that is served, next time.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
