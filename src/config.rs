@@ -13,6 +13,8 @@ pub mod fault;
 pub mod ini;
 mod smsd_conf;
 mod dispatchers;
+mod smtp;
+mod spool;
 mod nav;
 mod section;
 mod value;
@@ -27,6 +29,8 @@ pub use env::Env;
 pub use fault::{Fault, Faults, Severity};
 pub use load::{Loaded, load};
 pub use secret::Secret;
+pub use smtp::{Network, SmtpConfig, TextOf};
+pub use spool::SpoolConfig;
 
 use crate::alert::Phone;
 use crate::dispatch::{boost, debug, exec, gammu, http, http_get, mail, python};
@@ -53,6 +57,10 @@ pub struct Config {
     pub alertmanager: BTreeMap<String, String>,
     /// `[grafana]`, as it stands. This version does not use it.
     pub grafana: BTreeMap<String, String>,
+    /// `[spool]`, if it has a folder.
+    pub spool: Option<SpoolConfig>,
+    /// `[smtp]`, if it listens.
+    pub smtp: Option<SmtpConfig>,
     /// The files that were read, in order; the first is smsd.conf, if there is one.
     pub files: Vec<PathBuf>,
 }
@@ -72,6 +80,8 @@ impl Config {
             http: HttpConfig::default(),
             alertmanager: BTreeMap::new(),
             grafana: BTreeMap::new(),
+            spool: None,
+            smtp: None,
             files: Vec::new(),
         }
     }

@@ -5,10 +5,13 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::intake;
+use crate::intake::{self, smtp, spool};
 use crate::web::{self, Site};
 
 /// Runs all of it until `over` is cancelled.
 pub(crate) async fn run(site: Site, clerk: intake::Clerk, over: CancellationToken) {
-    tokio::join!(clerk.work(over.clone()), web::serve(site, over));
+    let (desk, standing) = (&site.desk, &site.standing);
+    let spool = spool::run(desk.clone(), standing.clone(), over.clone());
+    let smtp = smtp::run(desk.clone(), standing.clone(), over.clone());
+    tokio::join!(clerk.work(over.clone()), spool, smtp, web::serve(site, over));
 }
