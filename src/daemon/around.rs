@@ -3,15 +3,25 @@
 //! None of it can hold up sending: it shares no task with the engine, and what can not be opened (an address in use, a
 //! folder that is not there) is said and tried again while SMS go out.
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
-use crate::intake::{self, smtp, spool};
+use crate::intake::{self, Intake, smtp, spool};
+use crate::telemetry::sampler::Asker;
 use crate::web::{self, Site};
 
 /// Runs all of it until `over` is cancelled.
-pub(crate) async fn run(site: Site, clerk: intake::Clerk, over: CancellationToken) {
-    let (desk, standing) = (&site.desk, &site.standing);
-    let spool = spool::run(desk.clone(), standing.clone(), over.clone());
-    let smtp = smtp::run(desk.clone(), standing.clone(), over.clone());
-    tokio::join!(clerk.work(over.clone()), spool, smtp, web::serve(site, over));
+pub(crate) async fn run(site: Site, clerk: intake::Clerk, asker: Asker, over: CancellationToken) {
+    let (hub, queue) = (Arc::clone(&site.hub), Arc::clone(&site.queue));
+    let remember = over.run_until_cancelled(hub.remember(&*queue));
+    let (desk, standing) = (site.desk.clone(), site.standing.clone());
+    tokio::join!(
+        clerk.work(over.clone()),
+        asker.work(over.clone()),
+        remember,
+        spool::run(desk.at(Intake::Spool), standing.clone(), over.clone()),
+        smtp::run(desk.at(Intake::Smtp), standing, over.clone()),
+        web::serve(site, over.clone())
+    );
 }

@@ -268,6 +268,7 @@ impl House {
             Err(NotTaken::Busy(_)) => "452 4.3.1 more comes in than is taken; come again".to_owned(),
             // The operator mends the configuration, and the mail comes again.
             Err(NotTaken::NoAccount(_)) => "451 4.3.5 no account to queue it to; come again".to_owned(),
+            Err(NotTaken::Unfit(why)) => format!("554 5.6.0 {}", ascii(&why)),
             Err(NotTaken::OtherAlerts | NotTaken::Queue(_)) => {
                 "451 4.3.0 the queue can not be written; come again".to_owned()
             }

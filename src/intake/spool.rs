@@ -25,7 +25,7 @@ pub use alphabet::Charset;
 
 use self::folder::{Folder, Found, Shelf, shown};
 use self::letter::{Letter, Reading, Unfit};
-use super::{Desk, Taken};
+use super::{Desk, NotTaken, Taken};
 use crate::config::SpoolConfig;
 use crate::queue::{Key, NewAlert, Submission};
 use crate::standing::Standing;
@@ -153,6 +153,7 @@ impl Spool {
         for (found, read, result) in join_all(handed).await {
             match (read, result) {
                 (Ok(letter), Some(Ok(taken))) => self.queued(found, &letter, &taken),
+                (_, Some(Err(NotTaken::Unfit(why)))) => self.refuse(found, why),
                 (_, Some(Err(why))) => trouble = Some(why.to_string()),
                 (Err(unfit), _) => self.refuse(found, unfit.to_string()),
                 (Ok(_), None) => {}
