@@ -14,6 +14,8 @@ pub mod ini;
 mod smsd_conf;
 pub mod http;
 mod dispatchers;
+mod smtp;
+mod spool;
 mod nav;
 mod section;
 mod value;
@@ -29,6 +31,8 @@ pub use fault::{Fault, Faults, Severity};
 pub use http::{HttpConfig, Listen, TlsFiles, Token};
 pub use load::{Loaded, load};
 pub use secret::Secret;
+pub use smtp::{Network, SmtpConfig, TextOf};
+pub use spool::SpoolConfig;
 
 use crate::alert::Phone;
 use crate::dispatch::{self, boost, debug, exec, gammu, http_get, mail, python};
@@ -55,6 +59,10 @@ pub struct Config {
     pub alertmanager: BTreeMap<String, String>,
     /// `[grafana]`, as it stands. This version does not use it.
     pub grafana: BTreeMap<String, String>,
+    /// `[spool]`, if it has a folder.
+    pub spool: Option<SpoolConfig>,
+    /// `[smtp]`, if it listens.
+    pub smtp: Option<SmtpConfig>,
     /// The files that were read, in order; the first is smsd.conf, if there is one.
     pub files: Vec<PathBuf>,
 }
@@ -74,6 +82,8 @@ impl Config {
             http: HttpConfig::default(),
             alertmanager: BTreeMap::new(),
             grafana: BTreeMap::new(),
+            spool: None,
+            smtp: None,
             files: Vec::new(),
         }
     }

@@ -8,6 +8,8 @@
 //! Deliberately absent: waiting rooms in memory for alerts that the queue will not take. Who is told no asks again.
 
 mod recipients;
+pub mod smtp;
+pub mod spool;
 mod tally;
 
 use std::sync::Arc;

@@ -658,6 +658,8 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     assert_eq!(section("\n[ExecDispatcher]"), exec.into());
     let python = ["python", "path", "module", "class"].map(str::to_owned);
     assert_eq!(section("\n[PythonDispatcher]"), python.into());
+    assert_eq!(section("\n[spool]"), fields(config.spool.as_ref().unwrap()));
+    assert_eq!(section("\n[smtp]"), fields(config.smtp.as_ref().unwrap()));
     let debug = fields(&smsd::dispatch::debug::Settings::default());
     assert_eq!(section("\n[DebugDispatcher]"), debug);
     let mut gammu = fields(&smsd::dispatch::gammu::Settings::default());

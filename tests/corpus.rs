@@ -16,12 +16,16 @@ mod config;
 mod gsm;
 #[path = "fuzz/http_rules.rs"]
 mod http_rules;
+#[path = "fuzz/mail.rs"]
+mod mail;
 #[path = "fuzz/pdu.rs"]
 mod pdu;
 #[path = "fuzz/phone.rs"]
 mod phone;
 #[path = "fuzz/postgres.rs"]
 mod postgres;
+#[path = "fuzz/spool.rs"]
+mod spool;
 #[path = "fuzz/url_template.rs"]
 mod url_template;
 
@@ -67,6 +71,11 @@ fn http_rules() {
 }
 
 #[test]
+fn mail() {
+    replay("mail", mail::run);
+}
+
+#[test]
 fn pdu() {
     replay("pdu", pdu::run);
 }
@@ -79,6 +88,11 @@ fn phone() {
 #[test]
 fn postgres() {
     replay("postgres", postgres::run);
+}
+
+#[test]
+fn spool() {
+    replay("spool", spool::run);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::{
     Config, EncodingChoice, Env, LimitAction, LogFormat, LogLevel, Main, NavConf, OnUnknown, Overflow,
     PostgresTarget, QueueConfig, QueueKind, Style, Transliterate,
 };
+use super::{smtp, spool};
 use crate::alert::Phone;
 use crate::queue::mirror::PythonClass;
 
@@ -29,17 +30,32 @@ pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Colle
     let http = http::read(reader.section("http"));
     let alertmanager = verbatim(reader.section("alertmanager"));
     let grafana = verbatim(reader.section("grafana"));
+    let spool = spool::read(reader.section("spool"));
+    let smtp = smtp::read(reader.section("smtp"));
     unused_sections(&mut reader);
     if let Some(span) = reader.inline_secret.clone() {
         source.check_mode(span, &mut reader.faults);
     }
     *faults = reader.finish();
     let nav = NavConf::default();
-    Config { main, queue, dispatchers, nav, groups, http, alertmanager, grafana, files: Vec::new() }
+    Config {
+        main,
+        queue,
+        dispatchers,
+        nav,
+        groups,
+        http,
+        alertmanager,
+        grafana,
+        spool,
+        smtp,
+        files: Vec::new(),
+    }
 }
 
 /// The sections that are not dispatchers.
-const SECTIONS: [&str; 7] = ["main", "queue", "dispatcher", "http", "groups", "alertmanager", "grafana"];
+const SECTIONS: [&str; 9] =
+    ["main", "queue", "dispatcher", "http", "groups", "alertmanager", "grafana", "spool", "smtp"];
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);

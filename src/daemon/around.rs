@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::intake;
+use crate::intake::{self, Intake, smtp, spool};
 use crate::telemetry::sampler::Asker;
 use crate::web::{self, Site};
 
@@ -15,10 +15,13 @@ use crate::web::{self, Site};
 pub(crate) async fn run(site: Site, clerk: intake::Clerk, asker: Asker, over: CancellationToken) {
     let (hub, queue) = (Arc::clone(&site.hub), Arc::clone(&site.queue));
     let remember = over.run_until_cancelled(hub.remember(&*queue));
+    let (desk, standing) = (site.desk.clone(), site.standing.clone());
     tokio::join!(
         clerk.work(over.clone()),
         asker.work(over.clone()),
         remember,
+        spool::run(desk.at(Intake::Spool), standing.clone(), over.clone()),
+        smtp::run(desk.at(Intake::Smtp), standing, over.clone()),
         web::serve(site, over.clone())
     );
 }
