@@ -12,6 +12,7 @@ pub mod env;
 pub mod fault;
 pub mod ini;
 mod smsd_conf;
+mod webhooks;
 mod dispatchers;
 mod nav;
 mod section;
@@ -30,6 +31,7 @@ pub use secret::Secret;
 
 use crate::alert::Phone;
 use crate::dispatch::{boost, debug, exec, gammu, http, http_get, mail, python};
+use crate::intake::{alertmanager, grafana, hook, notification};
 use crate::queue::Age;
 use crate::queue::mirror::PythonClass;
 pub use crate::sms::transliterate::Transliterate;
@@ -49,10 +51,12 @@ pub struct Config {
     pub groups: BTreeMap<String, Vec<Phone>>,
     /// `[http]`. This version does not use it.
     pub http: HttpConfig,
-    /// `[alertmanager]`, as it stands. This version does not use it.
-    pub alertmanager: BTreeMap<String, String>,
-    /// `[grafana]`, as it stands. This version does not use it.
-    pub grafana: BTreeMap<String, String>,
+    /// `[alertmanager]`.
+    pub alertmanager: notification::Settings,
+    /// `[grafana]`.
+    pub grafana: notification::Settings,
+    /// `[webhook.NAME]`, by name.
+    pub webhooks: BTreeMap<String, hook::Settings>,
     /// The files that were read, in order; the first is smsd.conf, if there is one.
     pub files: Vec<PathBuf>,
 }
@@ -70,8 +74,9 @@ impl Config {
             nav: NavConf::default(),
             groups: BTreeMap::new(),
             http: HttpConfig::default(),
-            alertmanager: BTreeMap::new(),
-            grafana: BTreeMap::new(),
+            alertmanager: notification::Settings::new(alertmanager::REMEMBER),
+            grafana: notification::Settings::new(grafana::REMEMBER),
+            webhooks: BTreeMap::new(),
             files: Vec::new(),
         }
     }

@@ -8,6 +8,13 @@
 //! Deliberately absent: waiting rooms in memory for alerts that the queue will not take. Who is told no asks again.
 
 mod recipients;
+pub mod handover;
+pub mod template;
+mod one_sms;
+pub mod notification;
+pub mod alertmanager;
+pub mod grafana;
+pub mod hook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use handover::{Handover, Refused};
 pub use recipients::{RecipientError, recipients};
 
 use crate::alert::AlertId;

@@ -10,11 +10,14 @@ use super::ini;
 use super::section::{Reader, Section};
 use super::source::Source;
 use super::value::{self, clipped};
+use super::webhooks;
 use super::{
     Config, EncodingChoice, Env, HttpConfig, LimitAction, LogFormat, LogLevel, Main, NavConf, OnUnknown,
     Overflow, PostgresTarget, QueueConfig, QueueKind, Style, Transliterate,
 };
 use crate::alert::Phone;
+use crate::intake::alertmanager::{self, ALERTMANAGER};
+use crate::intake::grafana::{self, GRAFANA};
 use crate::queue::mirror::PythonClass;
 
 /// Reads smsd.conf; `db_conf`: NAV's stands beside it.
@@ -26,15 +29,19 @@ pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Colle
     let dispatchers = dispatchers::read(&mut reader);
     let groups = groups(reader.section("groups"));
     let http = http(reader.section("http"));
-    let alertmanager = verbatim(reader.section("alertmanager"));
-    let grafana = verbatim(reader.section("grafana"));
+    let listens = http.listen.is_some();
+    let mut sent =
+        |sender, remember| webhooks::notifications(&mut reader, sender, remember, &groups, listens);
+    let alertmanager = sent(&ALERTMANAGER, alertmanager::REMEMBER);
+    let grafana = sent(&GRAFANA, grafana::REMEMBER);
+    let webhooks = webhooks::hooks(&mut reader, &groups, listens);
     unused_sections(&mut reader);
     if let Some(span) = reader.inline_secret.clone() {
         source.check_mode(span, &mut reader.faults);
     }
     *faults = reader.finish();
     let nav = NavConf::default();
-    Config { main, queue, dispatchers, nav, groups, http, alertmanager, grafana, files: Vec::new() }
+    Config { main, queue, dispatchers, nav, groups, http, alertmanager, grafana, webhooks, files: Vec::new() }
 }
 
 /// The sections that are not dispatchers.
@@ -218,17 +225,6 @@ fn http(mut s: Section<'_, '_>) -> HttpConfig {
     }
     s.close();
     http
-}
-
-/// A section that a later version reads.
-fn verbatim(mut s: Section<'_, '_>) -> BTreeMap<String, String> {
-    let entries = s.all();
-    if let Some(first) = entries.first() {
-        let message = format!("this version does not receive alerts over HTTP: [{}] is not used", s.name);
-        s.warning_at(first, message, None);
-    }
-    s.close();
-    entries.into_iter().map(|e| (e.key.clone(), e.value.text.clone())).collect()
 }
 
 /// Sections that nobody opened: dispatchers that wait to be named are left alone, all others are unknown.
