@@ -26,7 +26,7 @@ use crate::os::descriptors;
 use crate::queue::Queue;
 use crate::queue::mirror::Mirror;
 use crate::standing::Standing;
-use crate::telemetry::{Event, Hub};
+use crate::telemetry::{Event, Hub, Sampler};
 use crate::web::Site;
 
 /// What the daemon is given by whoever starts it.
@@ -100,10 +100,11 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
     let settings = settings(&config, &ways);
     let hub = Arc::new(Hub::new(lights(&config)));
     let (desk, clerk) = intake::desk(Arc::clone(&queue));
+    let (sampler, asker) = Sampler::new(Arc::clone(&queue));
     let names = names(&config);
     let kind = config.queue.kind.as_str();
     let (stand, standing) = watch::channel(Arc::new(Standing { config, ways: ways.clone() }));
-    let site = Site { queue: Arc::clone(&queue), hub: Arc::clone(&hub), desk, standing, socket };
+    let site = Site { queue: Arc::clone(&queue), hub: Arc::clone(&hub), sampler, desk, standing, socket };
     let resources = Resources {
         queue,
         ways,
@@ -123,7 +124,7 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
     tracing::info!(queue = kind, dispatchers = names, "smsd {} started", crate::VERSION);
 
     let engine = Engine::new(settings, resources).run(stop.clone(), inbox);
-    let work = work(engine, mirror, |over| around::run(site, clerk, over));
+    let work = work(engine, mirror, |over| around::run(site, clerk, asker, over));
     tokio::pin!(work);
     loop {
         tokio::select! {

@@ -251,7 +251,7 @@ pub enum Class {
 
 impl Class {
     /// The word that stands in the ledger, logs and metrics.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Class::Rejected => "rejected",
             Class::Deferred => "deferred",

@@ -15,6 +15,7 @@ pub mod notification;
 pub mod alertmanager;
 pub mod grafana;
 pub mod hook;
+mod tally;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use handover::{Handover, Refused};
 pub use recipients::{RecipientError, recipients};
+pub use tally::{Fate, Intake, Tally};
 
 use crate::alert::AlertId;
-use crate::queue::{Queue, QueueError, Submission, Submitted};
+use crate::queue::{Key, Queue, QueueError, Submission, Submitted};
 
 /// The longest text that an intake takes, in bytes: far above what any number of segments carries.
 pub const TEXT_MAX: usize = 64 * 1024;
@@ -46,6 +48,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub struct Desk {
     clerk: mpsc::Sender<Handed>,
+    intake: Option<Intake>,
+    tally: Tally,
 }
 
 /// What the queue has taken.
@@ -66,6 +70,9 @@ pub enum NotTaken {
     /// NAV: there is no such account. Asking again does not help.
     #[error("{}; nothing was queued", no_account(*.0))]
     NoAccount(Option<i32>),
+    /// The queue can not hold such an alert (NAV: texts of at most 145 characters). Asking again does not help.
+    #[error("{0}; nothing was queued")]
+    Unfit(String),
     /// More is handed in than the queue takes. The caller tells its peer to come again after this time.
     #[error("more is handed in than the queue takes; nothing was queued, try again in {} s", .0.as_secs())]
     Busy(Duration),
@@ -100,6 +107,23 @@ impl Desk {
     /// # Errors
     /// See [`NotTaken`].
     pub async fn hand_in(&self, submission: Submission) -> Result<Taken, NotTaken> {
+        let intake = self.intake.unwrap_or_else(|| Intake::of(&submission.key));
+        let result = self.hand_over(submission).await;
+        self.tally.add(intake, &result);
+        result
+    }
+
+    /// The same desk for an intake whose keys do not say whose they are (see [`Key::name`]).
+    pub fn at(&self, intake: Intake) -> Desk {
+        Desk { intake: Some(intake), ..self.clone() }
+    }
+
+    /// What was handed in so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    async fn hand_over(&self, submission: Submission) -> Result<Taken, NotTaken> {
         let (reply, answer) = oneshot::channel();
         let until = Instant::now() + PATIENCE;
         let handed = Handed { submission, until, reply };
@@ -119,7 +143,7 @@ impl Desk {
 /// Opens a desk on a queue, and returns who works behind it: [`Clerk::work`] is to be run for as long as there is a desk.
 pub fn desk(queue: Arc<dyn Queue>) -> (Desk, Clerk) {
     let (clerk, inbox) = mpsc::channel(WAITING_ROOM);
-    (Desk { clerk }, Clerk { queue, inbox })
+    (Desk { clerk, intake: None, tally: Tally::default() }, Clerk { queue, inbox })
 }
 
 /// Who writes what is handed in.
@@ -185,6 +209,7 @@ impl From<Submitted> for Result<Taken, NotTaken> {
             Submitted::Before(ids) => Ok(Taken { ids, before: true }),
             Submitted::OtherAlerts => Err(NotTaken::OtherAlerts),
             Submitted::NoAccount(account) => Err(NotTaken::NoAccount(account)),
+            Submitted::Unfit(why) => Err(NotTaken::Unfit(why)),
         }
     }
 }

@@ -4,10 +4,14 @@
 //! state, never one per retry, never the text of an alert, and foreign words only escaped and cut.
 
 pub mod board;
+pub mod history;
 mod hub;
 pub mod log;
+pub mod metrics;
+pub mod sampler;
 
 pub use hub::{Hub, Told};
+pub use sampler::{Sample, Sampler};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +75,8 @@ pub enum Event {
         possible_duplicate: bool,
         /// The gateway's references.
         references: Vec<String>,
+        /// When the alerts that it carries were queued, by the queue's clock, as far as is known.
+        queued_at: Vec<Timestamp>,
         /// How long the submit took.
         took: Duration,
     },
@@ -291,6 +297,7 @@ impl Event {
                 number,
                 possible_duplicate,
                 references,
+                queued_at: _,
                 took,
             } => {
                 tracing::info!(%attempt, to = %recipient, %dispatcher, alerts, squeezed, number, possible_duplicate,

@@ -6,6 +6,7 @@
 pub mod access;
 mod api;
 mod health;
+mod metrics;
 mod pages;
 pub mod problem;
 mod webhooks;
@@ -24,7 +25,7 @@ pub use access::Scope;
 use crate::intake::Desk;
 use crate::queue::Queue;
 use crate::standing::Standing;
-use crate::telemetry::Hub;
+use crate::telemetry::{Hub, Sampler};
 
 /// What the interface shows and does, it does with these. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct Site {
     pub queue: Arc<dyn Queue>,
     /// Where events come together.
     pub hub: Arc<Hub>,
+    /// What the queue said last.
+    pub sampler: Sampler,
     /// Where alerts are handed in.
     pub desk: Desk,
     /// What holds now.
@@ -78,7 +81,7 @@ pub async fn serve(site: Site, over: CancellationToken) {
 pub fn router(site: Site) -> Router {
     let open = health::routes();
     let send = api::send().merge(webhooks::routes());
-    let read = api::read().merge(pages::read());
+    let read = api::read().merge(metrics::read()).merge(pages::read());
     let operate = api::operate().merge(pages::operate());
     Router::new()
         .merge(open)

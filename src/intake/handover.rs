@@ -12,6 +12,21 @@ pub struct Handover {
     pub notes: Vec<String>,
 }
 
+/// Characters that a text in NAV's table has at most (`smsq.msg`).
+pub const NAV_CHARACTERS: usize = 145;
+
+impl Handover {
+    /// Cuts what is longer than so many characters: a queue that holds no more must not cost an alert.
+    pub fn cut(&mut self, characters: usize) {
+        const DOTS: &str = "...";
+        for alert in self.submissions.iter_mut().flat_map(|submission| &mut submission.alerts) {
+            if alert.text.chars().count() > characters {
+                alert.text = alert.text.chars().take(characters.saturating_sub(DOTS.len())).chain(DOTS.chars()).collect();
+            }
+        }
+    }
+}
+
 /// Why nothing can be handed in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

@@ -1,21 +1,37 @@
-//! Where events come together: the log, the board of what holds now, and the feed of what happens.
+//! Where events come together: the log, the board of what holds now, the last day, the metrics, and the feed of what
+//! happens.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::broadcast;
+use tokio::time::sleep;
 
 use super::Event;
 use super::board::Board;
+use super::history::{BUCKETS, Course, History, STEP};
+use super::metrics::Metrics;
+use crate::queue::Queue;
 
 /// Events that a slow listener may lag behind; what is beyond is lost to that listener alone.
 const FEED: usize = 1_024;
+/// Between two tries to learn the last day from the ledger.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// See the module. One per daemon, shared by all that tell and all that ask.
 #[derive(Debug)]
 pub struct Hub {
-    board: Mutex<Board>,
+    known: Mutex<Known>,
+    metrics: Metrics,
     feed: broadcast::Sender<Arc<Told>>,
+}
+
+/// What was learned from the events.
+#[derive(Debug)]
+struct Known {
+    board: Board,
+    history: History,
 }
 
 /// An event and when it was told.
@@ -31,26 +47,52 @@ impl Hub {
     /// With these dispatchers, in order of priority, all taken to work until something else is told.
     pub fn new(dispatchers: impl IntoIterator<Item = (Arc<str>, &'static str)>) -> Hub {
         let now = Timestamp::now();
-        Hub { board: Mutex::new(Board::new(dispatchers, now)), feed: broadcast::channel(FEED).0 }
+        let hub = Hub {
+            known: Mutex::new(Known { board: Board::new([], now), history: History::default() }),
+            metrics: Metrics::default(),
+            feed: broadcast::channel(FEED).0,
+        };
+        hub.use_dispatchers(dispatchers);
+        hub
     }
 
     /// Tells an event to all who listen.
     pub fn tell(&self, event: Event) {
         event.log();
         let at = Timestamp::now();
-        self.with(|board| board.learn(&event, at));
+        self.metrics.learn(&event, at);
+        self.with(|known| {
+            known.board.learn(&event, at);
+            known.history.learn(&event, at);
+        });
         // Nobody may be listening.
         let _ = self.feed.send(Arc::new(Told { at, event }));
     }
 
     /// The dispatchers are these from now on.
     pub fn use_dispatchers(&self, dispatchers: impl IntoIterator<Item = (Arc<str>, &'static str)>) {
-        self.with(|board| board.use_dispatchers(dispatchers, Timestamp::now()));
+        let dispatchers: Vec<_> = dispatchers.into_iter().collect();
+        let names = || dispatchers.iter().map(|(name, _)| Arc::clone(name));
+        names().for_each(|name| self.metrics.expect(&name));
+        self.with(|known| {
+            known.history.use_dispatchers(names());
+            known.board.use_dispatchers(dispatchers.iter().cloned(), Timestamp::now());
+        });
     }
 
     /// What holds now.
     pub fn board(&self) -> Board {
-        self.with(|board| board.clone())
+        self.with(|known| known.board.clone())
+    }
+
+    /// How each dispatcher did in the last day.
+    pub fn history(&self) -> Vec<Course> {
+        self.with(|known| known.history.last_day(Timestamp::now()))
+    }
+
+    /// What was counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What happens from now on.
@@ -58,7 +100,20 @@ impl Hub {
         self.feed.subscribe()
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut Board) -> T) -> T {
-        f(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Learns from the ledger how the day before was; tries until the queue answers. Charts can wait: the caller drops
+    /// this when it has no more time.
+    pub async fn remember(&self, queue: &dyn Queue) {
+        loop {
+            let day = STEP * BUCKETS as u32;
+            match queue.history(Timestamp::now() - day, STEP).await {
+                Ok(periods) => return self.with(|known| known.history.seed(&periods)),
+                Err(error) => tracing::debug!("the last day is not known yet: {error}"),
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Known) -> T) -> T {
+        f(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -15,9 +15,11 @@ use serde::Serialize;
 use super::Site;
 use super::problem::Problem;
 use crate::alert::AlertId;
+use crate::config::QueueKind;
 use crate::intake::alertmanager::ALERTMANAGER;
 use crate::intake::grafana::GRAFANA;
 use crate::intake::hook::{self, Posted};
+use crate::intake::handover::NAV_CHARACTERS;
 use crate::intake::{Handover, NotTaken, Refused};
 use crate::telemetry::clip;
 
@@ -41,7 +43,7 @@ async fn take(
     let body = body.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let posted = Posted { content_type, query: query.as_deref().unwrap_or_default(), body: &body };
-    let handover = read(&site, &name, posted).inspect_err(|problem| {
+    let mut handover = read(&site, &name, posted).inspect_err(|problem| {
         tracing::warn!(
             webhook = shown(&name),
             status = problem.status.as_u16(),
@@ -49,6 +51,9 @@ async fn take(
             shown(&problem.detail)
         );
     })?;
+    if let QueueKind::NavDb(_) = site.standing().config.queue.kind {
+        handover.cut(NAV_CHARACTERS);
+    }
     for note in handover.notes {
         tracing::warn!(webhook = shown(&name), "{}", shown(&note));
     }

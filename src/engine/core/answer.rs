@@ -29,6 +29,7 @@ impl Core {
             number: job.number,
             possible_duplicate: job.possible_duplicate,
             references: receipt.references.clone(),
+            queued_at: job.queued_at(),
             took,
         });
         job.next = Next::Done;

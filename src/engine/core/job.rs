@@ -1,5 +1,7 @@
 //! One SMS on its way: composed, begun, submitted, and on to the next dispatcher.
 
+use jiff::Timestamp;
+
 use super::*;
 
 /// One SMS on its way.
@@ -26,6 +28,14 @@ pub(super) struct Job {
     pub(super) tried: Vec<WayId>,
     pub(super) round: Vec<(WayId, Blame)>,
     pub(super) next: Next,
+}
+
+impl Job {
+    /// When the alerts that it carries were queued; nothing for a resend of what another process began.
+    pub(super) fn queued_at(&self) -> Vec<Timestamp> {
+        let carried = self.alerts.iter().filter(|w| self.carried.contains(&w.alert.id));
+        carried.map(|w| w.alert.queued_at).collect()
+    }
 }
 
 /// What follows when the attempt is settled.
