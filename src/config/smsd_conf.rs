@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::age::age;
 use super::dispatchers;
 use super::fault::{Collector, Severity};
+use super::http;
 use super::ini;
 use super::section::{Reader, Section};
 use super::source::Source;
 use super::value::{self, clipped};
 use super::webhooks;
 use super::{
-    Config, EncodingChoice, Env, HttpConfig, LimitAction, LogFormat, LogLevel, Main, NavConf, OnUnknown,
-    Overflow, PostgresTarget, QueueConfig, QueueKind, Style, Transliterate,
+    Config, EncodingChoice, Env, LimitAction, LogFormat, LogLevel, Main, NavConf, OnUnknown, Overflow,
+    PostgresTarget, QueueConfig, QueueKind, Style, Transliterate,
 };
 use crate::alert::Phone;
 use crate::intake::alertmanager::{self, ALERTMANAGER};
@@ -28,8 +29,8 @@ pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Colle
     let queue = queue(reader.section("queue"), db_conf);
     let dispatchers = dispatchers::read(&mut reader);
     let groups = groups(reader.section("groups"));
-    let http = http(reader.section("http"));
-    let listens = http.listen.is_some();
+    let http = http::read(reader.section("http"));
+    let listens = !http.listen.is_empty();
     let mut sent =
         |sender, remember| webhooks::notifications(&mut reader, sender, remember, &groups, listens);
     let alertmanager = sent(&ALERTMANAGER, alertmanager::REMEMBER);
@@ -211,20 +212,6 @@ fn groups(mut s: Section<'_, '_>) -> BTreeMap<String, Vec<Phone>> {
     }
     s.close();
     groups
-}
-
-fn http(mut s: Section<'_, '_>) -> HttpConfig {
-    let http = HttpConfig {
-        listen: s.get("listen", value::word),
-        token: s.secret("token", value::word),
-        tls_cert: s.path("tls_cert"),
-        tls_key: s.path("tls_key"),
-    };
-    if let Some(entry) = s.entry("listen") {
-        s.warning_at(entry, "this version has no HTTP interface: [http] is not used", None);
-    }
-    s.close();
-    http
 }
 
 /// Sections that nobody opened: dispatchers that wait to be named are left alone, all others are unknown.

@@ -21,7 +21,12 @@ impl Handover {
         const DOTS: &str = "...";
         for alert in self.submissions.iter_mut().flat_map(|submission| &mut submission.alerts) {
             if alert.text.chars().count() > characters {
-                alert.text = alert.text.chars().take(characters.saturating_sub(DOTS.len())).chain(DOTS.chars()).collect();
+                alert.text = alert
+                    .text
+                    .chars()
+                    .take(characters.saturating_sub(DOTS.len()))
+                    .chain(DOTS.chars())
+                    .collect();
             }
         }
     }

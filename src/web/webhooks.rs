@@ -18,8 +18,8 @@ use crate::alert::AlertId;
 use crate::config::QueueKind;
 use crate::intake::alertmanager::ALERTMANAGER;
 use crate::intake::grafana::GRAFANA;
-use crate::intake::hook::{self, Posted};
 use crate::intake::handover::NAV_CHARACTERS;
+use crate::intake::hook::{self, Posted};
 use crate::intake::{Handover, NotTaken, Refused};
 use crate::telemetry::clip;
 
