@@ -5,7 +5,7 @@
 mod bench;
 #[path = "webhooks/bodies.rs"]
 mod bodies;
-//I#[path = "webhooks/integrations.rs"]
-//Imod integrations;
-//I#[path = "webhooks/routes.rs"]
-//Imod routes;
+#[path = "webhooks/integrations.rs"]
+mod integrations;
+#[path = "webhooks/routes.rs"]
+mod routes;

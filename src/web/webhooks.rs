@@ -6,7 +6,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -23,8 +23,12 @@ use crate::intake::hook::{self, Posted};
 use crate::intake::{Handover, NotTaken, Refused};
 use crate::telemetry::clip;
 
+/// Bytes of a body at most.
+const BODY_MAX: usize = 256 * 1024;
+
 pub(super) fn routes() -> Router<Site> {
-    Router::new().route("/api/v1/webhooks/{name}", post(take))
+    let limit = DefaultBodyLimit::max(BODY_MAX);
+    Router::new().route("/api/v1/webhooks/{name}", post(take)).layer(limit)
 }
 
 /// The alerts that were queued, now or when the same was posted before.
@@ -40,7 +44,15 @@ async fn take(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Queued>, Problem> {
-    let body = body.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let body = body.map_err(|error| {
+        tracing::warn!(
+            webhook = shown(&name),
+            status = error.status().as_u16(),
+            "refused: {}",
+            error.body_text()
+        );
+        Problem::new(error.status(), format!("{}; expected at most {BODY_MAX} bytes", error.body_text()))
+    })?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let posted = Posted { content_type, query: query.as_deref().unwrap_or_default(), body: &body };
     let mut handover = read(&site, &name, posted).inspect_err(|problem| {

@@ -8,17 +8,22 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
+use nix::unistd::{User, chown, geteuid};
 use serde_json::Value;
 use smsd::config::{self, Config, Env};
 use smsd::intake;
 use smsd::queue::{Filter, Queue};
 use smsd::standing::Standing;
-use smsd::telemetry::Hub;
+use smsd::telemetry::{Hub, Sampler};
 use smsd::web::{Site, router};
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
+
+/// Who posts.
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A configuration in a folder of its own.
 pub(crate) struct Place {
@@ -29,10 +34,21 @@ impl Place {
     /// With these sections, and a way out.
     pub(crate) fn new(sections: &str) -> Place {
         let dir = TempDir::new().unwrap();
+        // What the examples leave to loopback, the tests do with a token.
+        let keys = format!("[http]\ntoken: {TOKEN}\n");
+        let sections = match sections.contains("[http]") {
+            true => sections.replacen("[http]\n", &keys, 1),
+            false => sections.to_owned(),
+        };
         let conf = format!(
-            "{sections}\n[main]\nstate_dir: {}\n[dispatcher]\ndispatcher1: DebugDispatcher\n",
+            "{sections}\n[main]\nusername: nobody\nstate_dir: {}\n[dispatcher]\ndispatcher1: DebugDispatcher\n",
             dir.path().display()
         );
+        // What root starts becomes somebody else.
+        if geteuid().is_root() {
+            let nobody = User::from_name("nobody").unwrap().unwrap();
+            chown(dir.path(), Some(nobody.uid), Some(nobody.gid)).unwrap();
+        }
         let place = Place { dir };
         fs::write(place.conf(), conf).unwrap();
         fs::set_permissions(place.conf(), fs::Permissions::from_mode(0o600)).unwrap();
@@ -74,6 +90,7 @@ pub(crate) struct Open {
     routes: Router,
     stand: watch::Sender<Arc<Standing>>,
     closing: CancellationToken,
+    clerk: Option<JoinHandle<()>>,
 }
 
 /// An alert: to, severity, text.
@@ -83,11 +100,12 @@ impl Open {
     pub(crate) fn above(config: Config, queue: Arc<dyn Queue>) -> Open {
         let (desk, clerk) = intake::desk(Arc::clone(&queue));
         let closing = CancellationToken::new();
-        tokio::spawn(clerk.work(closing.clone()));
+        let clerk = tokio::spawn(clerk.work(closing.clone()));
         let hub = Arc::new(Hub::new([]));
         let (stand, standing) = watch::channel(Arc::new(Standing { config, ways: Vec::new() }));
-        let site = Site { queue: Arc::clone(&queue), hub, desk, standing, socket: None };
-        Open { queue, routes: router(site), stand, closing }
+        let (sampler, _) = Sampler::new(Arc::clone(&queue));
+        let site = Site { queue: Arc::clone(&queue), hub, sampler, desk, standing, socket: None };
+        Open { queue, routes: router(site), stand, closing, clerk: Some(clerk) }
     }
 
     /// Another configuration from now on.
@@ -102,11 +120,21 @@ impl Open {
         content_type: &str,
         body: impl Into<Body>,
     ) -> (StatusCode, Value) {
-        let request = Request::post(uri).header("content-type", content_type).body(body.into()).unwrap();
+        let request = Request::post(uri)
+            .header("content-type", content_type)
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .body(body.into())
+            .unwrap();
         let response = self.routes.clone().call(request).await.unwrap();
         let status = response.status();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    /// Nothing is written any more.
+    pub(crate) async fn close(&mut self) {
+        self.closing.cancel();
+        self.clerk.take().unwrap().await.unwrap();
     }
 
     /// Posts JSON that must be taken; returns how many alerts it came to.
