@@ -13,6 +13,7 @@ pub mod fault;
 pub mod ini;
 mod smsd_conf;
 pub mod http;
+mod webhooks;
 mod dispatchers;
 mod smtp;
 mod spool;
@@ -36,6 +37,7 @@ pub use spool::SpoolConfig;
 
 use crate::alert::Phone;
 use crate::dispatch::{self, boost, debug, exec, gammu, http_get, mail, python};
+use crate::intake::{alertmanager, grafana, hook, notification};
 use crate::queue::Age;
 use crate::queue::mirror::PythonClass;
 pub use crate::sms::transliterate::Transliterate;
@@ -55,14 +57,16 @@ pub struct Config {
     pub groups: BTreeMap<String, Vec<Phone>>,
     /// `[http]`.
     pub http: HttpConfig,
-    /// `[alertmanager]`, as it stands. This version does not use it.
-    pub alertmanager: BTreeMap<String, String>,
-    /// `[grafana]`, as it stands. This version does not use it.
-    pub grafana: BTreeMap<String, String>,
     /// `[spool]`, if it has a folder.
     pub spool: Option<SpoolConfig>,
     /// `[smtp]`, if it listens.
     pub smtp: Option<SmtpConfig>,
+    /// `[alertmanager]`.
+    pub alertmanager: notification::Settings,
+    /// `[grafana]`.
+    pub grafana: notification::Settings,
+    /// `[webhook.NAME]`, by name.
+    pub webhooks: BTreeMap<String, hook::Settings>,
     /// The files that were read, in order; the first is smsd.conf, if there is one.
     pub files: Vec<PathBuf>,
 }
@@ -80,10 +84,11 @@ impl Config {
             nav: NavConf::default(),
             groups: BTreeMap::new(),
             http: HttpConfig::default(),
-            alertmanager: BTreeMap::new(),
-            grafana: BTreeMap::new(),
             spool: None,
             smtp: None,
+            alertmanager: notification::Settings::new(alertmanager::REMEMBER),
+            grafana: notification::Settings::new(grafana::REMEMBER),
+            webhooks: BTreeMap::new(),
             files: Vec::new(),
         }
     }

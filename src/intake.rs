@@ -10,6 +10,13 @@
 mod recipients;
 pub mod smtp;
 pub mod spool;
+pub mod handover;
+pub mod template;
+mod one_sms;
+pub mod notification;
+pub mod alertmanager;
+pub mod grafana;
+pub mod hook;
 mod tally;
 
 use std::sync::Arc;
@@ -19,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use handover::{Handover, Refused};
 pub use recipients::{RecipientError, recipients};
 pub use tally::{Fate, Intake, Tally};
 

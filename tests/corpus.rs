@@ -28,6 +28,8 @@ mod postgres;
 mod spool;
 #[path = "fuzz/url_template.rs"]
 mod url_template;
+#[path = "fuzz/webhooks.rs"]
+mod webhooks;
 
 /// Runs the target on every file of its corpus, whole and cut short, and names the file that breaks it.
 fn replay(target: &str, run: fn(&[u8])) {
@@ -98,4 +100,9 @@ fn spool() {
 #[test]
 fn url_template() {
     replay("url_template", url_template::run);
+}
+
+#[test]
+fn webhooks() {
+    replay("webhooks", webhooks::run);
 }

@@ -155,8 +155,7 @@ impl<'a> Section<'_, 'a> {
     ) -> BTreeMap<String, Secret<T>> {
         let mut found = BTreeMap::new();
         for (_, entry) in self.prefixed(prefix, Some) {
-            let spelled = self.reader.source.text.get(entry.span.clone()).unwrap_or(&entry.key);
-            let spelled = spelled.get(prefix.len()..).unwrap_or_default();
+            let spelled = self.spelled(entry).get(prefix.len()..).unwrap_or_default();
             let form =
                 SECRET_FORMS.into_iter().rev().find(|form| spelled.ends_with(form)).unwrap_or_default();
             let key = match name(spelled.strip_suffix(form).unwrap_or(spelled)) {
@@ -220,6 +219,11 @@ impl<'a> Section<'_, 'a> {
             self.ask(&entry.key);
         }
         found
+    }
+
+    /// A key as it stands in the file, where case is told apart.
+    pub(super) fn spelled(&self, entry: &'a Entry) -> &'a str {
+        self.reader.source.text.get(entry.span.clone()).unwrap_or(&entry.key)
     }
 
     /// The section's own keys, whatever their names, and not those of `[DEFAULT]`.

@@ -11,12 +11,15 @@ use super::ini;
 use super::section::{Reader, Section};
 use super::source::Source;
 use super::value::{self, clipped};
+use super::webhooks;
 use super::{
     Config, EncodingChoice, Env, LimitAction, LogFormat, LogLevel, Main, NavConf, OnUnknown, Overflow,
     PostgresTarget, QueueConfig, QueueKind, Style, Transliterate,
 };
 use super::{smtp, spool};
 use crate::alert::Phone;
+use crate::intake::alertmanager::{self, ALERTMANAGER};
+use crate::intake::grafana::{self, GRAFANA};
 use crate::queue::mirror::PythonClass;
 
 /// Reads smsd.conf; `db_conf`: NAV's stands beside it.
@@ -28,10 +31,14 @@ pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Colle
     let dispatchers = dispatchers::read(&mut reader);
     let groups = groups(reader.section("groups"));
     let http = http::read(reader.section("http"));
-    let alertmanager = verbatim(reader.section("alertmanager"));
-    let grafana = verbatim(reader.section("grafana"));
     let spool = spool::read(reader.section("spool"));
     let smtp = smtp::read(reader.section("smtp"));
+    let listens = !http.listen.is_empty();
+    let mut sent =
+        |sender, remember| webhooks::notifications(&mut reader, sender, remember, &groups, listens);
+    let alertmanager = sent(&ALERTMANAGER, alertmanager::REMEMBER);
+    let grafana = sent(&GRAFANA, grafana::REMEMBER);
+    let webhooks = webhooks::hooks(&mut reader, &groups, listens);
     unused_sections(&mut reader);
     if let Some(span) = reader.inline_secret.clone() {
         source.check_mode(span, &mut reader.faults);
@@ -47,6 +54,7 @@ pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Colle
         http,
         alertmanager,
         grafana,
+        webhooks,
         spool,
         smtp,
         files: Vec::new(),
@@ -221,17 +229,6 @@ fn groups(mut s: Section<'_, '_>) -> BTreeMap<String, Vec<Phone>> {
     }
     s.close();
     groups
-}
-
-/// A section that a later version reads.
-fn verbatim(mut s: Section<'_, '_>) -> BTreeMap<String, String> {
-    let entries = s.all();
-    if let Some(first) = entries.first() {
-        let message = format!("this version does not receive alerts over HTTP: [{}] is not used", s.name);
-        s.warning_at(first, message, None);
-    }
-    s.close();
-    entries.into_iter().map(|e| (e.key.clone(), e.value.text.clone())).collect()
 }
 
 /// Sections that nobody opened: dispatchers that wait to be named are left alone, all others are unknown.

@@ -79,6 +79,10 @@ pub(super) struct Door {
 
 /// Those routes behind the scope that they need.
 pub(super) fn guard(routes: Router<Site>, scope: Scope, site: &Site, door: &Arc<Door>) -> Router<Site> {
+    // What another matter will bring may not be there yet, and nothing guards nothing.
+    if !routes.has_routes() {
+        return routes;
+    }
     // Who may not ask is not listened to: the body comes last.
     let routes = routes.route_layer(from_fn(limits::whole_body));
     routes.route_layer(from_fn_with_state((site.clone(), scope, Arc::clone(door)), check))

@@ -1,9 +1,123 @@
-//! What other programs post when something happens: `/api/v1/webhooks/…`.
+//! What other programs post when something happens: `/api/v1/webhooks/NAME`.
+//!
+//! `alertmanager` and `grafana` have bodies of their own; any other name is a section `[webhook.NAME]`. The answer is 200
+//! when all is on stable storage, 503 for whatever may get better, and 4xx only for what will never be taken: who
+//! posts here tries again after 5xx, if at all, and gives up after anything else, 429 among it.
 
-use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Serialize;
 
 use super::Site;
+use super::problem::Problem;
+use crate::alert::AlertId;
+use crate::config::QueueKind;
+use crate::intake::alertmanager::ALERTMANAGER;
+use crate::intake::grafana::GRAFANA;
+use crate::intake::handover::NAV_CHARACTERS;
+use crate::intake::hook::{self, Posted};
+use crate::intake::{Handover, NotTaken, Refused};
+use crate::telemetry::clip;
+
+/// Bytes of a body at most.
+const BODY_MAX: usize = 256 * 1024;
 
 pub(super) fn routes() -> Router<Site> {
-    Router::new()
+    let limit = DefaultBodyLimit::max(BODY_MAX);
+    Router::new().route("/api/v1/webhooks/{name}", post(take)).layer(limit)
+}
+
+/// The alerts that were queued, now or when the same was posted before.
+#[derive(Serialize)]
+struct Queued {
+    ids: Vec<AlertId>,
+}
+
+async fn take(
+    State(site): State<Site>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Queued>, Problem> {
+    let body = body.map_err(|error| {
+        tracing::warn!(
+            webhook = shown(&name),
+            status = error.status().as_u16(),
+            "refused: {}",
+            error.body_text()
+        );
+        Problem::new(error.status(), format!("{}; expected at most {BODY_MAX} bytes", error.body_text()))
+    })?;
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let posted = Posted { content_type, query: query.as_deref().unwrap_or_default(), body: &body };
+    let mut handover = read(&site, &name, posted).inspect_err(|problem| {
+        tracing::warn!(
+            webhook = shown(&name),
+            status = problem.status.as_u16(),
+            "refused: {}",
+            shown(&problem.detail)
+        );
+    })?;
+    if let QueueKind::NavDb(_) = site.standing().config.queue.kind {
+        handover.cut(NAV_CHARACTERS);
+    }
+    for note in handover.notes {
+        tracing::warn!(webhook = shown(&name), "{}", shown(&note));
+    }
+    let mut ids = Vec::new();
+    for submission in handover.submissions {
+        match site.desk.hand_in(submission).await {
+            Ok(taken) => ids.extend(taken.ids),
+            // The same notification in other words: the configuration has changed since. It was queued.
+            Err(NotTaken::OtherAlerts) => {}
+            Err(error) => {
+                tracing::warn!(webhook = shown(&name), "not queued: {error}");
+                return Err(later(error));
+            }
+        }
+    }
+    Ok(Json(Queued { ids }))
+}
+
+fn read(site: &Site, name: &str, posted: Posted<'_>) -> Result<Handover, Problem> {
+    let standing = site.standing();
+    let config = &standing.config;
+    let handover = match name {
+        "alertmanager" => ALERTMANAGER.read(posted.body, &config.alertmanager),
+        "grafana" => GRAFANA.read(posted.body, &config.grafana),
+        _ => match config.webhooks.get(name) {
+            Some(settings) => hook::read(name, posted, settings, &config.groups),
+            None => {
+                let detail = format!("there is no webhook {:?}: smsd.conf has no [webhook.{0}]", shown(name));
+                return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+            }
+        },
+    };
+    handover.map_err(|refused| match refused {
+        Refused::Unreadable(_) | Refused::Recipient { .. } => Problem::bad_request(refused.to_string()),
+        Refused::Nobody(_) => unavailable(refused.to_string(), 60),
+    })
+}
+
+/// Whatever the desk says may get better: the queue comes back, or somebody mends the configuration.
+fn later(error: NotTaken) -> Problem {
+    let detail = error.to_string();
+    let problem = Problem::from(error);
+    unavailable(detail, problem.retry_after.unwrap_or(60))
+}
+
+fn unavailable(detail: String, seconds: u64) -> Problem {
+    Problem { status: StatusCode::SERVICE_UNAVAILABLE, detail, retry_after: Some(seconds) }
+}
+
+/// Fit for a line of the log, or of an answer.
+fn shown(words: &str) -> String {
+    let mut words = words.to_owned();
+    clip(&mut words, 512);
+    words
 }
