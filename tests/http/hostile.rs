@@ -80,13 +80,15 @@ async fn a_request_in_two_lengths_is_the_last_of_its_connection() {
         "Transfer-Encoding: identity\r\n",
     ] {
         let mut stream = bench.connect().await;
-        let request =
-            format!("POST /api/v1/alerts HTTP/1.1\r\nHost: {host}\r\n{JSON}{lengths}\r\n0\r\n\r\n{hidden}");
+        let request = format!(
+            "POST /api/v1/alerts HTTP/1.1\r\nHost: {host}\r\n{JSON}{lengths}\r\n17\r\n{{\"to\":\"112\",\"text\":\"x\"}}\r\n0\r\n\r\n{hidden}"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut all = Vec::new();
         let _ = timeout(Duration::from_secs(10), stream.read_to_end(&mut all)).await.expect("it is closed");
         let all = String::from_utf8_lossy(&all).to_lowercase();
-        assert!(all.starts_with("http/1.1 400"), "{lengths}: {all}");
+        let status = if lengths.contains("chunked") { "http/1.1 202" } else { "http/1.1 400" };
+        assert!(all.starts_with(status), "{lengths}: {all}");
         assert_eq!(all.matches("http/1.1 ").count(), 1, "{lengths}: {all}");
     }
     let headers: String = (0..70).map(|n| format!("X-{n}: y\r\n")).collect();
@@ -116,10 +118,13 @@ async fn two_thousand_who_only_connect_keep_nobody_out() {
     times.sort();
     let p99 = times[times.len() * 99 / 100];
     assert!(p99 < Duration::from_millis(200), "{p99:?}");
-    // The first ones had to make way.
+    // The others had to make way; the last of them may still be on their way out.
     let mut byte = [0; 1];
-    let ended = timeout(Duration::from_secs(5), idle[1].read(&mut byte)).await.expect("it was closed");
-    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let open = |s: &TcpStream, byte: &mut [u8]| {
+        s.try_read(byte).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let left = idle.iter().filter(|s| open(s, &mut byte)).count();
+    assert!((1..=1_100).contains(&left), "{left}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,10 +62,7 @@ async fn answer(
     let headers = request.headers();
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    let mut response = if chunked && headers.contains_key(header::CONTENT_LENGTH) {
-        // Whoever stands between may see another request in it than we do (RFC 9112, 6.3).
-        limits::closing(Problem::bad_request("a request has Content-Length or Transfer-Encoding, not both"))
-    } else if announced.is_some_and(|n| n > BODY_MAX as u64) {
+    let mut response = if announced.is_some_and(|n| n > BODY_MAX as u64) {
         limits::too_large()
     } else {
         let mut request = request.map(Body::new);
@@ -83,6 +80,8 @@ async fn answer(
     };
     let headers = response.headers_mut();
     if chunked {
+        // If it had a Content-Length, too, which hyper ignores and takes out, whoever stands between us may take what
+        // follows for its rest (RFC 9112, 6.3).
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     for (name, value) in ALWAYS {
