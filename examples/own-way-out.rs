@@ -10,13 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use smsd::alert::{Alert, AlertId, Phone, Severity};
 use smsd::config::Config;
 use smsd::dispatch::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
 use smsd::queue::sqlite::SqliteQueue;
 use smsd::queue::{
-    Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
-    NewAttempt, News, Peers, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Suspects, Which,
+    Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
+    Known, Look, NewAlert, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Settled, Settlement,
+    Stats, Story, Submission, Submitted, Suspects, Which,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -122,8 +124,8 @@ impl<Q: Queue> Queue for Told<Q> {
     async fn wait(&self) -> News {
         self.queue.wait().await
     }
-    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
-        self.queue.submit(alerts).await
+    async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
+        self.queue.enqueue(submissions).await
     }
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
         self.queue.cancel(which, by).await
@@ -145,6 +147,18 @@ impl<Q: Queue> Queue for Told<Q> {
     }
     async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
         self.queue.show(id).await
+    }
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        self.queue.depth().await
+    }
+    async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        self.queue.recent(before, limit).await
+    }
+    async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        self.queue.undecided(limit).await
+    }
+    async fn history(&self, since: Timestamp, step: Duration) -> Result<Vec<Period>, QueueError> {
+        self.queue.history(since, step).await
     }
     async fn stats(&self) -> Result<Stats, QueueError> {
         self.queue.stats().await

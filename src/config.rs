@@ -12,6 +12,7 @@ pub mod env;
 pub mod fault;
 pub mod ini;
 mod smsd_conf;
+pub mod http;
 mod dispatchers;
 mod nav;
 mod section;
@@ -25,11 +26,12 @@ use std::time::Duration;
 
 pub use env::Env;
 pub use fault::{Fault, Faults, Severity};
+pub use http::{HttpConfig, Listen, TlsFiles, Token};
 pub use load::{Loaded, load};
 pub use secret::Secret;
 
 use crate::alert::Phone;
-use crate::dispatch::{boost, debug, exec, gammu, http, http_get, mail, python};
+use crate::dispatch::{self, boost, debug, exec, gammu, http_get, mail, python};
 use crate::queue::Age;
 use crate::queue::mirror::PythonClass;
 pub use crate::sms::transliterate::Transliterate;
@@ -47,7 +49,7 @@ pub struct Config {
     pub nav: NavConf,
     /// `[groups]`: name → numbers.
     pub groups: BTreeMap<String, Vec<Phone>>,
-    /// `[http]`. This version does not use it.
+    /// `[http]`.
     pub http: HttpConfig,
     /// `[alertmanager]`, as it stands. This version does not use it.
     pub alertmanager: BTreeMap<String, String>,
@@ -299,19 +301,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[http]`.
-#[derive(Clone, Debug, Default)]
-pub struct HttpConfig {
-    /// `listen`: address and port, or the path of a Unix socket; `None` = off.
-    pub listen: Option<String>,
-    /// `token`.
-    pub token: Option<Secret<String>>,
-    /// `tls_cert`.
-    pub tls_cert: Option<PathBuf>,
-    /// `tls_key`.
-    pub tls_key: Option<PathBuf>,
-}
-
 /// What is mailed to the admin, and how. [`Config::mail`] fills in what is not set.
 #[derive(Clone, Debug, Default)]
 pub struct MailConfig {
@@ -479,7 +468,7 @@ pub enum DispatcherKind {
     /// A mail to a gateway.
     Mail(mail::Settings),
     /// Any HTTP gateway.
-    Http(Box<http::Settings>),
+    Http(Box<dispatch::http::Settings>),
     /// A program of the site's own.
     Exec(exec::Settings),
     /// A dispatcher class of NAV's smsd.

@@ -62,6 +62,9 @@ pub enum NotTaken {
     /// NAV: there is no such account. Asking again does not help.
     #[error("{}; nothing was queued", no_account(*.0))]
     NoAccount(Option<i32>),
+    /// The queue can not hold such an alert (NAV: texts of at most 145 characters). Asking again does not help.
+    #[error("{0}; nothing was queued")]
+    Unfit(String),
     /// More is handed in than the queue takes. The caller tells its peer to come again after this time.
     #[error("more is handed in than the queue takes; nothing was queued, try again in {} s", .0.as_secs())]
     Busy(Duration),
@@ -198,6 +201,7 @@ impl From<Submitted> for Result<Taken, NotTaken> {
             Submitted::Before(ids) => Ok(Taken { ids, before: true }),
             Submitted::OtherAlerts => Err(NotTaken::OtherAlerts),
             Submitted::NoAccount(account) => Err(NotTaken::NoAccount(account)),
+            Submitted::Unfit(why) => Err(NotTaken::Unfit(why)),
         }
     }
 }

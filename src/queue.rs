@@ -128,14 +128,26 @@ pub trait Queue: Send + Sync {
 
     // -- what people and intakes ask ---------------------------------------------------------
 
-    /// Queues alerts, durably, and returns their ids in order.
-    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError>;
-
     /// Queues submissions, durably, each whole or not at all, and says for each what became of it. What one of them lacks
-    /// is no other's trouble.
-    async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
-        let _ = (submissions,);
-        Err(QueueError::Refused("this queue can not do that yet".to_owned()))
+    /// is no other's trouble. Two with one key are as if one came after the other.
+    async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError>;
+
+    /// Queues alerts together, durably, and returns their ids in order: [`Queue::enqueue`] under a key of their own.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] also if there is no such account, or the queue can not hold them.
+    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
+        if alerts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let submission = Submission { key: Key::own(), alerts: alerts.to_vec() };
+        let submitted = self.enqueue(std::slice::from_ref(&submission)).await?;
+        match submitted.into_iter().next() {
+            Some(submitted) => submitted.into_ids(),
+            None => {
+                Err(QueueError::Unavailable("the queue does not say what became of the alerts".to_owned()))
+            }
+        }
     }
 
     /// Ignores, with reason `cancelled`, what waits. Attempts in doubt or held are cancelled with it; alerts in
@@ -164,29 +176,17 @@ pub trait Queue: Send + Sync {
     async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError>;
 
     /// What waits, in a few milliseconds, whatever has ended before.
-    async fn depth(&self) -> Result<Depth, QueueError> {
-        let _ = ();
-        Err(QueueError::Refused("this queue can not do that yet".to_owned()))
-    }
+    async fn depth(&self) -> Result<Depth, QueueError>;
 
     /// Attempts, the last begun first, at most `limit`; those begun before `before` was, if it is given.
-    async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
-        let _ = (before, limit);
-        Err(QueueError::Refused("this queue can not do that yet".to_owned()))
-    }
+    async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError>;
 
     /// Attempts in doubt or held, oldest first, at most `limit`.
-    async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
-        let _ = (limit,);
-        Err(QueueError::Refused("this queue can not do that yet".to_owned()))
-    }
+    async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError>;
 
-    /// How the attempts that ended since then did, by dispatcher and `step`; oldest first. At most the last 100,000
-    /// attempts are looked at.
-    async fn history(&self, since: jiff::Timestamp, step: Duration) -> Result<Vec<Period>, QueueError> {
-        let _ = (since, step);
-        Err(QueueError::Refused("this queue can not do that yet".to_owned()))
-    }
+    /// How the attempts that ended since then did, by dispatcher and `step`; oldest first. Periods begin at multiples of
+    /// `step` (at least a second) since 1970. At most the last 100,000 attempts are looked at, and none of the guard's.
+    async fn history(&self, since: jiff::Timestamp, step: Duration) -> Result<Vec<Period>, QueueError>;
 
     /// Depth, age and totals.
     async fn stats(&self) -> Result<Stats, QueueError>;

@@ -9,7 +9,10 @@ mod health;
 mod metrics;
 mod pages;
 pub mod problem;
+pub mod tls;
 mod webhooks;
+
+use self::access::Door;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,8 +23,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use access::Scope;
+pub use access::{Caller, Scope};
+pub use problem::Problem;
 
+use crate::config::Listen;
 use crate::intake::Desk;
 use crate::queue::Queue;
 use crate::standing::Standing;
@@ -56,7 +61,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Serves until `over` is cancelled.
 pub async fn serve(site: Site, over: CancellationToken) {
-    let Some(address) = site.standing().config.http.listen.clone() else { return over.cancelled().await };
+    let listen = site.standing().config.http.listen.clone();
+    let Some(Listen::Tcp(address)) = listen.first() else { return over.cancelled().await };
     let app = router(site);
     loop {
         let error = match TcpListener::bind(&address).await {
@@ -83,10 +89,11 @@ pub fn router(site: Site) -> Router {
     let send = api::send().merge(webhooks::routes());
     let read = api::read().merge(metrics::read()).merge(pages::read());
     let operate = api::operate().merge(pages::operate());
-    Router::new()
+    let door = Arc::new(Door::default());
+    let routes = Router::new()
         .merge(open)
-        .merge(access::guard(send, Scope::Send, &site))
-        .merge(access::guard(read, Scope::Read, &site))
-        .merge(access::guard(operate, Scope::Operate, &site))
-        .with_state(site)
+        .merge(access::guard(send, Scope::Send, &site, &door))
+        .merge(access::guard(read, Scope::Read, &site, &door))
+        .merge(access::guard(operate, Scope::Operate, &site, &door));
+    access::with_sessions(routes, &door).with_state(site)
 }

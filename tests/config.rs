@@ -593,6 +593,10 @@ fn the_example_is_sound_and_shows_the_defaults() {
 #[test]
 fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     let text = format!("{}[backup-gw]\ntype: DebugDispatcher\n", uncommented(true));
+    let whole = text.clone();
+    // The files of its certificate are not there.
+    let text: Vec<&str> = text.lines().filter(|line| !line.contains(": /etc/smsd/http.")).collect();
+    let text = text.join("\n");
     let config = Site::new(&text).clean();
     assert_eq!((config.dispatchers.len(), config.groups.len()), (2, 1));
     // Its examples name files of certificates that are not there.
@@ -623,6 +627,13 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     main.remove("mail");
     main.extend(["mailwarnlevel", "mailserver", "mailaddr", "fromaddr"].map(str::to_owned));
     assert_eq!(section("\n[main]"), main);
+
+    let http = whole.split("\n[http]").nth(1).unwrap().split("\n[").next().unwrap().lines();
+    let http: Vec<&str> =
+        http.filter(|l| !l.starts_with('#')).filter_map(|l| Some(l.split_once(':')?.0)).collect();
+    assert_eq!(http, ["listen", "token", "token.grafana", "tls_cert", "tls_key", "hosts"]);
+    assert_eq!(fields(&config.http).len(), 4, "tokens and tls have two keys each");
+    assert_eq!(config.http.tokens[1].scopes.to_string(), "send");
 
     let mut way_out = fields(&config.dispatchers[0]);
     for inner in ["name", "kind", "classes"] {
@@ -913,7 +924,7 @@ fn a_secret_never_shows() {
 fn a_secret_in_a_sound_configuration_shows_nowhere_either() {
     let mut site = Site::new(
         "[dispatcher]\ndispatcher1: gw\n[gw]\ntype: HttpGetDispatcher\nurl_env: GATEWAY\n\
-         [queue]\ntype: NAVDBQueue\nurl_file: url\n[http]\ntoken: MARKER\n",
+         [queue]\ntype: NAVDBQueue\nurl_file: url\n[http]\ntoken: MARKERMARKERMARKER\n",
     );
     site.write("etc/nav/url", "postgresql://nav:MARKER@db/nav\n");
     site.write("etc/nav/nav.conf", "EMAIL_HOST_PASSWORD=MARKER\n");

@@ -344,7 +344,7 @@ async fn nothing_of_navs_is_altered_unasked_and_all_is_removed() {
     queue.init(true).await.unwrap();
     assert_eq!(database.sql(shape), "1|2|t");
     let status = queue.status().await.unwrap();
-    assert_eq!((status.version, status.wanted, status.notify), (Some(1), 1, true));
+    assert_eq!((status.version, status.wanted, status.notify), (Some(2), 2, true));
     assert_eq!(status.location, format!("127.0.0.1:{}/{}", database.server.port, database.name));
     database.sql("INSERT INTO smsq (time, phone, msg) VALUES (now(), '99999999', 'stays')");
     queue.remove().await.unwrap();

@@ -264,7 +264,7 @@ async fn the_schema_comes_and_goes() {
     queue.init(true).await.unwrap();
     assert_eq!(queue.show(ids[0]).await.unwrap().unwrap().alert.text, "kept", "init keeps what is there");
     let status = queue.status().await.unwrap();
-    assert_eq!((status.version, status.wanted), (Some(1), 1));
+    assert_eq!((status.version, status.wanted), (Some(2), 2));
     assert_eq!(status.location, path.to_str().unwrap());
     assert!(queue.sql(false).contains("CREATE TABLE alert"));
 

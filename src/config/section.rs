@@ -336,6 +336,20 @@ impl<'a> Section<'_, 'a> {
             .push(Severity::Warning, |s| source.fault(s, span.clone(), span.end, message).hint(hint));
     }
 
+    /// A flaw of a key: its value is not shown.
+    pub(super) fn flaw_at(
+        &mut self,
+        entry: &Entry,
+        message: impl Into<String>,
+        hint: impl Into<Option<String>>,
+    ) {
+        let source = self.reader.source;
+        let span = entry.span.clone();
+        self.reader
+            .faults
+            .push(Severity::Flaw, |s| source.fault(s, span.clone(), span.end, message).hint(hint));
+    }
+
     /// Reports what nobody asked for.
     pub(super) fn close(self) {
         let Section { name, own, asked, reader, .. } = self;

@@ -6,13 +6,14 @@ use std::time::Duration;
 use super::age::age;
 use super::dispatchers;
 use super::fault::{Collector, Severity};
+use super::http;
 use super::ini;
 use super::section::{Reader, Section};
 use super::source::Source;
 use super::value::{self, clipped};
 use super::{
-    Config, EncodingChoice, Env, HttpConfig, LimitAction, LogFormat, LogLevel, Main, NavConf, OnUnknown,
-    Overflow, PostgresTarget, QueueConfig, QueueKind, Style, Transliterate,
+    Config, EncodingChoice, Env, LimitAction, LogFormat, LogLevel, Main, NavConf, OnUnknown, Overflow,
+    PostgresTarget, QueueConfig, QueueKind, Style, Transliterate,
 };
 use crate::alert::Phone;
 use crate::queue::mirror::PythonClass;
@@ -25,7 +26,7 @@ pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Colle
     let queue = queue(reader.section("queue"), db_conf);
     let dispatchers = dispatchers::read(&mut reader);
     let groups = groups(reader.section("groups"));
-    let http = http(reader.section("http"));
+    let http = http::read(reader.section("http"));
     let alertmanager = verbatim(reader.section("alertmanager"));
     let grafana = verbatim(reader.section("grafana"));
     unused_sections(&mut reader);
@@ -204,20 +205,6 @@ fn groups(mut s: Section<'_, '_>) -> BTreeMap<String, Vec<Phone>> {
     }
     s.close();
     groups
-}
-
-fn http(mut s: Section<'_, '_>) -> HttpConfig {
-    let http = HttpConfig {
-        listen: s.get("listen", value::word),
-        token: s.secret("token", value::word),
-        tls_cert: s.path("tls_cert"),
-        tls_key: s.path("tls_key"),
-    };
-    if let Some(entry) = s.entry("listen") {
-        s.warning_at(entry, "this version has no HTTP interface: [http] is not used", None);
-    }
-    s.close();
-    http
 }
 
 /// A section that a later version reads.

@@ -90,7 +90,7 @@ impl Fate {
         match result {
             Ok(Taken { before: false, .. }) => Fate::Queued,
             Ok(Taken { before: true, .. }) => Fate::Before,
-            Err(NotTaken::OtherAlerts | NotTaken::NoAccount(_)) => Fate::Refused,
+            Err(NotTaken::OtherAlerts | NotTaken::NoAccount(_) | NotTaken::Unfit(_)) => Fate::Refused,
             Err(NotTaken::Busy(_)) => Fate::Busy,
             Err(NotTaken::Queue(_)) => Fate::Unavailable,
         }

@@ -8,6 +8,7 @@
 //! [`MemoryQueue::overwrite`], [`MemoryQueue::rewrite`], [`MemoryQueue::delete`], [`MemoryQueue::orphan`]). Faults are
 //! not: who wants them wraps the queue.
 
+mod intake;
 mod past;
 mod reports;
 mod tables;
@@ -26,9 +27,9 @@ use crate::alert::{Alert, AlertId, Reason, Severity, Verdict};
 use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
 use crate::queue::news::Bell;
 use crate::queue::{
-    Age, AlertRow, AttemptState, Audit, Cancelled, Caught, Closing, Decision, Doubt, Filter, Forgot, Grant,
-    Instance, Known, Look, NewAlert, NewAttempt, News, Peers, Place, Queue, QueueError, Resolved, Settled,
-    Settlement, Stats, Story, Suspects, Which,
+    Age, AlertRow, AttemptRow, AttemptState, Audit, Cancelled, Caught, Closing, Decision, Depth, Doubt,
+    Filter, Forgot, Grant, Instance, Known, Look, NewAlert, NewAttempt, News, Peers, Period, Place, Queue,
+    QueueError, Resolved, Settled, Settlement, Stats, Story, Submission, Submitted, Suspects, Which,
 };
 use tables::{Lease, Tables};
 
@@ -332,15 +333,13 @@ impl Queue for MemoryQueue {
         self.news.wait().await
     }
 
-    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
+    async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
         let now = self.now();
-        let mut t = self.lock();
-        let ids = alerts.iter().map(|a| t.insert(a.to.as_str(), &a.text, a.severity, now)).collect();
-        drop(t);
-        if !alerts.is_empty() {
+        let submitted = self.lock().enqueue(submissions, now);
+        if submitted.iter().any(|one| matches!(one, Submitted::Queued(_))) {
             self.news.ring(News::Submitted);
         }
-        Ok(ids)
+        Ok(submitted)
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
@@ -407,6 +406,22 @@ impl Queue for MemoryQueue {
 
     async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
         Ok(self.lock().show(id))
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        Ok(self.lock().depth())
+    }
+
+    async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        Ok(self.lock().recent(before, limit))
+    }
+
+    async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        Ok(self.lock().undecided(limit))
+    }
+
+    async fn history(&self, since: Timestamp, step: Duration) -> Result<Vec<Period>, QueueError> {
+        Ok(self.lock().history(since, step))
     }
 
     async fn stats(&self) -> Result<Stats, QueueError> {

@@ -15,6 +15,7 @@
 
 mod begin;
 mod claim;
+mod intake;
 mod lease;
 mod past;
 mod people;
@@ -34,9 +35,9 @@ use super::news::Bell;
 use super::postgres::{Ear, Fault, Link, Server, Settings};
 use super::wall::Wall;
 use super::{
-    Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
-    NewAttempt, News, Peers, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats,
-    Story, Suspects, Which,
+    Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
+    Known, Look, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled,
+    Settlement, Stats, Story, Submission, Submitted, Suspects, Which,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
@@ -196,32 +197,16 @@ impl Queue for NavDbQueue {
         self.server.news.wait().await
     }
 
-    /// A lost reply to the commit is looked into, so that a repeat queues nothing twice.
-    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
-        if alerts.is_empty() {
-            return Ok(Vec::new());
+    /// If the reply to the commit is lost, the link does it again, and finds what is queued.
+    async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
+        let submitted = self
+            .intake
+            .run(&self.server, |client| async move { intake::enqueue(&client, submissions).await })
+            .await?;
+        if submitted.iter().any(|one| matches!(one, Submitted::Queued(_) | Submitted::Before(_))) {
+            self.server.news.ring(News::Submitted);
         }
-        loop {
-            let submitted = self
-                .intake
-                .run(&self.server, |client| async move { people::submit(&client, alerts).await })
-                .await?;
-            let done = match submitted.in_doubt {
-                None => true,
-                Some(transaction) => {
-                    self.intake
-                        .run(
-                            &self.server,
-                            |client| async move { people::committed(&client, transaction).await },
-                        )
-                        .await?
-                }
-            };
-            if done {
-                self.server.news.ring(News::Submitted);
-                return Ok(submitted.ids);
-            }
-        }
+        Ok(submitted)
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
@@ -263,6 +248,26 @@ impl Queue for NavDbQueue {
 
     async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
         self.reports.run(&self.server, |client| async move { reports::show(&client, id).await }).await
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        self.reports.run(&self.server, |client| async move { reports::depth(&client).await }).await
+    }
+
+    async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        self.reports
+            .run(&self.server, |client| async move { reports::recent(&client, before, limit).await })
+            .await
+    }
+
+    async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        self.reports.run(&self.server, |client| async move { reports::undecided(&client, limit).await }).await
+    }
+
+    async fn history(&self, since: Timestamp, step: Duration) -> Result<Vec<Period>, QueueError> {
+        self.reports
+            .run(&self.server, |client| async move { reports::history(&client, since, step).await })
+            .await
     }
 
     async fn stats(&self) -> Result<Stats, QueueError> {

@@ -14,6 +14,6 @@ mod passfile;
 mod tls;
 
 pub(super) use ear::Ear;
-pub(super) use fault::ends_session;
-pub(super) use link::{Fault, Link, Parameter, Server, Statement, before_commit, in_transaction};
+pub(super) use fault::spoils;
+pub(super) use link::{Fault, Link, Parameter, Server, Statement, in_transaction};
 pub use settings::Settings;

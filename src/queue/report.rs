@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -221,6 +222,14 @@ pub struct Layer {
     pub alerts: u64,
     /// When the oldest was queued.
     pub oldest: Option<Timestamp>,
+}
+
+/// A history looks at so many attempts.
+pub(super) const HISTORY: usize = 100_000;
+
+/// How long a period is, in microseconds.
+pub(super) fn step_micros(step: Duration) -> i64 {
+    i64::try_from(step.as_micros()).unwrap_or(i64::MAX).max(1_000_000)
 }
 
 /// How a dispatcher's attempts did in one period.

@@ -12,6 +12,7 @@ mod claim;
 mod clock;
 mod failure;
 mod file;
+mod intake;
 mod origin;
 mod past;
 mod people;
@@ -24,15 +25,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::alert::{Alert, AlertId};
 use crate::queue::mirror::{Foreign, TakenOver, Untold};
 use crate::queue::news::Bell;
 use crate::queue::{
-    Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
-    NewAttempt, News, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled, Settlement, Stats, Story,
-    Suspects, Which,
+    Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
+    Known, Look, NewAttempt, News, Period, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled,
+    Settlement, Stats, Story, Submission, Submitted, Suspects, Which,
 };
 use clock::{Clocks, Now};
 use worker::Worker;
@@ -213,14 +215,14 @@ impl Queue for SqliteQueue {
         }
     }
 
-    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
-        if alerts.is_empty() {
-            return Ok(Vec::new());
+    async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
+        let submissions = submissions.to_vec();
+        let work = move |conn: &_| intake::enqueue(conn, &submissions, Now::read());
+        let submitted = self.writer.write(work).await?;
+        if submitted.iter().any(|one| matches!(one, Submitted::Queued(_))) {
+            self.news.ring(News::Submitted);
         }
-        let alerts = alerts.to_vec();
-        let ids = self.writer.write(move |conn| people::submit(conn, &alerts, Now::read())).await?;
-        self.news.ring(News::Submitted);
-        Ok(ids)
+        Ok(submitted)
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
@@ -262,6 +264,22 @@ impl Queue for SqliteQueue {
 
     async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
         self.reader.read(move |conn| reports::show(conn, id)).await
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        self.reader.read(reports::depth).await
+    }
+
+    async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        self.reader.read(move |conn| reports::recent(conn, before, limit)).await
+    }
+
+    async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        self.reader.read(move |conn| reports::undecided(conn, limit)).await
+    }
+
+    async fn history(&self, since: Timestamp, step: Duration) -> Result<Vec<Period>, QueueError> {
+        self.reader.read(move |conn| reports::history(conn, since, step)).await
     }
 
     async fn stats(&self) -> Result<Stats, QueueError> {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
+use super::QueueError;
 use crate::alert::{AlertId, Phone, Severity};
 
 /// An alert from outside.
@@ -53,4 +56,79 @@ pub enum Submitted {
     OtherAlerts,
     /// NAV: the queue has no such account, or none was named; nothing was written.
     NoAccount(Option<i32>),
+    /// The queue can not hold such an alert, for the reason given; nothing was written. Asking again does not help.
+    Unfit(String),
+}
+
+impl Submitted {
+    /// The ids of what is queued.
+    pub(super) fn into_ids(self) -> Result<Vec<AlertId>, QueueError> {
+        Err(QueueError::Refused(match self {
+            Submitted::Queued(ids) | Submitted::Before(ids) => return Ok(ids),
+            Submitted::OtherAlerts => "other alerts were queued under this key".to_owned(),
+            Submitted::NoAccount(Some(account)) => format!("there is no such account: {account}"),
+            Submitted::NoAccount(None) => "NAV's queue wants an account".to_owned(),
+            Submitted::Unfit(why) => why,
+        }))
+    }
+}
+
+/// So many keys that are remembered no longer are removed when so many submissions come: more than come, so that they go,
+/// and not so many that anybody would notice.
+pub(super) fn forgotten_with(submissions: usize) -> usize {
+    submissions.saturating_mul(2).saturating_add(16)
+}
+
+/// What a queue remembers of a submission's alerts, to tell the same from others.
+pub(super) type Digest = [u8; 32];
+
+impl Submission {
+    /// SHA-256 over all that the alerts say; each field with its length, so that none runs into the next.
+    pub(super) fn digest(&self) -> Digest {
+        fn number(hash: &mut Sha256, number: Option<i32>) {
+            hash.update([u8::from(number.is_some())]);
+            hash.update(number.unwrap_or_default().to_be_bytes());
+        }
+        let mut hash = Sha256::new();
+        for alert in &self.alerts {
+            for text in [alert.to.as_str(), &alert.text] {
+                hash.update((text.len() as u64).to_be_bytes());
+                hash.update(text);
+            }
+            number(&mut hash, alert.severity.0);
+            number(&mut hash, alert.account);
+        }
+        hash.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Alerts that differ in anything have another digest, also where the same bytes stand in a row.
+    #[test]
+    fn a_digest_tells_alerts_apart() {
+        let new = |to: &str, text: &str, severity, account| NewAlert {
+            to: Phone::parse(to).unwrap(),
+            text: text.into(),
+            severity: Severity(severity),
+            account,
+        };
+        let one = || new("4790", "1 up", Some(3), Some(1));
+        let different = [
+            vec![one()],
+            vec![one(), one()],
+            vec![new("47901", " up", Some(3), Some(1))],
+            vec![new("4790", "1 up", None, Some(1))],
+            vec![new("4790", "1 up", Some(0), Some(1))],
+            vec![new("4790", "1 up", Some(3), None)],
+            vec![new("4790", "1 up", Some(1), Some(3))],
+            vec![],
+        ];
+        let digest = |alerts: &Vec<NewAlert>| Submission { key: Key::own(), alerts: alerts.clone() }.digest();
+        let digests: std::collections::HashSet<Digest> = different.iter().map(digest).collect();
+        assert_eq!(digests.len(), different.len());
+        assert_eq!(digest(&vec![one()]), digest(&vec![one()]), "the key is no part of it");
+    }
 }

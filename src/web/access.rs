@@ -1,28 +1,229 @@
 //! Who may do what.
+//!
+//! Whoever asks is one of four, looked for in this order: the bearer of a token; a browser with a session that a token
+//! opened; a command of our own user, by our own socket; or, where no token is configured, anybody on this machine. What
+//! a browser sends along by itself (a session, being on this machine) is no consent: then whatever changes something must
+//! come from our own pages, which `Origin`, `Sec-Fetch-Site` and the `Host` by which we are asked prove, and a form must
+//! bring the proof that we gave out with it ([`csrf_token`], [`check_form`]).
+//!
+//! What a token is, only its hash is kept; and every hash is compared, in constant time.
 
-use axum::Router;
-use axum::extract::{Request, State};
+mod origin;
+mod scope;
+mod secret;
+mod sessions;
+mod wrong;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, Router};
 
-use super::Site;
+pub use scope::{Scope, Scopes};
+pub use secret::{Hash, random_token};
+pub use sessions::Sessions;
 
-/// What a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// To hand in alerts.
-    Send,
-    /// To look at alerts and states.
-    Read,
-    /// To cancel, requeue, release, accept, and send tests.
-    Operate,
+use super::{Problem, Site};
+use crate::config::HttpConfig;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// What actions are recorded under: a token's name, the user of our own commands, or `http`.
+    pub name: Arc<str>,
+    /// What is allowed.
+    pub scopes: Scopes,
+    /// What a form of this caller must bring; `None` if no browser can have been led to ask.
+    proof: Option<Arc<str>>,
 }
 
-/// These routes for those who have the scope.
-pub(super) fn guard(routes: Router<Site>, scope: Scope, site: &Site) -> Router<Site> {
-    routes.route_layer(from_fn_with_state((site.clone(), scope), check))
+impl Caller {
+    fn new(name: &str, scopes: Scopes) -> Caller {
+        Caller { name: name.into(), scopes, proof: None }
+    }
 }
 
-async fn check(State((_site, _scope)): State<(Site, Scope)>, request: Request, next: Next) -> Response {
-    next.run(request).await
+/// How a request came to us. What listens puts it into each request; without it, a request is from far away and in the
+/// clear.
+#[derive(Clone, Debug, Default)]
+pub struct Came {
+    /// From where.
+    pub from: From,
+    /// By TLS.
+    pub tls: bool,
 }
+
+/// From where a request came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum From {
+    /// From another machine, as far as is known.
+    #[default]
+    Anywhere,
+    /// From this machine: by loopback or a Unix socket.
+    Here,
+    /// From our own user, of this name, by our own socket.
+    OurUser(Arc<str>),
+}
+
+/// What the guards of all routes share.
+#[derive(Debug, Default)]
+pub(super) struct Door {
+    sessions: Arc<Sessions>,
+    wrong: wrong::Wrong,
+}
+
+/// Those routes behind the scope that they need.
+pub(super) fn guard(routes: Router<Site>, scope: Scope, site: &Site, door: &Arc<Door>) -> Router<Site> {
+    routes.route_layer(from_fn_with_state((site.clone(), scope, Arc::clone(door)), check))
+}
+
+/// Makes [`Sessions`] known to all routes, for the pages by which they are opened and closed.
+pub(super) fn with_sessions<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    door: &Arc<Door>,
+) -> Router<S> {
+    routes.layer(Extension(Arc::clone(&door.sessions)))
+}
+
+/// What a form that we give this caller must bring along; empty if it need not bring anything.
+pub fn csrf_token(parts: &Parts) -> String {
+    let proof = parts.extensions.get::<Caller>().and_then(|caller| caller.proof.as_deref());
+    proof.unwrap_or_default().to_owned()
+}
+
+/// Is this form one of those that we gave this caller?
+///
+/// # Errors
+/// 403: it was made by somebody else, or before a restart.
+pub fn check_form(parts: &Parts, given: &str) -> Result<(), Problem> {
+    let good = parts.extensions.get::<Caller>().is_some_and(|caller| match &caller.proof {
+        None => true,
+        Some(proof) => !proof.is_empty() && secret::same(proof.as_bytes(), given.as_bytes()),
+    });
+    if good {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "this form is not one that this smsd gave you, or it is older than its last start; load the page again",
+    ))
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Caller, Problem> {
+        parts.extensions.get().cloned().ok_or_else(|| unknown("this is for nobody"))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Came {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Came, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}
+
+type Guard = (Site, Scope, Arc<Door>);
+
+async fn check(State((site, scope, door)): State<Guard>, mut request: Request, next: Next) -> Response {
+    let standing = site.standing();
+    let came = request.extensions().get::<Came>().cloned().unwrap_or_default();
+    let found = door.who(&standing.config.http, &came, request.method(), request.headers());
+    let (caller, cookie) = match found {
+        Ok(found) => found,
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED && is_page(&request) => {
+            return Redirect::to("/login").into_response();
+        }
+        Err(problem) => return challenge(problem),
+    };
+    if !caller.scopes.has(scope) {
+        let message = format!("{} has no scope {scope:?}; it has {}", caller.name, caller.scopes);
+        return Problem::new(StatusCode::FORBIDDEN, message).into_response();
+    }
+    request.extensions_mut().insert(caller);
+    let mut response = next.run(request).await;
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+impl Door {
+    /// Who asks, with a cookie to give back if there is one.
+    fn who(
+        &self,
+        http: &HttpConfig,
+        came: &Came,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<(Caller, Option<HeaderValue>), Problem> {
+        if let Some(given) = headers.get(header::AUTHORIZATION) {
+            return Ok((self.bearer(http, given)?, None));
+        }
+        if let From::OurUser(name) = &came.from {
+            return Ok((Caller::new(name, Scopes::ALL), None));
+        }
+        if let Some((id, session)) = self.sessions.of(http, headers) {
+            origin::check(method, headers)?;
+            let proof = Some(self.sessions.proof(&id));
+            return Ok((Caller { proof, ..session }, None));
+        }
+        if !http.tokens.is_empty() {
+            return Err(unknown("say who you are: Authorization: Bearer TOKEN"));
+        }
+        if came.from == From::Anywhere {
+            return Err(unknown("no token is configured, so only this machine may ask"));
+        }
+        origin::check_host(headers, &http.hosts)?;
+        origin::check(method, headers)?;
+        // Anybody here: a browser is known again by a cookie that stands for nothing but itself.
+        let (id, cookie) = self.sessions.visitor(method, headers, came.tls);
+        let proof = Some(self.sessions.proof(&id));
+        Ok((Caller { proof, ..Caller::new("http", Scopes::ALL) }, cookie))
+    }
+
+    fn bearer(&self, http: &HttpConfig, given: &HeaderValue) -> Result<Caller, Problem> {
+        let token = given.as_bytes().split_first_chunk::<7>();
+        let token =
+            token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer ")).map(|(_, token)| token);
+        let Some(token) = token else { return Err(unknown("expected Authorization: Bearer TOKEN")) };
+        self.sessions.bearer(http, &Hash::of(token.trim_ascii())).ok_or_else(|| {
+            self.wrong.count();
+            unknown("this token is not known here")
+        })
+    }
+}
+
+/// 401, in words that help.
+fn unknown(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, detail)
+}
+
+fn challenge(problem: Problem) -> Response {
+    let unauthorized = problem.status == StatusCode::UNAUTHORIZED;
+    let mut response = problem.into_response();
+    if unauthorized {
+        let scheme = HeaderValue::from_static("Bearer realm=\"smsd\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
+}
+
+/// True for what a person looks at.
+fn is_page(request: &Request) -> bool {
+    let accepts = |v: &HeaderValue| v.to_str().is_ok_and(|v| v.contains("text/html"));
+    request.method() == Method::GET
+        && !request.uri().path().starts_with("/api/")
+        && !request.headers().contains_key(header::AUTHORIZATION)
+        && request.headers().get(header::ACCEPT).is_some_and(accepts)
+}
+
+#[cfg(test)]
+mod tests;

@@ -56,7 +56,7 @@ impl From<NotTaken> for Problem {
     fn from(error: NotTaken) -> Problem {
         let (status, retry_after) = match &error {
             NotTaken::OtherAlerts => (StatusCode::CONFLICT, None),
-            NotTaken::NoAccount(_) => (StatusCode::BAD_REQUEST, None),
+            NotTaken::NoAccount(_) | NotTaken::Unfit(_) => (StatusCode::BAD_REQUEST, None),
             NotTaken::Busy(after) => (StatusCode::TOO_MANY_REQUESTS, Some(after.as_secs().max(1))),
             NotTaken::Queue(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
         };

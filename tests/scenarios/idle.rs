@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use smsd::alert::{Alert, AlertId};
 use smsd::config::Main;
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::{
-    Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
-    NewAttempt, News, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Suspects, Which,
+    Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
+    Known, Look, NewAttempt, News, Period, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story,
+    Submission, Submitted, Suspects, Which,
 };
 use uuid::Uuid;
 
@@ -127,8 +129,8 @@ impl Queue for SlowQueue {
     async fn wait(&self) -> News {
         self.queue.wait().await
     }
-    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
-        self.queue.submit(alerts).await
+    async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
+        self.queue.enqueue(submissions).await
     }
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
         self.queue.cancel(which, by).await
@@ -147,6 +149,18 @@ impl Queue for SlowQueue {
     }
     async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
         self.queue.show(id).await
+    }
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        self.queue.depth().await
+    }
+    async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        self.queue.recent(before, limit).await
+    }
+    async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        self.queue.undecided(limit).await
+    }
+    async fn history(&self, since: Timestamp, step: Duration) -> Result<Vec<Period>, QueueError> {
+        self.queue.history(since, step).await
     }
     async fn stats(&self) -> Result<Stats, QueueError> {
         self.queue.stats().await

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use smsd::alert::{Alert, AlertId};
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::{
-    Age, AlertRow, Audit, Cancelled, Caught, Decision, Doubt, Filter, Grant, Instance, Known, Look, NewAlert,
-    NewAttempt, News, Peers, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Suspects, Which,
+    Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
+    Known, Look, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Settled, Settlement, Stats,
+    Story, Submission, Submitted, Suspects, Which,
 };
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -216,9 +218,9 @@ impl Queue for Connection {
         news
     }
 
-    async fn submit(&self, alerts: &[NewAlert]) -> Result<Vec<AlertId>, QueueError> {
-        let alerts = alerts.to_vec();
-        self.call("submit", move |q| async move { q.submit(&alerts).await }).await
+    async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
+        let submissions = submissions.to_vec();
+        self.call("enqueue", move |q| async move { q.enqueue(&submissions).await }).await
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
@@ -274,6 +276,22 @@ impl Queue for Connection {
 
     async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
         self.world.queue.show(id).await
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        self.world.queue.depth().await
+    }
+
+    async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        self.world.queue.recent(before, limit).await
+    }
+
+    async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
+        self.world.queue.undecided(limit).await
+    }
+
+    async fn history(&self, since: Timestamp, step: Duration) -> Result<Vec<Period>, QueueError> {
+        self.world.queue.history(since, step).await
     }
 
     async fn stats(&self) -> Result<Stats, QueueError> {

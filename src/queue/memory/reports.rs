@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use super::tables::{Attempt, Tables};
 use super::*;
 use crate::queue::ledger::MAX_OFFENDERS;
-use crate::queue::{AlertState, AttemptRow, Offender};
+use crate::queue::past::STORM_GUARD;
+use crate::queue::report::{HISTORY, step_micros};
+use crate::queue::{AlertState, Layer, Offender};
 
 impl Tables {
     pub(super) fn doubts(&self, owner: Uuid, now: Timestamp) -> Vec<Doubt> {
@@ -111,6 +113,67 @@ impl Tables {
             carried: a.new.carried.clone(),
             counted: a.new.counted.clone(),
         }
+    }
+
+    pub(super) fn depth(&self) -> Depth {
+        let mut depth = Depth::default();
+        for place in &self.waiting {
+            let queued_at = self.alerts.get(&place.id).map(|row| row.queued_at);
+            match depth.waiting.last_mut().filter(|layer| layer.severity == place.severity) {
+                Some(layer) => {
+                    layer.alerts += 1;
+                    layer.oldest = layer.oldest.min(queued_at);
+                }
+                None => {
+                    depth.waiting.push(Layer { severity: place.severity, alerts: 1, oldest: queued_at });
+                }
+            }
+        }
+        for n in &self.unresolved {
+            match self.attempts[*n].state {
+                AttemptState::InDoubt => depth.in_doubt += 1,
+                AttemptState::Held => depth.held += 1,
+                _ => depth.open += 1,
+            }
+        }
+        depth
+    }
+
+    pub(super) fn recent(&self, before: Option<Uuid>, limit: usize) -> Vec<AttemptRow> {
+        let end = before.map_or(self.attempts.len(), |before| self.find(before).unwrap_or(0));
+        self.attempts[..end].iter().rev().take(limit).map(|a| self.attempt_row(a)).collect()
+    }
+
+    pub(super) fn undecided(&self, limit: usize) -> Vec<AttemptRow> {
+        (self.unresolved.iter().map(|n| &self.attempts[*n]))
+            .filter(|a| a.state != AttemptState::Open)
+            .take(limit)
+            .map(|a| self.attempt_row(a))
+            .collect()
+    }
+
+    pub(super) fn history(&self, since: Timestamp, step: Duration) -> Vec<Period> {
+        let step = step_micros(step);
+        let mut periods: BTreeMap<(i64, &str), Period> = BTreeMap::new();
+        for a in self.attempts.iter().rev().take(HISTORY).filter(|a| &*a.new.dispatcher != STORM_GUARD) {
+            let Some(ended_at) = a.ended_at.filter(|at| *at >= since) else { continue };
+            let from = ended_at.as_microsecond().div_euclid(step) * step;
+            let period = periods.entry((from, &a.new.dispatcher)).or_insert_with(|| Period {
+                from: Timestamp::from_microsecond(from).unwrap_or(Timestamp::MIN),
+                dispatcher: a.new.dispatcher.to_string(),
+                accepted: 0,
+                failed: 0,
+                accepted_millis: 0,
+            });
+            match a.state {
+                AttemptState::Accepted => {
+                    period.accepted += 1;
+                    period.accepted_millis += super::since(a.begun_at, ended_at).as_millis() as u64;
+                }
+                _ => period.failed += 1,
+            }
+        }
+        periods.into_values().collect()
     }
 
     pub(super) fn stats(&self, now: Timestamp) -> Stats {

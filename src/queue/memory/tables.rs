@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::*;
 use crate::queue::Note;
 use crate::queue::ledger::BEFORE;
+use crate::queue::submission::Digest;
 use crate::seeded::{Bug, bug};
 
 /// All rows. `waiting`, `held`, `open` and `unresolved` are indexes over the rest.
@@ -21,6 +22,16 @@ pub(super) struct Tables {
     pub(super) unresolved: BTreeSet<usize>,
     by_id: HashMap<Uuid, usize>,
     pub(super) last_id: i64,
+    /// What was handed in, by key, and until when each key is remembered.
+    pub(super) submissions: HashMap<String, Remembered>,
+    pub(super) forgotten: BTreeSet<(Timestamp, String)>,
+}
+
+#[derive(Clone)]
+pub(super) struct Remembered {
+    pub(super) digest: Digest,
+    pub(super) until: Timestamp,
+    pub(super) ids: Vec<AlertId>,
 }
 
 #[derive(Clone)]

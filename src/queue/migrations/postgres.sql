@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS smsd.meta (
     installed_at timestamptz NOT NULL DEFAULT now(),
     queue        uuid NOT NULL DEFAULT gen_random_uuid()
 );
-INSERT INTO smsd.meta (version) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO smsd.meta (version) VALUES (2) ON CONFLICT DO NOTHING;
 
 -- An instance lives while its lease, by this database's clock, has not run out.
 CREATE TABLE IF NOT EXISTS smsd.instance (
@@ -82,3 +82,16 @@ CREATE TABLE IF NOT EXISTS smsd.note (
     by     text NOT NULL
 );
 CREATE INDEX IF NOT EXISTS note_alert ON smsd.note (alert);
+
+-- What intakes have handed in, and under which key, for as long as the same may come again: SHA-256 of the alerts, and
+-- their ids (none only within the transaction that queues them).
+CREATE TABLE IF NOT EXISTS smsd.submission (
+    key    text PRIMARY KEY,
+    digest bytea NOT NULL,
+    until  timestamptz NOT NULL,
+    ids    bigint[]
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX IF NOT EXISTS submission_until ON smsd.submission (until);
+
+-- A schema of an earlier version has all that it lacked by now.
+UPDATE smsd.meta SET version = 2 WHERE version < 2;

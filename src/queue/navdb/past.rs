@@ -128,7 +128,9 @@ const HOLD: &str = "WITH lease AS MATERIALIZED (SELECT EXISTS (SELECT FROM smsd.
                 AND n.at > to_timestamp($3)) \
             AND (SELECT good FROM lease) \
         ORDER BY q.id LIMIT $4), \
-     sms AS MATERIALIZED (SELECT gen_random_uuid() AS attempt, recipient, array_agg(id ORDER BY id) AS alerts \
+     sms AS MATERIALIZED (SELECT overlay(gen_random_uuid()::text \
+        PLACING regexp_replace(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0'), \
+            '(.{8})(.{4})', '\\1-\\2-7') FROM 1 FOR 15)::uuid AS attempt, recipient, array_agg(id ORDER BY id) AS alerts \
         FROM (SELECT id, recipient, \
                 (row_number() OVER (PARTITION BY recipient ORDER BY id) - 1) / $5 AS part FROM suspect) x \
         GROUP BY recipient, part), \

@@ -1,8 +1,7 @@
-//! What changes alerts from outside: intakes, people, and age.
+//! What changes alerts from outside: people, and age.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
@@ -11,18 +10,11 @@ use super::{Verb, clean, ids, keys};
 use crate::alert::AlertId;
 use crate::os::BootTime;
 use crate::queue::ledger::BEFORE;
-use crate::queue::postgres::{Parameter, before_commit, ends_session, in_transaction};
+use crate::queue::postgres::{Parameter, in_transaction};
 use crate::queue::wall::Wall;
-use crate::queue::{Age, Cancelled, Decision, NewAlert, Resolved, Which};
+use crate::queue::{Age, Cancelled, Decision, Resolved, Which};
 
-/// Keys come from NAV's sequence in the order of the array. Whoever listens hears of it, trigger or not.
-const SUBMIT: &str = "WITH new AS (INSERT INTO smsq (accountid, time, phone, msg, severity) \
-        SELECT accountid, now(), phone, msg, severity \
-        FROM unnest($1::int[], $2::text[], $3::text[], $4::int[]) WITH ORDINALITY \
-            AS t (accountid, phone, msg, severity, nth) ORDER BY nth RETURNING id) \
-     SELECT id::bigint, txid_current() FROM new ORDER BY id";
-const NOTIFY: &str = "SELECT pg_notify('smsd', '')";
-/// The same when older alerts wait again.
+/// Whoever waits for news hears that older alerts wait again.
 const NOTIFY_FREED: &str = "SELECT pg_notify('smsd', 'freed')";
 
 /// Begins a transaction in which no attempt begins or closes: what it finds without a lock stays so. Begins
@@ -105,49 +97,6 @@ const REQUEUE: &str = "WITH again AS (UPDATE smsq q SET sent = 'N', smsid = NULL
         WHERE l.alert = again.id AND a.id = l.attempt AND a.state NOT IN ('open', 'in_doubt', 'held')), \
      noted AS (INSERT INTO smsd.note (alert, what, detail, by) SELECT id, 'requeued', '', $2 FROM again) \
      SELECT id::bigint FROM again";
-
-/// What became of a submit.
-pub(super) struct Submitted {
-    pub(super) ids: Vec<AlertId>,
-    /// The transaction, if the reply to its commit was lost.
-    pub(super) in_doubt: Option<i64>,
-}
-
-pub(super) async fn submit(client: &Client, alerts: &[NewAlert]) -> Verb<Submitted> {
-    let accounts: Vec<Option<i32>> = alerts.iter().map(|a| a.account).collect();
-    let phones: Vec<&str> = alerts.iter().map(|a| a.to.as_str()).collect();
-    let texts: Vec<_> = alerts.iter().map(|a| clean(&a.text)).collect();
-    let severities: Vec<Option<i32>> = alerts.iter().map(|a| a.severity.0).collect();
-    let parameters: [Parameter<'_>; 4] = [
-        (&accounts, Type::INT4_ARRAY),
-        (&phones, Type::TEXT_ARRAY),
-        (&texts, Type::TEXT_ARRAY),
-        (&severities, Type::INT4_ARRAY),
-    ];
-    let answers = before_commit(client, super::BEGIN, &[(SUBMIT, &parameters), (NOTIFY, &[])]).await?;
-    let (mut ids, mut transaction) = (Vec::with_capacity(alerts.len()), None);
-    for row in answers.iter().take(1).flatten() {
-        ids.push(AlertId(row.try_get(0)?));
-        transaction = Some(row.try_get(1)?);
-    }
-    match client.batch_execute("COMMIT").await {
-        Ok(()) => Ok(Submitted { ids, in_doubt: None }),
-        Err(error) if ends_session(&error) => Ok(Submitted { ids, in_doubt: transaction }),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether a transaction whose reply was lost did commit.
-pub(super) async fn committed(client: &Client, transaction: i64) -> Verb<bool> {
-    loop {
-        let row = client.query_typed_one("SELECT txid_status($1)", &[(&transaction, Type::INT8)]).await?;
-        match row.try_get::<_, Option<&str>>(0)? {
-            // Its server process has not noticed yet that we are gone.
-            Some("in progress") => tokio::time::sleep(Duration::from_millis(20)).await,
-            word => return Ok(word == Some("committed")),
-        }
-    }
-}
 
 pub(super) async fn cancel(client: &Client, which: &Which, by: &str) -> Verb<Cancelled> {
     let chosen = match which {

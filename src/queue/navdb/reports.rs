@@ -1,13 +1,20 @@
 //! What people ask: lists, stories, counts, and the proof that every alert is accounted for.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
+use uuid::Uuid;
 
 use super::{Verb, ids, time};
 use crate::alert::{AlertId, Reason, Severity};
-use crate::queue::postgres::{Parameter, in_transaction};
+use crate::queue::past::STORM_GUARD;
+use crate::queue::postgres::{Parameter, Statement, in_transaction};
+use crate::queue::report::{HISTORY, step_micros};
 use crate::queue::{
-    AlertRow, AlertState, AttemptRow, AttemptState, Audit, Filter, Note, Offender, Stats, Story,
+    AlertRow, AlertState, AttemptRow, AttemptState, Audit, Depth, Filter, Layer, Note, Offender, Period,
+    Stats, Story,
 };
 
 /// The audit names at most so many offenders.
@@ -42,12 +49,53 @@ const LIST: &str = concat!(
 
 const ONE: &str = concat!(alerts!(), " WHERE q.id = $1");
 
-const ATTEMPTS: &str = "SELECT a.id, a.number, a.recipient, a.text, a.dispatcher, a.state, \
-        extract(epoch FROM a.begun_at)::float8, extract(epoch FROM a.ended_at)::float8, \
-        a.class, a.code, a.detail, coalesce(a.refs, '{}'), a.possible_duplicate, a.resend_of, a.delivery, \
-        coalesce(i.name, a.instance::text), a.carried, a.counted \
-     FROM smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt LEFT JOIN smsd.instance i ON i.id = a.instance \
-     WHERE l.alert = $1 ORDER BY a.begun_at, a.id";
+/// An attempt as [`attempt`] reads it.
+macro_rules! attempts {
+    ($from:literal, $rest:literal) => {
+        concat!(
+            "SELECT a.id, a.number, a.recipient, a.text, a.dispatcher, a.state, \
+                extract(epoch FROM a.begun_at)::float8, extract(epoch FROM a.ended_at)::float8, \
+                a.class, a.code, a.detail, coalesce(a.refs, '{}'), a.possible_duplicate, a.resend_of, a.delivery, \
+                coalesce(i.name, a.instance::text), a.carried, a.counted FROM ",
+            $from,
+            " LEFT JOIN smsd.instance i ON i.id = a.instance ",
+            $rest
+        )
+    };
+}
+
+const ATTEMPTS: &str = attempts!(
+    "smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt",
+    "WHERE l.alert = $1 ORDER BY a.begun_at, a.id"
+);
+
+/// An attempt's id begins with the time at which it was made.
+const RECENT: &str =
+    attempts!("smsd.attempt a", "WHERE $1::uuid IS NULL OR a.id < $1 ORDER BY a.id DESC LIMIT $2");
+
+const UNDECIDED: &str = attempts!(
+    "smsd.attempt a",
+    "WHERE a.id IN (SELECT attempt FROM smsd.unresolved) AND a.state IN ('in_doubt', 'held') \
+     ORDER BY a.begun_at, a.id LIMIT $1"
+);
+
+const HISTORY_OF: &str = "SELECT (floor(extract(epoch FROM ended_at) / $2) * $2)::float8, dispatcher, \
+        count(*) FILTER (WHERE state = 'accepted'), count(*) FILTER (WHERE state <> 'accepted'), \
+        coalesce(sum(greatest(extract(epoch FROM ended_at - begun_at), 0)) FILTER (WHERE state = 'accepted') * 1000, 0) \
+            ::bigint \
+     FROM (SELECT ended_at, begun_at, dispatcher, state FROM smsd.attempt ORDER BY id DESC LIMIT $3) a \
+     WHERE ended_at >= to_timestamp($1) AND dispatcher <> $4 GROUP BY 1, 2 ORDER BY 1, 2";
+
+const WAITING: &str = "SELECT severity, count(*), extract(epoch FROM min(time)::timestamptz)::float8 FROM smsq \
+     WHERE sent = 'N' GROUP BY severity ORDER BY severity NULLS LAST";
+
+/// Found by their locks, of which there are few.
+const UNRESOLVED: &str = "SELECT count(*) FILTER (WHERE state = 'open'), count(*) FILTER (WHERE state = 'in_doubt'), \
+        count(*) FILTER (WHERE state = 'held') FROM smsd.attempt WHERE id IN (SELECT attempt FROM smsd.unresolved)";
+
+/// Before statements that are to go by keys, whatever the planner thinks of the table's size.
+const BY_KEYS: &str = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_mergejoin', 'off', true), \
+        set_config('enable_hashjoin', 'off', true)";
 
 const NOTES: &str = "SELECT extract(epoch FROM at)::float8, what, reason, detail, by FROM smsd.note \
      WHERE alert = $1 ORDER BY id";
@@ -139,6 +187,54 @@ pub(super) async fn show(client: &Client, id: AlertId) -> Verb<Option<Story>> {
         attempts: attempts.iter().map(attempt).collect::<Verb<_>>()?,
         notes: notes.iter().map(note).collect::<Verb<_>>()?,
     }))
+}
+
+pub(super) async fn recent(client: &Client, before: Option<Uuid>, limit: usize) -> Verb<Vec<AttemptRow>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let parameters: [Parameter<'_>; 2] = [(&before, Type::UUID), (&limit, Type::INT8)];
+    client.query_typed(RECENT, &parameters).await?.iter().map(attempt).collect()
+}
+
+pub(super) async fn undecided(client: &Client, limit: usize) -> Verb<Vec<AttemptRow>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let limit: [Parameter<'_>; 1] = [(&limit, Type::INT8)];
+    let answers = in_transaction(client, BEGIN_READING, &[(BY_KEYS, &[]), (UNDECIDED, &limit)]).await?;
+    answers.get(1).into_iter().flatten().map(attempt).collect()
+}
+
+pub(super) async fn history(client: &Client, since: Timestamp, step: Duration) -> Verb<Vec<Period>> {
+    let since = since.as_microsecond() as f64 / 1e6;
+    let (step, looks) = (step_micros(step) / 1_000_000, i64::try_from(HISTORY).unwrap_or(i64::MAX));
+    let parameters: [Parameter<'_>; 4] =
+        [(&since, Type::FLOAT8), (&step, Type::INT8), (&looks, Type::INT8), (&STORM_GUARD, Type::TEXT)];
+    let rows = client.query_typed(HISTORY_OF, &parameters).await?;
+    let period = |row: &Row| {
+        Ok(Period {
+            from: time(row.try_get(0)?),
+            dispatcher: row.try_get(1)?,
+            accepted: count(row, 2)?,
+            failed: count(row, 3)?,
+            accepted_millis: count(row, 4)?,
+        })
+    };
+    rows.iter().map(period).collect()
+}
+
+pub(super) async fn depth(client: &Client) -> Verb<Depth> {
+    let statements: [Statement<'_>; 3] = [(WAITING, &[]), (BY_KEYS, &[]), (UNRESOLVED, &[])];
+    let answers = in_transaction(client, BEGIN_READING, &statements).await?;
+    let mut depth = Depth::default();
+    for row in answers.first().into_iter().flatten() {
+        depth.waiting.push(Layer {
+            severity: Severity(row.try_get(0)?),
+            alerts: count(row, 1)?,
+            oldest: row.try_get::<_, Option<f64>>(2)?.map(time),
+        });
+    }
+    if let Some(row) = answers.get(2).and_then(|rows| rows.first()) {
+        (depth.open, depth.in_doubt, depth.held) = (count(row, 0)?, count(row, 1)?, count(row, 2)?);
+    }
+    Ok(depth)
 }
 
 pub(super) async fn stats(client: &Client) -> Verb<Stats> {

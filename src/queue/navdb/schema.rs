@@ -10,7 +10,7 @@ use crate::queue::QueueError;
 use crate::queue::postgres::Fault;
 
 /// The version of the ledger that this program wants.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 const CREATE: &str = include_str!("../migrations/postgres.sql");
 const NOTIFY: &str = include_str!("../migrations/notify.sql");
@@ -45,14 +45,23 @@ pub(super) fn check(client: Arc<Client>, place: String) -> BoxFuture<'static, Ve
     Box::pin(async move { judge(&find(&client).await?, &place) })
 }
 
-/// Creates the schema where it is missing, then the same.
+/// Creates the schema where it is missing, brings an older one to what is wanted, then the same.
 pub(super) fn create_or_check(client: Arc<Client>, place: String) -> BoxFuture<'static, Verb<()>> {
     Box::pin(async move {
         let found = find(&client).await?;
-        if found.standby || found.version.is_some() {
+        if found.standby || found.version.is_some_and(|version| version >= VERSION) {
             return judge(&found, &place);
         }
-        create(&client, false).await?;
+        let created = create(&client, false).await;
+        match (created, found.version) {
+            (Err(Fault::Sql(error)), Some(older)) if error.as_db_error().is_some() => {
+                return Err(Fault::Queue(QueueError::Refused(format!(
+                    "{}: {error}",
+                    upgrade(&place, older)
+                ))));
+            }
+            (created, _) => created?,
+        }
         judge(&find(&client).await?, &place)
     })
 }
@@ -72,6 +81,13 @@ pub(super) async fn remove(client: &Client) -> Verb<()> {
     Ok(client.batch_execute(&format!("BEGIN; {ALONE} {DROP}; COMMIT")).await?)
 }
 
+fn upgrade(place: &str, older: i32) -> String {
+    format!(
+        "the schema smsd in database {place} has version {older}, this program wants {VERSION}; run `smsd db init` \
+         as the owner of the schema, or let a DBA run what `smsd db sql` prints"
+    )
+}
+
 fn judge(found: &Found, place: &str) -> Verb<()> {
     if found.standby {
         let message =
@@ -81,6 +97,7 @@ fn judge(found: &Found, place: &str) -> Verb<()> {
     let message = match found.version {
         Some(VERSION) => return Ok(()),
         None => format!("database {place} has no schema smsd; run `smsd db init`"),
+        Some(older) if older < VERSION => upgrade(place, older),
         Some(other) => format!(
             "the schema smsd in database {place} has version {other}, this program wants {VERSION}; \
              run the newer smsd of the two"

@@ -41,8 +41,18 @@ pub(super) fn is_collision(error: &Error) -> bool {
 }
 
 /// True if the server ended the session with this answer, or there was no answer at all.
-pub(crate) fn ends_session(error: &Error) -> bool {
+pub(super) fn ends_session(error: &Error) -> bool {
     error.as_db_error().is_none_or(|error| matches!(error.severity(), "FATAL" | "PANIC"))
+}
+
+/// What PostgreSQL says of rows that the table will not hold, whatever else goes on: a value that does not fit (class 22),
+/// a constraint that it breaks (class 23; but a key that is there already is no fault of the row's), an index entry that
+/// is too large.
+pub(crate) fn spoils(error: &Error) -> Option<&DbError> {
+    let error = error.as_db_error()?;
+    let code = error.code();
+    let of_a_row = matches!(code.code().get(..2), Some("22" | "23")) && *code != SqlState::UNIQUE_VIOLATION;
+    (of_a_row || *code == SqlState::PROGRAM_LIMIT_EXCEEDED).then_some(error)
 }
 
 /// True if TLS, and not the network or PostgreSQL, is what failed.
@@ -110,10 +120,6 @@ fn hint(settings: &Settings, error: &DbError) -> Option<String> {
             "run as the owner of schema smsd: GRANT USAGE ON SCHEMA smsd TO {user}; \
              GRANT ALL ON ALL TABLES IN SCHEMA smsd TO {user}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA smsd TO {user};"
         ),
-        SqlState::FOREIGN_KEY_VIOLATION => "there is no such account".into(),
-        SqlState::STRING_DATA_RIGHT_TRUNCATION => {
-            "NAV's table holds numbers of up to 15 and texts of up to 145 characters".into()
-        }
         _ => return None,
     })
 }

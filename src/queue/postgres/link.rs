@@ -183,31 +183,9 @@ pub(crate) async fn in_transaction(
     begin: &str,
     statements: &[Statement<'_>],
 ) -> Result<Vec<Vec<Row>>, Error> {
-    all(client, begin, statements, "COMMIT").await
-}
-
-/// The same, but the transaction stays open: the caller sends `COMMIT`. After an error it is rolled back.
-pub(crate) async fn before_commit(
-    client: &Client,
-    begin: &str,
-    statements: &[Statement<'_>],
-) -> Result<Vec<Vec<Row>>, Error> {
-    let answers = all(client, begin, statements, "").await;
-    if answers.is_err() {
-        client.batch_execute("ROLLBACK").await?;
-    }
-    answers
-}
-
-async fn all(
-    client: &Client,
-    begin: &str,
-    statements: &[Statement<'_>],
-    end: &str,
-) -> Result<Vec<Vec<Row>>, Error> {
     // Each of these sends when it is first polled, and they are polled in this order.
     let work = join_all(statements.iter().map(|(sql, parameters)| client.query_typed(sql, parameters)));
-    let (begun, rows, ended) = join3(client.batch_execute(begin), work, client.batch_execute(end)).await;
+    let (begun, rows, ended) = join3(client.batch_execute(begin), work, client.batch_execute("COMMIT")).await;
     begun?;
     let rows = rows.into_iter().collect::<Result<Vec<_>, _>>()?;
     ended?;

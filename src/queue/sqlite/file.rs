@@ -12,15 +12,19 @@ use super::failure::Failure;
 use crate::seeded::{Bug, bug};
 
 /// The version of the schema that this program wants.
-pub(super) const WANTED: i32 = 1;
-/// The schema of that version.
-pub(super) const SCHEMA: &str = include_str!("../migrations/sqlite.sql");
+pub(super) const WANTED: i32 = 2;
+/// The schema of that version: the first one, and what has come to it since.
+pub(super) const SCHEMA: &str =
+    concat!(include_str!("../migrations/sqlite.sql"), include_str!("../migrations/sqlite-2.sql"));
+/// From version 1 to 2.
+const TO_2: &str = include_str!("../migrations/sqlite-2.sql");
 /// `smsd` in ASCII; stands in the header of the file.
 const APPLICATION_ID: i32 = 0x736d_7364;
 /// How long a writer waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const DROP: &str = "
+    DROP TABLE IF EXISTS submission;
     DROP TABLE IF EXISTS origin;
     DROP TABLE IF EXISTS note;
     DROP TABLE IF EXISTS attempt_alert;
@@ -50,6 +54,13 @@ pub(super) fn open(path: &Path, create: bool) -> Result<Connection, Failure> {
                 "{what}: the file holds no queue yet; create it with `smsd db init`"
             )));
         }
+        Some(older) if older < WANTED && create => {}
+        Some(older) if older < WANTED => {
+            return Err(Failure::Refused(format!(
+                "{what}: the queue has schema version {older}, and this smsd wants {WANTED}; \
+                 bring it there with `smsd db init`"
+            )));
+        }
         Some(other) => {
             return Err(Failure::Refused(format!(
                 "{what}: the queue has schema version {other}, and this smsd knows {WANTED}; \
@@ -74,9 +85,10 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Failure> {
     Ok(conn)
 }
 
-/// Creates the schema if there is none, in the caller's transaction.
+/// Creates the schema if there is none, or brings an older one to what is wanted, in the caller's transaction.
 pub(super) fn create_schema(conn: &Connection) -> Result<(), Failure> {
     match version(conn)? {
+        Some(1) => Ok(conn.execute_batch(TO_2)?),
         Some(_) => Ok(()),
         None => Ok(conn.execute_batch(SCHEMA)?),
     }

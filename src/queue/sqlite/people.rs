@@ -1,4 +1,4 @@
-//! What people and intakes ask for: submit, cancel, resolve, requeue; and what grows too old.
+//! What people ask for: cancel, resolve, requeue; and what grows too old.
 
 use std::collections::BTreeSet;
 
@@ -11,19 +11,7 @@ use super::verbs::{note, release};
 use crate::alert::{AlertId, Reason};
 use crate::queue::ledger::BEFORE;
 use crate::queue::wall::Wall;
-use crate::queue::{Age, Cancelled, Decision, NewAlert, Resolved, Which};
-
-pub(super) fn submit(conn: &Connection, alerts: &[NewAlert], now: Now) -> Result<Vec<AlertId>, Failure> {
-    const SUBMIT: &str =
-        "INSERT INTO alert (account, phone, text, severity, queued_at) VALUES (?, ?, ?, ?, ?)";
-    let mut submit = conn.prepare_cached(SUBMIT)?;
-    let mut ids = Vec::with_capacity(alerts.len());
-    for new in alerts {
-        submit.execute(params![new.account, new.to.as_str(), new.text, new.severity.0, now.wall])?;
-        ids.push(AlertId(conn.last_insert_rowid()));
-    }
-    Ok(ids)
-}
+use crate::queue::{Age, Cancelled, Decision, Resolved, Which};
 
 pub(super) fn cancel(conn: &Connection, which: &Which, by: &str, now: Now) -> Result<Cancelled, Failure> {
     const ALL: &str = "SELECT id FROM alert WHERE state = 'waiting' ORDER BY id";

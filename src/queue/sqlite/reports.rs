@@ -1,14 +1,20 @@
-//! What people see of the alerts and of the ledger: list, show, stats, audit. Nothing here writes.
+//! What people see of the alerts and of the ledger: list, show, counts, audit. Nothing here writes.
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Params, Row, named_params, params};
 use uuid::Uuid;
 
 use super::clock::{Now, timestamp};
 use super::failure::Failure;
 use crate::alert::{AlertId, Phone, Reason, Severity};
 use crate::queue::ledger::MAX_OFFENDERS;
+use crate::queue::past::STORM_GUARD;
+use crate::queue::report::{HISTORY, step_micros};
 use crate::queue::{
-    AlertRow, AlertState, AttemptRow, AttemptState, Audit, Filter, Note, Offender, Stats, Story,
+    AlertRow, AlertState, AttemptRow, AttemptState, Audit, Depth, Filter, Layer, Note, Offender, Period,
+    Stats, Story,
 };
 
 /// An alert as [`alert_row`] reads it: its own state, and that of the unresolved attempt that it stands in.
@@ -44,26 +50,106 @@ pub(super) fn list(conn: &Connection, filter: &Filter) -> Result<Vec<AlertRow>, 
     Ok(conn.prepare_cached(&sql)?.query_map(params, alert_row)?.collect::<Result<_, _>>()?)
 }
 
+/// The columns that [`attempt_row`] reads.
+macro_rules! attempts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.seq, t.id, t.number, t.recipient, t.text, t.dispatcher, t.state, t.begun_at, t.ended_at, t.class,
+                t.code, t.detail, t.refs, t.possible_duplicate, t.resend_of, t.delivery, i.name
+             FROM attempt t JOIN instance i ON i.seq = t.instance ",
+            $rest
+        )
+    };
+}
+
 pub(super) fn show(conn: &Connection, id: AlertId) -> Result<Option<Story>, Failure> {
-    const ATTEMPTS: &str = "
-        SELECT t.seq, t.id, t.number, t.recipient, t.text, t.dispatcher, t.state, t.begun_at, t.ended_at, t.class,
-            t.code, t.detail, t.refs, t.possible_duplicate, t.resend_of, t.delivery, i.name
-        FROM attempt t JOIN instance i ON i.seq = t.instance
-        WHERE t.seq IN (SELECT attempt FROM attempt_alert WHERE alert = ?)
-        ORDER BY t.seq";
+    const ATTEMPTS: &str =
+        attempts!("WHERE t.seq IN (SELECT attempt FROM attempt_alert WHERE alert = ?) ORDER BY t.seq");
     const NOTES: &str = "SELECT at, what, reason, detail, who FROM note WHERE alert = ? ORDER BY seq";
     let sql = format!("{ALERT} WHERE a.id = ?");
     let Some(alert) = conn.prepare_cached(&sql)?.query_row([id.0], alert_row).optional()? else {
         return Ok(None);
     };
+    let attempts = attempts(conn, ATTEMPTS, [id.0])?;
+    let notes = conn.prepare_cached(NOTES)?.query_map([id.0], note)?.collect::<Result<_, _>>()?;
+    Ok(Some(Story { alert, attempts, notes }))
+}
+
+/// The last begun first.
+pub(super) fn recent(
+    conn: &Connection,
+    before: Option<Uuid>,
+    limit: usize,
+) -> Result<Vec<AttemptRow>, Failure> {
+    const LAST: &str = attempts!("ORDER BY t.seq DESC LIMIT ?");
+    const BEFORE: &str =
+        attempts!("WHERE t.seq < (SELECT seq FROM attempt WHERE id = ?2) ORDER BY t.seq DESC LIMIT ?1");
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    match before {
+        None => attempts(conn, LAST, [limit]),
+        Some(before) => attempts(conn, BEFORE, params![limit, before.to_string()]),
+    }
+}
+
+/// In doubt or held, the first begun first. Their keys are sorted, not their rows.
+pub(super) fn undecided(conn: &Connection, limit: usize) -> Result<Vec<AttemptRow>, Failure> {
+    const UNDECIDED: &str = attempts!(
+        "WHERE t.seq IN (SELECT seq FROM attempt WHERE state IN ('in_doubt', 'held') ORDER BY seq LIMIT ?)
+         ORDER BY t.seq"
+    );
+    attempts(conn, UNDECIDED, [i64::try_from(limit).unwrap_or(i64::MAX)])
+}
+
+fn attempts(conn: &Connection, sql: &str, params: impl Params) -> Result<Vec<AttemptRow>, Failure> {
+    let mut found = conn.prepare_cached(sql)?;
+    let mut rows = found.query(params)?;
     let mut attempts = Vec::new();
-    let mut found = conn.prepare_cached(ATTEMPTS)?;
-    let mut rows = found.query([id.0])?;
     while let Some(row) = rows.next()? {
         attempts.push(attempt_row(conn, row)?);
     }
-    let notes = conn.prepare_cached(NOTES)?.query_map([id.0], note)?.collect::<Result<_, _>>()?;
-    Ok(Some(Story { alert, attempts, notes }))
+    Ok(attempts)
+}
+
+pub(super) fn history(conn: &Connection, since: Timestamp, step: Duration) -> Result<Vec<Period>, Failure> {
+    const HISTORY_OF: &str = "
+        SELECT ended_at / :step * :step AS since, dispatcher, sum(state = 'accepted'), sum(state <> 'accepted'),
+            sum(CASE WHEN state = 'accepted' THEN max(ended_at - begun_at, 0) ELSE 0 END) / 1000
+        FROM attempt
+        WHERE seq > (SELECT max(seq) FROM attempt) - :looks AND ended_at >= :since AND dispatcher <> :guard
+        GROUP BY 1, 2 ORDER BY 1, 2";
+    let params = named_params! {
+        ":step": step_micros(step), ":looks": i64::try_from(HISTORY).unwrap_or(i64::MAX),
+        ":since": since.as_microsecond(), ":guard": STORM_GUARD,
+    };
+    let mut found = conn.prepare_cached(HISTORY_OF)?;
+    let periods = found.query_map(params, |row| {
+        Ok(Period {
+            from: timestamp(row.get(0)?),
+            dispatcher: text(row, 1)?,
+            accepted: count(row, 2)?,
+            failed: count(row, 3)?,
+            accepted_millis: count(row, 4)?,
+        })
+    })?;
+    Ok(periods.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn depth(conn: &Connection) -> Result<Depth, Failure> {
+    const WAITING: &str = "
+        SELECT severity, count(*), min(queued_at) FROM alert WHERE state = 'waiting' GROUP BY rank ORDER BY rank";
+    const UNRESOLVED: &str = "
+        SELECT (SELECT count(*) FROM attempt WHERE state = 'open'),
+            (SELECT count(*) FROM attempt WHERE state = 'in_doubt'),
+            (SELECT count(*) FROM attempt WHERE state = 'held')";
+    let mut found = conn.prepare_cached(WAITING)?;
+    let layers = found.query_map([], |row| {
+        let (alerts, oldest) = (count(row, 1)?, Some(timestamp(row.get(2)?)));
+        Ok(Layer { severity: severity(row, 0)?, alerts, oldest })
+    })?;
+    let waiting = layers.collect::<Result<_, _>>()?;
+    Ok(conn.prepare_cached(UNRESOLVED)?.query_row([], |row| {
+        Ok(Depth { waiting, open: count(row, 0)?, in_doubt: count(row, 1)?, held: count(row, 2)? })
+    })?)
 }
 
 pub(super) fn stats(conn: &Connection, now: Now) -> Result<Stats, Failure> {

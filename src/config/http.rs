@@ -1,0 +1,204 @@
+//! `[http]`: where the HTTP interface listens, and who may do what.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::section::Section;
+use super::value::{self, Parsed, wrong};
+use crate::web::access::{Hash, Scope, Scopes};
+use crate::web::tls;
+
+/// `[http]`.
+#[derive(Clone, Debug, Default)]
+pub struct HttpConfig {
+    /// `listen`: where; empty = off.
+    pub listen: Vec<Listen>,
+    /// `token` and `token.NAME`: who may ask.
+    pub tokens: Vec<Token>,
+    /// `tls_cert` and `tls_key`: every address speaks TLS, and no socket does.
+    pub tls: Option<TlsFiles>,
+    /// `hosts`: names by which we are asked, beside those of loopback; in lower case.
+    pub hosts: Vec<String>,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// Address and port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// Somebody who may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// What its actions are recorded under.
+    pub name: String,
+    /// What it may.
+    pub scopes: Scopes,
+    /// Its hash. The token itself is kept nowhere.
+    pub hash: Hash,
+}
+
+/// Certificate and key, PEM. They are read whenever the configuration is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, then those that lead to its root.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// The longest path that the address of a Unix socket holds, in bytes (`sun_path` of Linux with its final NUL: 108).
+pub const SOCKET_PATH_MAX: usize = 107;
+/// The longest name of a token, so that it fits a record with what it is used for.
+pub const NAME_MAX: usize = 40;
+/// Below this, in bytes, a token is one that can be guessed.
+const TOKEN_MIN: usize = 16;
+
+impl Listen {
+    /// True if only this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Listen::Unix(_) => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Listen::Tcp(address) => address.fmt(f),
+            Listen::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        if text.starts_with('/') {
+            return if text.len() <= SOCKET_PATH_MAX {
+                Ok(Listen::Unix(text.into()))
+            } else {
+                Err(format!("the path of a socket of at most {SOCKET_PATH_MAX} bytes"))
+            };
+        }
+        text.parse().map(Listen::Tcp).map_err(|_| {
+            "an address and port such as 127.0.0.1:8465 or [::1]:8465, or the absolute path of a socket"
+                .to_owned()
+        })
+    }
+}
+
+/// A name under which a token's actions are recorded.
+///
+/// # Errors
+/// What was expected.
+pub fn token_name(name: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(fits) {
+        return Err(format!("a name of at most {NAME_MAX} small letters, digits, and _ - ."));
+    }
+    Ok(name.to_owned())
+}
+
+pub(super) fn read(mut s: Section<'_, '_>) -> HttpConfig {
+    let mut http = HttpConfig::default();
+    s.set("listen", &mut http.listen, value::list(listen));
+    http.tokens = tokens(&mut s);
+    s.set("hosts", &mut http.hosts, value::list(|text| value::word(&text.to_lowercase())));
+    http.tls = tls_files(&mut s);
+    let protected = http.tls.is_some() && !http.tokens.is_empty();
+    if let (Some(open), Some(entry)) = (http.listen.iter().find(|l| !l.is_local()), s.entry("listen"))
+        && !protected
+    {
+        let lacks = match (http.tokens.is_empty(), http.tls.is_none()) {
+            (true, true) => "a token, tls_cert and tls_key",
+            (true, false) => "a token",
+            _ => "tls_cert and tls_key",
+        };
+        let message = format!("{open} can be reached from other machines, which needs {lacks}");
+        let hint = "or listen on 127.0.0.1 only; smsd token new makes a token".to_owned();
+        s.fault(entry, message, hint);
+    }
+    s.close();
+    http
+}
+
+fn listen(text: &str) -> Parsed<Listen> {
+    text.parse().or_else(wrong)
+}
+
+/// `token` may do everything; `token.NAME` what it says.
+fn tokens(s: &mut Section<'_, '_>) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    if let Some(token) = s.secret("token", value::word) {
+        if token.reveal().len() < TOKEN_MIN
+            && let Some(entry) = ["token", "token_file", "token_env"].into_iter().find_map(|key| s.entry(key))
+        {
+            let hint = "smsd token new makes one".to_owned();
+            s.warning_at(entry, format!("a token of less than {TOKEN_MIN} characters can be guessed"), hint);
+        }
+        let hash = Hash::of(token.reveal());
+        tokens.push(Token { name: "token".to_owned(), scopes: Scopes::ALL, hash });
+    }
+    for (name, entry) in s.prefixed("token.", Some) {
+        match (token_name(name), scopes_and_hash(&entry.value.text)) {
+            (Ok(name), Some((scopes, hash))) => tokens.push(Token { name, scopes, hash }),
+            (Err(expected), _) => s.fault_at(entry, format!("expected {expected} after \"token.\""), None),
+            // What is there may be the token itself.
+            (_, None) => {
+                let message =
+                    "expected scopes (send, read, operate) and sha256:HEX (what was found may be secret)";
+                s.fault_at(entry, message, "smsd token new makes a token and this line".to_owned());
+            }
+        }
+    }
+    tokens
+}
+
+fn scopes_and_hash(text: &str) -> Option<(Scopes, Hash)> {
+    let mut words: Vec<&str> =
+        text.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty()).collect();
+    let hash = Hash::from_hex(words.pop()?.strip_prefix("sha256:")?)?;
+    let scopes: Scopes = words.iter().map(|w| w.parse::<Scope>().ok()).collect::<Option<_>>()?;
+    (scopes != Scopes::NONE).then_some((scopes, hash))
+}
+
+/// Both or none; what can not be read now may be readable for the daemon, which says so if not.
+fn tls_files(s: &mut Section<'_, '_>) -> Option<TlsFiles> {
+    let (cert, key) = (s.path("tls_cert"), s.path("tls_key"));
+    match (s.entry("tls_cert"), s.entry("tls_key")) {
+        (Some(entry), None) => {
+            s.fault_at(entry, "tls_cert: there is no tls_key", None);
+            None
+        }
+        (None, Some(entry)) => {
+            s.fault_at(entry, "tls_key: there is no tls_cert", None);
+            None
+        }
+        (Some(entry), Some(key_entry)) => {
+            let files = TlsFiles { cert: cert?, key: key? };
+            match tls::server(&files) {
+                Ok(_) => {}
+                Err(e) if e.is_denied() => s.warning_at(entry, format!("{e}"), None),
+                Err(e) => s.fault_at(if e.is_of_key() { key_entry } else { entry }, format!("{e}"), None),
+            }
+            if let Some(mode) = tls::readable_by_others(&files.key) {
+                let hint = format!("chmod o-r {}", files.key.display());
+                s.flaw_at(
+                    key_entry,
+                    format!("everybody on this machine can read this key (mode {mode:04o})"),
+                    hint,
+                );
+            }
+            Some(files)
+        }
+        (None, None) => None,
+    }
+}

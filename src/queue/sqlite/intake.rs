@@ -1,0 +1,55 @@
+//! What is handed in.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::clock::{Now, micros};
+use super::failure::Failure;
+use crate::alert::AlertId;
+use crate::queue::submission::{Digest, forgotten_with};
+use crate::queue::{Submission, Submitted};
+
+pub(super) fn enqueue(
+    conn: &Connection,
+    submissions: &[Submission],
+    now: Now,
+) -> Result<Vec<Submitted>, Failure> {
+    const FORGET: &str = "
+        DELETE FROM submission WHERE key IN (SELECT key FROM submission WHERE until <= ? ORDER BY until LIMIT ?)";
+    let some = i64::try_from(forgotten_with(submissions.len())).unwrap_or(i64::MAX);
+    conn.prepare_cached(FORGET)?.execute(params![now.wall, some])?;
+    submissions.iter().map(|submission| enqueue_one(conn, submission, now)).collect()
+}
+
+fn enqueue_one(conn: &Connection, submission: &Submission, now: Now) -> Result<Submitted, Failure> {
+    const BEFORE: &str = "SELECT digest, ids FROM submission WHERE key = ? AND until > ?";
+    const ALERT: &str =
+        "INSERT INTO alert (account, phone, text, severity, queued_at) VALUES (?, ?, ?, ?, ?)";
+    const REMEMBER: &str = "INSERT OR REPLACE INTO submission (key, digest, until, ids) VALUES (?, ?, ?, ?)";
+    let (key, digest) = (&submission.key, submission.digest());
+    let before: Option<(Digest, String)> = (conn.prepare_cached(BEFORE)?)
+        .query_row(params![key.name, now.wall], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match before {
+        Some((before, ids)) if before == digest => return Ok(Submitted::Before(read(&ids)?)),
+        Some(_) => return Ok(Submitted::OtherAlerts),
+        None => {}
+    }
+    let mut insert = conn.prepare_cached(ALERT)?;
+    let mut ids = Vec::with_capacity(submission.alerts.len());
+    for new in &submission.alerts {
+        insert.execute(params![new.account, new.to.as_str(), new.text, new.severity.0, now.wall])?;
+        ids.push(AlertId(conn.last_insert_rowid()));
+    }
+    let until = now.wall.saturating_add(micros(key.kept));
+    conn.prepare_cached(REMEMBER)?.execute(params![key.name, digest, until, written(&ids)])?;
+    Ok(Submitted::Queued(ids))
+}
+
+fn written(ids: &[AlertId]) -> String {
+    let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+    serde_json::Value::from(ids).to_string()
+}
+
+fn read(ids: &str) -> Result<Vec<AlertId>, Failure> {
+    serde_json::from_str(ids).map_err(|e| Failure::Refused(format!("table submission: {e}: {ids:?}")))
+}
