@@ -1,12 +1,15 @@
 //! What all pages have in common: head, navigation, foot, and the headers that say what a browser may do with them.
 
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::assets::{ICON, SCRIPT, STYLE};
-use super::words::{Tone, symbols, zone};
+use super::words::{Tone, foreign, symbols, zone};
+use crate::web::Site;
+use crate::web::access::{Caller, Scope, csrf_token};
 
 /// Nothing but what we serve; no script and no style inside a page; nobody's frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -25,6 +28,42 @@ pub(super) struct Viewer {
     pub(super) csrf: String,
     /// Has logged in, so can log out.
     pub(super) session: bool,
+}
+
+impl Viewer {
+    /// Whoever asks, as the guard has found out.
+    pub(super) fn of(site: &Site, parts: &Parts) -> Viewer {
+        let caller = parts.extensions.get::<Caller>();
+        let tokens = !site.standing().config.http.tokens.is_empty();
+        Viewer {
+            name: caller.map(|c| c.name.to_string()).unwrap_or_default(),
+            operate: caller.is_some_and(|c| c.scopes.has(Scope::Operate)),
+            csrf: csrf_token(parts),
+            session: tokens && parts.headers.contains_key(header::COOKIE),
+        }
+    }
+}
+
+/// A page that says what went wrong.
+pub(super) fn trouble(viewer: &Viewer, status: StatusCode, words: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("Trouble");
+    let page = Page {
+        title,
+        here: Here::Elsewhere,
+        live: false,
+        wall: false,
+        viewer: Some(viewer),
+        flash: None,
+        above: html! {},
+        body: html! {
+            div.narrow {
+                h1 { (title) }
+                p.card role="alert" { (foreign(words, 600)) }
+                p { a.btn href="/" { "To the overview" } }
+            }
+        },
+    };
+    page.answer(status)
 }
 
 /// The pages in the navigation.

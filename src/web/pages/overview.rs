@@ -225,15 +225,15 @@ impl View {
         let bad = tone == Tone::Bad || tone == Tone::Warn;
         html! {
             tr role="row" id={ "s-" (attempt.id) } {
-                td role="cell" {
+                td.key role="cell" {
                     @match alert_of(attempt) { Some(id) => a href={ "/alerts/" (id) } { (begun) }, None => (begun) }
                 }
-                td role="cell" { (foreign(&attempt.recipient, 32)) }
+                td.key role="cell" { (foreign(&attempt.recipient, 32)) }
                 td.text role="cell" {
                     (foreign(&attempt.text, 90))
                     @if let Some(detail) = attempt.detail.as_ref().filter(|_| bad) { span.why { (foreign(detail, 160)) } }
                 }
-                td role="cell" { (foreign(&attempt.dispatcher, 64)) }
+                td.key role="cell" { (foreign(&attempt.dispatcher, 64)) }
                 td.end role="cell" {
                     (state(tone, word))
                     @if attempt.possible_duplicate { " " span.tag { "may be double" } }

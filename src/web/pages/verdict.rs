@@ -94,13 +94,10 @@ pub(super) fn verdict(board: &Board, sample: &Sample, now: Timestamp) -> Verdict
     }
     let down: Vec<&str> = board.dispatchers.iter().filter(|d| !d.up).map(|d| &*d.name).collect();
     if !down.is_empty() {
-        let detail = format!(
-            "{} of {} does not work: {}. {waits}",
-            down.len(),
-            count(board.dispatchers.len() as u64, "dispatcher"),
-            down.join(", ")
-        );
-        return Verdict::new(Tone::Warn, "Alerts get out, by a way round", detail);
+        let (n, all) = (down.len(), board.dispatchers.len());
+        let line =
+            format!("Alerts get out; {n} of {all} ways out {} down", if n == 1 { "is" } else { "are" });
+        return Verdict::new(Tone::Warn, line, format!("What does not work: {}. {waits}", down.join(", ")));
     }
     let oldest = sample.depth.oldest();
     if let Some(oldest) = oldest.filter(|t| now.as_second() - t.as_second() > LONG) {
@@ -160,7 +157,7 @@ mod tests {
         board.dispatchers[1].up = false;
         let (tone, words) = said(&board, &sample);
         assert_eq!(tone, Tone::Warn);
-        assert!(words.contains("1 of 2 dispatchers does not work: phone"), "{words}");
+        assert!(words.contains("1 of 2 ways out is down. What does not work: phone"), "{words}");
         sample.depth.held = 2;
         assert!(said(&board, &sample).1.starts_with("Alerts get out; 2 SMS wait for you"));
         sample.error = Some("gone".into());
