@@ -61,10 +61,9 @@ fn start(old: u64) -> Daemon {
     let dir = tempfile::tempdir().unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let at = dir.path();
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
     // The gateway takes all but two numbers: one is refused, one fails so that its alert waits.
     let conf = format!(
-        "[main]\nusername: {user}\nstate_dir: {0}\non_unknown: hold\ndelay: 1\n[http]\nlisten: 127.0.0.1:{port}\n\
+        "[main]\nusername: nobody\nstate_dir: {0}\non_unknown: hold\ndelay: 1\n[http]\nlisten: 127.0.0.1:{port}\n\
          [dispatcher]\ndispatcher1: gateway\n[gateway]\ntype: ExecDispatcher\ncommand: {0}/gateway\n",
         at.display()
     );
@@ -72,10 +71,12 @@ fn start(old: u64) -> Daemon {
     let gateway = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/gateway.py");
     fs::copy(gateway, at.join("gateway")).unwrap();
     fs::set_permissions(at.join("gateway"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    give(at);
     run(smsd(at).args(["db", "init"]));
     if old > 0 {
         sql(at, &fill(old));
     }
+    give(at);
     let log = fs::File::create(at.join("log")).unwrap();
     let child = smsd(at).arg("-f").stdout(Stdio::null()).stderr(log).spawn().unwrap();
     let daemon = Daemon { child, base: format!("http://127.0.0.1:{port}"), dir };
@@ -83,13 +84,24 @@ fn start(old: u64) -> Daemon {
     daemon
 }
 
-/// Old alerts, each with the attempt that sent it.
+/// What root starts runs as nobody, who must own what is there.
+fn give(folder: &Path) {
+    if nix::unistd::geteuid().is_root() {
+        let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+        let files = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
+        for path in files.chain([folder.to_owned()]) {
+            std::os::unix::fs::chown(path, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).unwrap();
+        }
+    }
+}
+
+/// Old alerts, sent long ago.
 fn fill(old: u64) -> String {
     format!(
         "BEGIN;
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {old})
          INSERT INTO alert (phone, text, severity, queued_at, state, ended_at)
-         SELECT '+4790' || i, 'old alert ' || i, 1 + i % 5, 1700000000000 + i, 'sent', 1700000001000 + i FROM n;
+         SELECT '+4790' || i, 'old alert ' || i, 1 + i % 5, 1700000000000000 + i, 'sent', 1700000001000000 + i FROM n;
          COMMIT;"
     )
 }
