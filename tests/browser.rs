@@ -34,7 +34,13 @@ impl Drop for Daemon {
 fn smsd(dir: &Path) -> Command {
     let program = std::env::var_os("SMSD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_smsd").into());
     let mut command = Command::new(program);
-    command.env_clear().env("HOME", dir).env("TZ", "UTC").arg("-C").arg(dir.join("smsd.conf")).stdin(Stdio::null());
+    command
+        .env_clear()
+        .env("HOME", dir)
+        .env("TZ", "UTC")
+        .arg("-C")
+        .arg(dir.join("smsd.conf"))
+        .stdin(Stdio::null());
     command
 }
 
@@ -140,9 +146,19 @@ fn walk(daemon: &Daemon, only: &str, paint: u32, story: i64, held: i64) {
     fs::create_dir_all(&shots).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/walk.js");
     let mut command = Command::new("node");
-    command.arg(script).arg(&daemon.base).arg(peers()).arg(shots).arg(story.to_string()).arg(held.to_string());
+    command
+        .arg(script)
+        .arg(&daemon.base)
+        .arg(peers())
+        .arg(shots)
+        .arg(story.to_string())
+        .arg(held.to_string());
     command.env("ONLY", only).env("PAINT", paint.to_string());
-    let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("node: run scripts/install-test-deps");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("node: run scripts/install-test-deps");
     let mut faults = String::new();
     child.stdout.take().unwrap().read_to_string(&mut faults).unwrap();
     let status = child.wait().unwrap();

@@ -79,6 +79,10 @@ pub(super) struct Door {
 
 /// Those routes behind the scope that they need.
 pub(super) fn guard(routes: Router<Site>, scope: Scope, site: &Site, door: &Arc<Door>) -> Router<Site> {
+    // A layer upon no routes is none.
+    if !routes.has_routes() {
+        return routes;
+    }
     routes.route_layer(from_fn_with_state((site.clone(), scope, Arc::clone(door)), check))
 }
 

@@ -25,7 +25,12 @@ pub(super) struct Token {
 
 /// `GET /login`.
 pub(super) async fn ask(State(site): State<Site>) -> Response {
-    if site.standing().config.http.tokens.is_empty() { Redirect::to("/").into_response() } else { form(None) }
+    if site.standing().config.http.tokens.is_empty() {
+        // Whoever may look without a token is not sent here: a way back would lead round in circles.
+        let words = "No token is configured, so only this machine may look. To look from elsewhere, put one into [http] of smsd.conf.";
+        return trouble(&Viewer::default(), StatusCode::FORBIDDEN, words);
+    }
+    form(None)
 }
 
 /// `POST /login`.
