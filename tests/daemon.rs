@@ -34,6 +34,7 @@ mod daemon {
     mod gammu;
     mod gateways;
     mod instances;
+    mod intake;
     mod log;
     mod machine;
     mod mail;
