@@ -43,6 +43,7 @@ pub enum Bug {
     GuardLooksFirst,
     KeptAfterSubmit,
     CommitsNotSynced,
+    AcceptedBeforeDurable,
 }
 
 impl Bug {
@@ -85,7 +86,7 @@ impl Bug {
         Bug::KeptAfterSubmit,
     ];
     /// Those that the real program with a real file must show.
-    pub const OF_THE_FILE: [Bug; 1] = [Bug::CommitsNotSynced];
+    pub const OF_THE_FILE: [Bug; 2] = [Bug::CommitsNotSynced, Bug::AcceptedBeforeDurable];
 }
 
 #[cfg(feature = "seeded-bugs")]

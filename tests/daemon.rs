@@ -35,6 +35,7 @@ mod daemon {
     mod gammu;
     mod gateways;
     mod instances;
+    mod intake;
     mod log;
     mod machine;
     mod mail;
