@@ -226,6 +226,11 @@ impl<'a> Section<'_, 'a> {
         self.reader.source.text.get(entry.span.clone()).unwrap_or(&entry.key)
     }
 
+    /// True if no key stands in the section itself.
+    pub(super) fn is_empty(&self) -> bool {
+        self.own.is_empty()
+    }
+
     /// The section's own keys, whatever their names, and not those of `[DEFAULT]`.
     pub(super) fn all(&mut self) -> Vec<&'a Entry> {
         let own = self.own.clone();

@@ -62,8 +62,10 @@ pub(super) fn notifications(
         Some((name.to_owned(), known.join(", ")))
     });
     let named = s.entry("to").is_some();
+    // A section without a key says nothing, and wants nothing.
+    let speaks = !s.is_empty();
     stands(s, |s| match (named, listens) {
-        (false, _) => {
+        (false, true) if speaks => {
             let message = format!("[{}] has no `to`: it does not say who is told", s.name);
             Some((
                 Severity::Flaw,
@@ -75,7 +77,7 @@ pub(super) fn notifications(
             let message = format!("[{}] is not used: [http] has no `listen`", s.name);
             Some((Severity::Warning, message, "such as listen: 127.0.0.1:8465"))
         }
-        (true, true) => None,
+        _ => None,
     });
     settings
 }
