@@ -228,6 +228,7 @@ fn latency(server: &std::sync::Arc<Server>, notify: bool) {
     let cpu_before = daemon.cpu();
     std::thread::sleep(Duration::from_secs(10));
     let cpu = (daemon.cpu() - cpu_before) / 10.0 * 100.0;
+    let resident = daemon.memory("VmRSS");
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
     say(&format!(
         "{:<38} median {:.1} ms, p99 {:.1} ms; start to first SMS {:.0} ms; idle {cpu:.2} % of a core, {:.1} MiB\n",
@@ -235,8 +236,9 @@ fn latency(server: &std::sync::Arc<Server>, notify: bool) {
         ms(took[took.len() / 2]),
         ms(took[took.len() * 99 / 100]),
         ms(start_to_first),
-        daemon.memory("VmRSS")
+        resident
     ));
+    assert!(resident < 24.0, "{resident} MiB resident when idle");
     daemon.stop();
 }
 
