@@ -62,10 +62,11 @@ const ACCEPT: &str = resolve!(
 const RELEASE: &str = resolve!("SELECT q.id FROM smsq q JOIN held ON held.alert = q.id WHERE q.sent = 'N'");
 
 /// An alert that was requeued or released waits since then. One that is young by what the server's clock has shown
-/// before it was set is not old.
+/// before it was set is not old; and while the clock is not the one that was looked at (`$3`), nothing is.
 macro_rules! old {
     () => {
         "q.sent = 'N' AND q.time < now() - $1::text::interval \
+         AND abs(extract(epoch FROM now())::float8 * 1e6 - $3::bigint) < 6e7 \
          AND NOT EXISTS (SELECT FROM smsd.unresolved u WHERE u.alert = q.id) \
          AND NOT EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what IN ('requeued', 'released') \
             AND n.at >= now() - $1::text::interval) \
@@ -153,8 +154,8 @@ pub(super) async fn expire(client: &Client, age: &Age, wall: &Mutex<Wall>) -> Ve
         wall.see(clock, uptime);
         wall.ahead()
     };
-    let age: [Parameter<'_>; 2] =
-        [(&age.text as &(dyn ToSql + Sync), Type::TEXT), (&ahead, Type::INT8_ARRAY)];
+    let age: [Parameter<'_>; 3] =
+        [(&age.text as &(dyn ToSql + Sync), Type::TEXT), (&ahead, Type::INT8_ARRAY), (&clock, Type::INT8)];
     // Most of the time there is nothing, and nobody is to wait for that.
     if !client.query_typed_one(ANY_OLD, &age).await?.try_get(0)? {
         return Ok(Vec::new());
