@@ -5,4 +5,5 @@
 mod access;
 mod alerts;
 mod bench;
+mod document;
 mod hostile;
