@@ -62,7 +62,7 @@ pub(super) async fn document() -> impl IntoResponse {
         health::ready,
         document,
     ),
-    components(schemas(Body)),
+    components(schemas(Body, api::alerts::Done)),
     modifiers(&Common),
 )]
 struct Api;

@@ -42,6 +42,15 @@ pub(super) struct Queued {
     ids: Vec<AlertId>,
 }
 
+/// What of a notification has to be there; what else it says may be missing.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is for the document alone")]
+struct Notification {
+    /// What fires, and what has ended.
+    #[schema(value_type = Vec<Object>)]
+    alerts: (),
+}
+
 /// What a post is taken from.
 type Post = (RawQuery, HeaderMap, Result<Bytes, BytesRejection>);
 
@@ -49,7 +58,7 @@ type Post = (RawQuery, HeaderMap, Result<Bytes, BytesRejection>);
 ///
 /// Its webhook of version 4. `[alertmanager]` in smsd.conf says who is told.
 #[utoipa::path(post, path = "/api/v1/webhooks/alertmanager", tag = "webhooks", security(("token" = ["send"])),
-    request_body = Object,
+    request_body = Notification,
     responses((status = 200, description = "All of it is on stable storage.", body = Queued)))]
 pub(super) async fn alertmanager(
     State(site): State<Site>,
@@ -64,7 +73,7 @@ pub(super) async fn alertmanager(
 ///
 /// The body of its contact point "Webhook". `[grafana]` in smsd.conf says who is told.
 #[utoipa::path(post, path = "/api/v1/webhooks/grafana", tag = "webhooks", security(("token" = ["send"])),
-    request_body = Object,
+    request_body = Notification,
     responses((status = 200, description = "All of it is on stable storage.", body = Queued)))]
 pub(super) async fn grafana(
     State(site): State<Site>,

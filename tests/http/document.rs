@@ -61,6 +61,10 @@ async fn what_is_there_is_documented_with_its_scope_and_its_refusals() {
     assert!(there.len() > 15, "{there:?}");
     assert_eq!(there, paths.keys().cloned().collect());
 
+    let text = document.to_string();
+    for target in text.split("\"$ref\":\"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(document.pointer(target).is_some(), "there is no {target}");
+    }
     let token = &document["components"]["securitySchemes"]["token"];
     assert_eq!(token["scheme"], "bearer");
     for scope in ["`send`", "`read`", "`operate`"] {

@@ -7,3 +7,4 @@ mod alerts;
 mod bench;
 mod document;
 mod hostile;
+mod schemathesis;

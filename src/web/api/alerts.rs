@@ -84,7 +84,7 @@ pub(super) async fn show(State(site): State<Site>, Path(id): Path<String>) -> Re
 
 /// What was done.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Done {
+pub(in crate::web) struct Done {
     /// The alerts that changed; those that shared an SMS with this one included.
     changed: Vec<AlertId>,
 }

@@ -42,8 +42,14 @@ pub(super) struct NewAlerts {
 #[serde(untagged)]
 enum OneOrMore {
     One(Recipient),
-    More(Vec<Recipient>),
+    More(Recipients),
 }
+
+/// Several of them.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(min_items = 1, max_items = 1000)]
+struct Recipients(Vec<Recipient>);
 
 /// A number, or `group:NAME`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -90,7 +96,7 @@ pub(super) async fn hand_in(
     let key = key(&caller, &headers, asked.idempotency_key.as_deref())?;
     let words: Vec<&str> = match &asked.to {
         OneOrMore::One(word) => vec![&word.0],
-        OneOrMore::More(words) => words.iter().map(|word| word.0.as_str()).collect(),
+        OneOrMore::More(words) => words.0.iter().map(|word| word.0.as_str()).collect(),
     };
     let phones = recipients(words, &site.standing().config.groups)
         .map_err(|e| Problem::bad_request(format!("to: {e}; nothing was queued")))?;
