@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The key of an alert in its queue (NAV: `smsq.id`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct AlertId(pub i64);
 
@@ -25,8 +26,9 @@ impl fmt::Display for AlertId {
 ///
 /// The order is that of urgency: the most severe comes first. Any integer that a database
 /// may hold is taken as it stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = Option<i32>)]
 pub struct Severity(pub Option<i32>);
 
 impl Severity {
@@ -148,7 +150,7 @@ pub enum Verdict {
 }
 
 /// Why an alert was ignored. The words stand in the ledger and in `--json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// It did not fit the SMS, which counted it (`+N see web.`).

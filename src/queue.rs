@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::alert::{Alert, AlertId, Phone, Severity, Verdict};
@@ -346,7 +347,7 @@ pub struct Closing {
 }
 
 /// Where an attempt stands. The words stand in the ledger and in `--json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptState {
     /// Written, and being made (unresolved).

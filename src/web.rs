@@ -9,6 +9,7 @@ mod health;
 pub mod limits;
 mod listen;
 mod metrics;
+mod openapi;
 mod pages;
 pub mod problem;
 pub mod tls;
@@ -63,7 +64,7 @@ pub(crate) struct Closing(pub(crate) CancellationToken);
 
 /// All routes, each behind the scope that it needs.
 pub fn router(site: Site) -> Router {
-    let open = health::routes().merge(pages::open());
+    let open = health::routes().merge(openapi::routes()).merge(pages::open());
     let send = api::send().merge(webhooks::routes());
     let read = api::read().merge(metrics::read()).merge(pages::read());
     let operate = api::operate().merge(pages::operate());

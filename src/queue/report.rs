@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::AttemptState;
 use crate::alert::{AlertId, Phone, Reason, Severity};
 
 /// What an alert's owner wants to know first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertState {
     /// Waits (in an open attempt or in none).
@@ -76,7 +77,7 @@ pub struct Filter {
 }
 
 /// One alert as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AlertRow {
     /// Its key.
     pub id: AlertId,
@@ -97,7 +98,7 @@ pub struct AlertRow {
 }
 
 /// One attempt as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AttemptRow {
     /// Its id.
     pub id: Uuid,
@@ -138,7 +139,7 @@ pub struct AttemptRow {
 }
 
 /// What a person, or the program without an attempt, did to an alert.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Note {
     /// When.
     pub at: Timestamp,
@@ -153,7 +154,7 @@ pub struct Note {
 }
 
 /// All that is known of one alert, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Story {
     /// The alert.
     pub alert: AlertRow,
@@ -189,7 +190,7 @@ pub struct Stats {
 }
 
 /// What waits, and what is undecided.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Depth {
     /// What waits, by severity, most severe first; only severities of which something waits.
     pub waiting: Vec<Layer>,
@@ -214,7 +215,7 @@ impl Depth {
 }
 
 /// What waits of one severity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Layer {
     /// Which.
     pub severity: Severity,

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Event, clip};
 use crate::failover::Cause;
 
 /// See the module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Board {
     /// When the daemon was started.
     pub started_at: Timestamp,
@@ -26,7 +27,7 @@ pub struct Board {
 }
 
 /// One way out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Light {
     /// Its name.
     pub name: Arc<str>,
@@ -46,7 +47,7 @@ pub struct Light {
 }
 
 /// Whether something answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Answering {
     /// It does.
     pub up: bool,

@@ -1,10 +1,10 @@
 //! What programs ask: `/api/v1/…`.
 
-mod alerts;
-mod dispatchers;
-mod events;
-mod hand_in;
-mod state;
+pub(super) mod alerts;
+pub(super) mod dispatchers;
+pub(super) mod events;
+pub(super) mod hand_in;
+pub(super) mod state;
 
 use std::sync::Arc;
 
@@ -37,7 +37,10 @@ pub(super) fn read() -> Router<Site> {
 pub(super) fn operate() -> Router<Site> {
     let busy = Arc::new(dispatchers::Busy::default());
     Router::new()
-        .route("/api/v1/alerts/{id}/{verb}", post(alerts::decide))
+        .route("/api/v1/alerts/{id}/cancel", post(alerts::cancel))
+        .route("/api/v1/alerts/{id}/requeue", post(alerts::requeue))
+        .route("/api/v1/alerts/{id}/accept", post(alerts::accept))
+        .route("/api/v1/alerts/{id}/release", post(alerts::release))
         .route("/api/v1/dispatchers/{name}/test", post(dispatchers::test).layer(Extension(busy)))
 }
 

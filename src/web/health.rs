@@ -14,11 +14,23 @@ use super::{Problem, Site};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn routes() -> Router<Site> {
-    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
+    Router::new().route("/healthz", get(alive)).route("/readyz", get(ready))
 }
 
+/// The process lives
+#[utoipa::path(get, path = "/healthz", tag = "health", security(()),
+    responses((status = 200, description = "It does.", body = String, content_type = "text/plain")))]
+pub(super) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Alerts that come get out
+///
 /// The reason names nothing: anybody may ask. `GET /api/v1/status` says more.
-async fn ready(State(site): State<Site>) -> Result<&'static str, Problem> {
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()),
+    responses((status = 200, description = "The queue answers, and a dispatcher works.", body = String,
+        content_type = "text/plain")))]
+pub(super) async fn ready(State(site): State<Site>) -> Result<&'static str, Problem> {
     let unready = |detail: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5);
     let board = site.hub.board();
     if board.stopping {

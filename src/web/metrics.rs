@@ -19,7 +19,11 @@ pub(super) fn read() -> Router<Site> {
     Router::new().route("/metrics", get(metrics))
 }
 
-async fn metrics(State(site): State<Site>, headers: HeaderMap) -> impl IntoResponse {
+/// What Prometheus asks
+#[utoipa::path(get, path = "/metrics", tag = "health", security(("token" = ["read"])),
+    responses((status = 200, description = "Prometheus' text format, or OpenMetrics for who accepts that.",
+        content((String = "text/plain"), (String = "application/openmetrics-text")))))]
+pub(super) async fn metrics(State(site): State<Site>, headers: HeaderMap) -> impl IntoResponse {
     let (board, sample) = (site.hub.board(), site.sampler.latest());
     let now = Now { at: Timestamp::now(), board: &board, sample: &sample, tally: site.desk.tally() };
     let text = site.hub.metrics().open_metrics(&now);

@@ -4,8 +4,12 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::intake::NotTaken;
+
+/// The type of its body.
+pub(super) const PROBLEM: &str = "application/problem+json";
 
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +40,14 @@ impl Problem {
 }
 
 /// The body.
-#[derive(Serialize)]
-struct Body<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Body<'a> {
+    /// The status of the answer.
     status: u16,
+    /// Its name.
     title: &'a str,
+    /// What is wrong and what to do, for people.
     detail: &'a str,
 }
 
@@ -49,7 +57,7 @@ impl IntoResponse for Problem {
         let body = Body { status: self.status.as_u16(), title, detail: &self.detail };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }

@@ -11,9 +11,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Site;
-use super::problem::Problem;
+use super::problem::{Body, PROBLEM, Problem};
 use crate::alert::AlertId;
 use crate::config::QueueKind;
 use crate::intake::alertmanager::ALERTMANAGER;
@@ -28,22 +29,83 @@ const BODY_MAX: usize = 256 * 1024;
 
 pub(super) fn routes() -> Router<Site> {
     let limit = DefaultBodyLimit::max(BODY_MAX);
-    Router::new().route("/api/v1/webhooks/{name}", post(take)).layer(limit)
+    Router::new()
+        .route("/api/v1/webhooks/alertmanager", post(alertmanager))
+        .route("/api/v1/webhooks/grafana", post(grafana))
+        .route("/api/v1/webhooks/{name}", post(named))
+        .layer(limit)
 }
 
 /// The alerts that were queued, now or when the same was posted before.
-#[derive(Serialize)]
-struct Queued {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Queued {
     ids: Vec<AlertId>,
 }
 
-async fn take(
+/// What of a notification has to be there; what else it says may be missing.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is for the document alone")]
+struct Notification {
+    /// What fires, and what has ended.
+    #[schema(value_type = Vec<Object>)]
+    alerts: (),
+}
+
+/// What a post is taken from.
+type Post = (RawQuery, HeaderMap, Result<Bytes, BytesRejection>);
+
+/// What Alertmanager posts
+///
+/// Its webhook of version 4. `[alertmanager]` in smsd.conf says who is told.
+#[utoipa::path(post, path = "/api/v1/webhooks/alertmanager", tag = "webhooks", security(("token" = ["send"])),
+    request_body = Notification,
+    responses((status = 200, description = "All of it is on stable storage.", body = Queued)))]
+pub(super) async fn alertmanager(
     State(site): State<Site>,
-    Path(name): Path<String>,
-    RawQuery(query): RawQuery,
+    query: RawQuery,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Queued>, Problem> {
+    take(site, "alertmanager".to_owned(), (query, headers, body)).await
+}
+
+/// What Grafana posts
+///
+/// The body of its contact point "Webhook". `[grafana]` in smsd.conf says who is told.
+#[utoipa::path(post, path = "/api/v1/webhooks/grafana", tag = "webhooks", security(("token" = ["send"])),
+    request_body = Notification,
+    responses((status = 200, description = "All of it is on stable storage.", body = Queued)))]
+pub(super) async fn grafana(
+    State(site): State<Site>,
+    query: RawQuery,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Queued>, Problem> {
+    take(site, "grafana".to_owned(), (query, headers, body)).await
+}
+
+/// What anything else posts
+///
+/// `[webhook.NAME]` in smsd.conf says what it means.
+#[utoipa::path(post, path = "/api/v1/webhooks/{name}", tag = "webhooks", security(("token" = ["send"])),
+    params(("name" = String, Path, description = "As smsd.conf has it.")),
+    request_body(content(("application/json"), (Object = "application/x-www-form-urlencoded"), (String = "text/plain"))),
+    responses(
+        (status = 200, description = "All of it is on stable storage.", body = Queued),
+        (status = 404, description = "smsd.conf has no such webhook.", body = Body, content_type = PROBLEM),
+    ))]
+pub(super) async fn named(
+    State(site): State<Site>,
+    Path(name): Path<String>,
+    query: RawQuery,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Queued>, Problem> {
+    take(site, name, (query, headers, body)).await
+}
+
+async fn take(site: Site, name: String, post: Post) -> Result<Json<Queued>, Problem> {
+    let (RawQuery(query), headers, body) = post;
     let body = body.map_err(|error| {
         tracing::warn!(
             webhook = shown(&name),

@@ -5,4 +5,6 @@
 mod access;
 mod alerts;
 mod bench;
+mod document;
 mod hostile;
+mod schemathesis;

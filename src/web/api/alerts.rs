@@ -4,25 +4,35 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::{Query, unanswered, wrong};
 use crate::alert::{AlertId, Phone};
 use crate::queue::{AlertRow, AlertState, Decision, Filter, Story, Which};
+use crate::web::problem::{Body, PROBLEM};
 use crate::web::{Caller, Problem, Site};
 
 /// Which alerts.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
+    /// In this state only.
+    #[param(value_type = Option<AlertState>)]
     state: Option<String>,
+    /// To this number only.
+    #[param(pattern = r"^\+?[0-9]{3,15}$")]
     to: Option<String>,
+    /// Rows of the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// The last id of the page before.
     after: Option<i64>,
 }
 
 /// A page of alerts, newest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Alerts)]
 pub(super) struct Page {
     alerts: Vec<AlertRow>,
     /// What `after` is to be for the next page; none after the last one.
@@ -32,6 +42,9 @@ pub(super) struct Page {
 /// Rows of a page, if nothing else is asked for, and at most.
 pub(super) const PAGE: (usize, usize) = (100, 1_000);
 
+/// Alerts, newest first
+#[utoipa::path(get, path = "/api/v1/alerts", tag = "alerts", security(("token" = ["read"])), params(Asked),
+    responses((status = 200, description = "A page of them.", body = Page)))]
 pub(super) async fn list(
     State(site): State<Site>,
     Query(asked): Query<Asked>,
@@ -57,6 +70,12 @@ pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     }
 }
 
+/// All that is known of an alert
+#[utoipa::path(get, path = "/api/v1/alerts/{id}", tag = "alerts", security(("token" = ["read"])), params(Id),
+    responses(
+        (status = 200, description = "Its story.", body = Story),
+        (status = 404, description = "There is no such alert.", body = Body, content_type = PROBLEM),
+    ))]
 pub(super) async fn show(State(site): State<Site>, Path(id): Path<String>) -> Result<Json<Story>, Problem> {
     let id = alert_id(&id)?;
     let story = site.queue.show(id).await.map_err(unanswered)?;
@@ -64,46 +83,124 @@ pub(super) async fn show(State(site): State<Site>, Path(id): Path<String>) -> Re
 }
 
 /// What was done.
-#[derive(Debug, Serialize)]
-pub(super) struct Done {
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::web) struct Done {
     /// The alerts that changed; those that shared an SMS with this one included.
     changed: Vec<AlertId>,
 }
 
-pub(super) async fn decide(
+/// What a person may decide about an alert.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Cancel,
+    Requeue,
+    Accept,
+    Release,
+}
+
+impl Verb {
+    fn as_str(self) -> &'static str {
+        match self {
+            Verb::Cancel => "cancel",
+            Verb::Requeue => "requeue",
+            Verb::Accept => "accept",
+            Verb::Release => "release",
+        }
+    }
+}
+
+/// What comes of a decision.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is for the document alone")]
+enum Decided {
+    /// The alert changed, and with it those that shared an SMS with it.
+    #[response(status = 200)]
+    Done(Done),
+    /// There is no such alert.
+    #[response(status = 404, content_type = "application/problem+json")]
+    Unknown(Body<'static>),
+    /// The alert does not stand so that this could be done; nothing was changed.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Unfit(Body<'static>),
+}
+
+/// Which alert.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it is for the document alone")]
+struct Id {
+    /// The alert's key.
+    #[param(example = 1)]
+    id: i64,
+}
+
+/// Do not send it
+#[utoipa::path(post, path = "/api/v1/alerts/{id}/cancel", tag = "alerts", security(("token" = ["operate"])),
+    params(Id), responses(Decided))]
+pub(super) async fn cancel(on: State<Site>, caller: Caller, id: Path<String>) -> Result<Json<Done>, Problem> {
+    decide(on, caller, id, Verb::Cancel).await
+}
+
+/// Send it again, though it was sent or ignored
+#[utoipa::path(post, path = "/api/v1/alerts/{id}/requeue", tag = "alerts", security(("token" = ["operate"])),
+    params(Id), responses(Decided))]
+pub(super) async fn requeue(
+    on: State<Site>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<Json<Done>, Problem> {
+    decide(on, caller, id, Verb::Requeue).await
+}
+
+/// Take it as sent, though nobody knows
+#[utoipa::path(post, path = "/api/v1/alerts/{id}/accept", tag = "alerts", security(("token" = ["operate"])),
+    params(Id), responses(Decided))]
+pub(super) async fn accept(on: State<Site>, caller: Caller, id: Path<String>) -> Result<Json<Done>, Problem> {
+    decide(on, caller, id, Verb::Accept).await
+}
+
+/// Send it, though nobody knows whether it was sent before
+#[utoipa::path(post, path = "/api/v1/alerts/{id}/release", tag = "alerts", security(("token" = ["operate"])),
+    params(Id), responses(Decided))]
+pub(super) async fn release(
+    on: State<Site>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<Json<Done>, Problem> {
+    decide(on, caller, id, Verb::Release).await
+}
+
+async fn decide(
     State(site): State<Site>,
     caller: Caller,
-    Path((id, verb)): Path<(String, String)>,
+    Path(id): Path<String>,
+    verb: Verb,
 ) -> Result<Json<Done>, Problem> {
     let id = alert_id(&id)?;
     let (ids, by) = ([id], &*caller.name);
-    let changed = match verb.as_str() {
-        "cancel" => site.queue.cancel(&Which::Ids(vec![id]), by).await.map(|done| done.cancelled),
-        "requeue" => site.queue.requeue(&ids, by).await,
-        "accept" => site.queue.resolve(&ids, Decision::Accept, by).await.map(|done| done.decided),
-        "release" => site.queue.resolve(&ids, Decision::Resend, by).await.map(|done| done.decided),
-        _ => {
-            let detail = "there is no such thing to do; expected cancel, requeue, accept or release";
-            return Err(Problem::new(StatusCode::NOT_FOUND, detail));
-        }
+    let changed = match verb {
+        Verb::Cancel => site.queue.cancel(&Which::Ids(vec![id]), by).await.map(|done| done.cancelled),
+        Verb::Requeue => site.queue.requeue(&ids, by).await,
+        Verb::Accept => site.queue.resolve(&ids, Decision::Accept, by).await.map(|done| done.decided),
+        Verb::Release => site.queue.resolve(&ids, Decision::Resend, by).await.map(|done| done.decided),
     };
     let changed = changed.map_err(unanswered)?;
     if !changed.is_empty() {
-        tracing::info!(alert = %id, by, "alert: {verb}");
+        tracing::info!(alert = %id, by, "alert: {}", verb.as_str());
         return Ok(Json(Done { changed }));
     }
     let story = site.queue.show(id).await.map_err(unanswered)?.ok_or_else(|| no_alert(id))?;
-    let detail = format!("nothing was changed: {}", why(&verb, story.alert.state));
+    let detail = format!("nothing was changed: {}", why(verb, story.alert.state));
     Err(Problem::new(StatusCode::CONFLICT, detail))
 }
 
 /// Why this can not be done to an alert that stands so.
-fn why(verb: &str, state: AlertState) -> String {
+fn why(verb: Verb, state: AlertState) -> String {
     match (verb, state) {
-        ("cancel", AlertState::Waiting) => {
+        (Verb::Cancel, AlertState::Waiting) => {
             "the alert is being sent right now; ask again in a moment".to_owned()
         }
-        ("accept" | "release", _) => format!("the alert is {state}, and neither in doubt nor held"),
+        (Verb::Accept | Verb::Release, _) => format!("the alert is {state}, and neither in doubt nor held"),
         _ => format!("the alert is {state}"),
     }
 }

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Strict, wrong};
@@ -17,10 +18,11 @@ use crate::compose::{Shape, compose};
 use crate::dispatch::{Class, Sms, SubmitError};
 use crate::telemetry::Event;
 use crate::telemetry::board::Light;
+use crate::web::problem::{Body, PROBLEM};
 use crate::web::{Caller, Problem, Site};
 
 /// One way out. No key of its type is shown, since some are secret.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WayOut {
     #[serde(flatten)]
     light: Light,
@@ -36,11 +38,14 @@ pub(super) struct WayOut {
 }
 
 /// All of them, in order of priority.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct WaysOut {
     dispatchers: Vec<WayOut>,
 }
 
+/// The dispatchers, in order of priority
+#[utoipa::path(get, path = "/api/v1/dispatchers", tag = "dispatchers", security(("token" = ["read"])),
+    responses((status = 200, description = "All of them.", body = WaysOut)))]
 pub(super) async fn list(State(site): State<Site>) -> Json<WaysOut> {
     let (board, standing) = (site.hub.board(), site.standing());
     let ways = standing.ways.iter().zip(1..).filter_map(|((way, _), priority)| {
@@ -58,16 +63,20 @@ pub(super) async fn list(State(site): State<Site>) -> Json<WaysOut> {
 }
 
 /// Whom to tell what.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTest {
+    /// A number.
+    #[schema(pattern = r"^\+?[0-9]{3,15}$", example = "+4790000001")]
     to: String,
+    /// Another text than the usual one.
     #[serde(default)]
+    #[schema(pattern = r"\S")]
     text: Option<String>,
 }
 
 /// What came of a test.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Tested {
     /// The id by which the gateway may know the SMS.
     attempt: Uuid,
@@ -106,6 +115,19 @@ impl Drop for Turn {
 
 const TEXT: &str = "This is a test message from smsd.";
 
+/// Send an SMS straight through a dispatcher
+///
+/// It is in no queue, and tried once.
+#[utoipa::path(post, path = "/api/v1/dispatchers/{name}/test", tag = "dispatchers",
+    security(("token" = ["operate"])),
+    params(("name" = String, Path, description = "The dispatcher's.", example = "DebugDispatcher")),
+    request_body = NewTest,
+    responses(
+        (status = 200, description = "What came of it, accepted or not.", body = Tested),
+        (status = 404, description = "There is no such dispatcher.", body = Body, content_type = PROBLEM),
+        (status = 415, description = "The body is not said to be JSON.", body = Body, content_type = PROBLEM),
+        (status = 429, description = "Another test is on its way.", body = Body, content_type = PROBLEM),
+    ))]
 pub(super) async fn test(
     Extension(busy): Extension<Arc<Busy>>,
     State(site): State<Site>,

@@ -35,6 +35,11 @@ impl Default for Listeners {
     }
 }
 
+/// What happens, as it happens
+#[utoipa::path(get, path = "/api/v1/events", tag = "state", security(("token" = ["read"])),
+    responses((status = 200, description = "Server-sent events without end: each has the name of what happened, and \
+        JSON with `at`, `type` and what belongs to it. No texts of alerts. `lagged`: some were lost on the way.",
+        body = String, content_type = "text/event-stream")))]
 pub(super) async fn follow(
     State(site): State<Site>,
     Extension(listeners): Extension<Listeners>,

@@ -7,41 +7,58 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Strict;
 use crate::alert::{AlertId, Severity};
 use crate::intake::{ALERTS_MAX, NotTaken, TEXT_MAX, recipients};
 use crate::queue::{Key, NewAlert, Submission};
+use crate::web::problem::{Body, PROBLEM};
 use crate::web::{Caller, Problem, Scope, Site};
 
 /// What is to be told, and to whom.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewAlerts {
     /// A number or `group:NAME`, or several.
     to: OneOrMore,
-    /// What happened.
+    /// What happened. At most 64 KiB.
+    #[schema(pattern = r"\S", max_length = 65536)]
     text: String,
     /// 1 (most severe) to 5, or none.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 5)]
     severity: Option<i32>,
     /// What is handed in twice under one key within a day is queued once.
     #[serde(default)]
+    #[schema(pattern = "^[ -~]{1,200}$")]
     idempotency_key: Option<String>,
     /// NAV's queue: the account that the alert belongs to.
     #[serde(default)]
     account: Option<i32>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 enum OneOrMore {
-    One(String),
-    More(Vec<String>),
+    One(Recipient),
+    More(Recipients),
 }
 
+/// Several of them.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(min_items = 1, max_items = 1000)]
+struct Recipients(Vec<Recipient>);
+
+/// A number, or `group:NAME`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(pattern = r"^(\+?[0-9]{3,15}|group:[^\s:]+)$", example = "+4790000001")]
+struct Recipient(String);
+
 /// What is queued.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Taken {
     /// One alert for each number, in the order of the numbers.
     ids: Vec<AlertId>,
@@ -55,6 +72,21 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that the alerts were queued before, under the same key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
+/// Hand in alerts
+///
+/// The answer is 202 only when they are on stable storage. After 429 and 503 try again, with the same key.
+#[utoipa::path(post, path = "/api/v1/alerts", tag = "alerts", security(("token" = ["send"])),
+    params(("Idempotency-Key" = Option<String>, Header, pattern = "^[ -~]{1,200}$",
+        description = "As `idempotency_key` in the body; if both are there, they are the same.")),
+    request_body = NewAlerts,
+    responses(
+        (status = 202, description = "They are queued.", body = Taken,
+            headers(("Idempotency-Replayed" = Option<bool>, description = "They were queued before, under the same key."))),
+        (status = 409, description = "The key was used for other alerts.", body = Body, content_type = PROBLEM),
+        (status = 415, description = "The body is not said to be JSON.", body = Body, content_type = PROBLEM),
+        (status = 429, description = "More is handed in than the queue takes.", body = Body, content_type = PROBLEM,
+            headers(("Retry-After" = u64, description = "Seconds."))),
+    ))]
 pub(super) async fn hand_in(
     State(site): State<Site>,
     caller: Caller,
@@ -63,8 +95,8 @@ pub(super) async fn hand_in(
 ) -> Result<Response, Problem> {
     let key = key(&caller, &headers, asked.idempotency_key.as_deref())?;
     let words: Vec<&str> = match &asked.to {
-        OneOrMore::One(word) => vec![word],
-        OneOrMore::More(words) => words.iter().map(String::as_str).collect(),
+        OneOrMore::One(word) => vec![&word.0],
+        OneOrMore::More(words) => words.0.iter().map(|word| word.0.as_str()).collect(),
     };
     let phones = recipients(words, &site.standing().config.groups)
         .map_err(|e| Problem::bad_request(format!("to: {e}; nothing was queued")))?;

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{Query, alerts, unanswered};
@@ -11,7 +12,7 @@ use crate::telemetry::board::Board;
 use crate::web::{Problem, Site};
 
 /// What holds now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Status {
     /// The version of smsd.
     version: &'static str,
@@ -22,28 +23,38 @@ pub(super) struct Status {
     depth: Depth,
 }
 
+/// What holds now
+#[utoipa::path(get, path = "/api/v1/status", tag = "state", security(("token" = ["read"])),
+    responses((status = 200, description = "As far as is known.", body = Status)))]
 pub(super) async fn status(State(site): State<Site>) -> Result<Json<Status>, Problem> {
     let depth = site.queue.depth().await.map_err(unanswered)?;
     Ok(Json(Status { version: crate::VERSION, board: site.hub.board(), depth }))
 }
 
 /// Which attempts.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
+    /// Rows of the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// The last id of the page before.
     before: Option<Uuid>,
 }
 
 /// A page of attempts, the last begun first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attempts)]
 pub(super) struct Page {
     attempts: Vec<AttemptRow>,
     /// What `before` is to be for the next page; none after the last one.
     next: Option<Uuid>,
 }
 
+/// Attempts, the last begun first
+#[utoipa::path(get, path = "/api/v1/attempts", tag = "state", security(("token" = ["read"])), params(Asked),
+    responses((status = 200, description = "A page of them.", body = Page)))]
 pub(super) async fn attempts(
     State(site): State<Site>,
     Query(asked): Query<Asked>,
