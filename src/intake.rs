@@ -38,8 +38,10 @@ use crate::seeded::{Bug, bug};
 pub const TEXT_MAX: usize = 64 * 1024;
 /// Alerts of one submission at most.
 pub const ALERTS_MAX: usize = 1_000;
-/// How long an intake waits for the queue.
+/// How long an intake waits for its turn at the queue: what is not being written by then is not written later.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it then waits for the answer: what is being written at that moment is on the disk by then, or the disk is ill.
+const GRACE: Duration = Duration::from_secs(5);
 /// Submissions that wait for the queue at once; whoever comes then is told to come again.
 const WAITING_ROOM: usize = 4_096;
 /// Submissions of one commit at most.
@@ -134,8 +136,8 @@ impl Desk {
             mpsc::error::TrySendError::Full(_) => NotTaken::Busy(Duration::from_secs(1)),
             mpsc::error::TrySendError::Closed(_) => NotTaken::Queue("smsd is stopping".to_owned()),
         })?;
-        let late = || NotTaken::Queue(format!("no answer within {} s", PATIENCE.as_secs()));
-        match timeout_at(until + PAUSE, answer).await {
+        let late = || NotTaken::Queue(format!("no answer within {} s", (PATIENCE + GRACE).as_secs()));
+        match timeout_at(until + GRACE, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(NotTaken::Queue("smsd is stopping".to_owned())),
             Err(_) => Err(late()),
@@ -176,11 +178,13 @@ impl Clerk {
 
     /// Queues a batch; again, while the queue does not answer and somebody waits.
     async fn enter(&self, mut batch: Vec<Handed>) {
+        let mut why = "it is busy with what came before".to_owned();
         loop {
+            let now = Instant::now();
             batch.retain(|handed| !handed.reply.is_closed());
-            if batch.is_empty() {
-                return;
-            }
+            refuse(batch.extract_if(.., |handed| handed.until <= now), &why);
+            // Who has the least time left speaks for all: the others try again.
+            let Some(until) = batch.iter().map(|handed| handed.until).min() else { return };
             if bug(Bug::AcceptedBeforeDurable) {
                 for handed in &mut batch {
                     let (nobody, _) = oneshot::channel();
@@ -189,7 +193,7 @@ impl Clerk {
                 }
             }
             let submissions: Vec<Submission> = batch.iter().map(|h| h.submission.clone()).collect();
-            let error = match self.queue.enqueue(&submissions).await {
+            let error = match self.queue.enqueue_by(&submissions, until).await {
                 Ok(results) => {
                     for (handed, result) in batch.into_iter().zip(results) {
                         // Whoever has gone away meanwhile asks again under the same key, or never.
@@ -199,16 +203,19 @@ impl Clerk {
                 }
                 Err(error) => error,
             };
-            let now = Instant::now();
-            let last = matches!(error, QueueError::Refused(_));
-            let (over, waiting) = batch.into_iter().partition(|h| last || h.until <= now + PAUSE);
-            let over: Vec<Handed> = over;
-            for handed in over {
-                let _ = handed.reply.send(Err(NotTaken::Queue(error.to_string())));
+            why = error.to_string();
+            if matches!(error, QueueError::Refused(_)) {
+                return refuse(batch, &why);
             }
-            batch = waiting;
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+/// Tells no. Whoever has gone away meanwhile needs no answer.
+fn refuse(batch: impl IntoIterator<Item = Handed>, why: &str) {
+    for handed in batch {
+        let _ = handed.reply.send(Err(NotTaken::Queue(why.to_owned())));
     }
 }
 

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -132,6 +133,22 @@ pub trait Queue: Send + Sync {
     /// Queues submissions, durably, each whole or not at all, and says for each what became of it. What one of them lacks
     /// is no other's trouble. Two with one key are as if one came after the other.
     async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError>;
+
+    /// [`Queue::enqueue`] by `until`, or never: what waits longer than that for the queue's lock is not written afterwards
+    /// either, so that who is told no by then is told the truth. What is being committed at that moment is answered for.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`] also if the time is over.
+    async fn enqueue_by(
+        &self,
+        submissions: &[Submission],
+        until: Instant,
+    ) -> Result<Vec<Submitted>, QueueError> {
+        if Instant::now() >= until {
+            return Err(submission::too_late());
+        }
+        self.enqueue(submissions).await
+    }
 
     /// Queues alerts together, durably, and returns their ids in order: [`Queue::enqueue`] under a key of their own.
     ///

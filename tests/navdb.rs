@@ -373,6 +373,38 @@ async fn what_nav_can_not_hold_spoils_no_other_submission() {
     assert!(again.iter().all(|told| matches!(told, Submitted::Before(_))), "{again:?}");
 }
 
+/// Another session holds the table: what it let through only after its time was told no, and is not queued.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_too_long_for_the_table_is_never_queued() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    for (lock, patience, in_time) in [
+        ("LOCK TABLE smsq IN EXCLUSIVE MODE", 400, false),
+        ("LOCK TABLE smsd.submission IN EXCLUSIVE MODE", 400, false),
+        ("LOCK TABLE smsq IN EXCLUSIVE MODE", 15_000, true),
+    ] {
+        let sql = format!("BEGIN; {lock}; SELECT pg_sleep(1.5); COMMIT");
+        std::thread::scope(|scope| {
+            let holder = scope.spawn(|| database.sql(&sql));
+            let held = || {
+                let held = "SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation IS NOT NULL AND granted";
+                database.sql(held) != "0"
+            };
+            while !held() {
+                assert!(!holder.is_finished(), "{lock}");
+            }
+            let until = tokio::time::Instant::now() + Duration::from_millis(patience);
+            let some = [submission(&format!("http:{in_time}"), alerts(1))];
+            let told = tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(queue.enqueue_by(&some, until))
+            });
+            assert_eq!(told.is_ok(), in_time, "{lock}: {told:?}");
+            holder.join().unwrap();
+        });
+        assert_eq!(database.sql("SELECT count(*) FROM smsq"), u32::from(in_time).to_string(), "{lock}");
+    }
+}
+
 // -- the schema ----------------------------------------------------------------------------------
 
 #[tokio::test]

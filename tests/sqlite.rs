@@ -363,13 +363,53 @@ async fn forgotten_keys_leave_the_file() {
         conn.query_row("SELECT count(*) FROM submission", [], |row| row.get(0)).unwrap()
     };
     assert_eq!(left(), 100);
-    let mut last = 100;
+    // One that has not gone yet is another's all the same.
+    let other = Submission { alerts: vec![alert("other")], ..new("key 99".into()) };
+    let told = queue.enqueue(&[other]).await.unwrap();
+    assert!(matches!(told.as_slice(), [Submitted::Queued(_)]), "{told:?}");
+    let mut last = left();
     while last > 1 {
         queue.enqueue(&[new("another".into())]).await.unwrap();
         let now = left();
         assert!(now < last && now + 40 > last, "some at a time: {last}, then {now}");
         last = now;
     }
+}
+
+/// Another process holds the file: what got its turn only after its time was told no, and is not queued.
+#[tokio::test]
+async fn what_waits_too_long_for_the_file_is_never_queued() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let holder = Connection::open(&path).unwrap();
+    for (kept, patience, in_time) in
+        [(Duration::from_millis(300), 100, false), (Duration::ZERO, 60_000, true)]
+    {
+        holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let key = Key { name: format!("http:{in_time}"), kept: LONG };
+        let some = [Submission { key, alerts: vec![alert("x")] }];
+        let until = tokio::time::Instant::now() + Duration::from_millis(patience);
+        let release = async {
+            tokio::time::sleep(kept).await;
+            holder.execute_batch("COMMIT").unwrap();
+        };
+        let (told, ()) = tokio::join!(queue.enqueue_by(&some, until), release);
+        assert_eq!(told.is_ok(), in_time, "{told:?}");
+        assert_eq!(queue.depth().await.unwrap().alerts(), u64::from(in_time));
+    }
+}
+
+/// Alerts without their key could be handed in again: they are not queued.
+#[tokio::test]
+async fn alerts_are_not_queued_without_their_key() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON submission
+        BEGIN SELECT raise(ABORT, 'refused by a trigger'); END";
+    Connection::open(&path).unwrap().execute_batch(trigger).unwrap();
+    let failed = queue.submit(&[alert("one"), alert("two")]).await;
+    assert!(matches!(&failed, Err(QueueError::Refused(why)) if why.contains("by a trigger")), "{failed:?}");
+    assert_eq!(queue.depth().await.unwrap().alerts(), 0);
 }
 
 /// One caller's failure is its own, and whole, though it shares a transaction with others.

@@ -156,7 +156,8 @@ fn stands<'a>(
     wrong: impl FnOnce(&Section<'_, 'a>) -> Option<(Severity, String, &'static str)>,
 ) {
     let header = s.reader.ini.sections.iter().find(|section| section.name == s.name);
-    if let Some(span) = header.map(|header| header.span.clone())
+    // A header without a key, as in the example, asks for nothing.
+    if let Some(span) = header.filter(|header| !header.entries.is_empty()).map(|header| header.span.clone())
         && let Some((severity, message, hint)) = wrong(&s)
     {
         let source = s.reader.source;

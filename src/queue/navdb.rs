@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::news::Bell;
@@ -104,6 +105,21 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
 }
 
 impl NavDbQueue {
+    async fn hand_in(
+        &self,
+        submissions: &[Submission],
+        until: Option<Instant>,
+    ) -> Result<Vec<Submitted>, QueueError> {
+        let submitted = self
+            .intake
+            .run(&self.server, |client| async move { intake::enqueue(&client, submissions, until).await })
+            .await?;
+        if submitted.iter().any(|one| matches!(one, Submitted::Queued(_) | Submitted::Before(_))) {
+            self.server.news.ring(News::Submitted);
+        }
+        Ok(submitted)
+    }
+
     async fn wait_again(
         &self,
         ids: &[AlertId],
@@ -199,14 +215,15 @@ impl Queue for NavDbQueue {
 
     /// If the reply to the commit is lost, the link does it again, and finds what is queued.
     async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
-        let submitted = self
-            .intake
-            .run(&self.server, |client| async move { intake::enqueue(&client, submissions).await })
-            .await?;
-        if submitted.iter().any(|one| matches!(one, Submitted::Queued(_) | Submitted::Before(_))) {
-            self.server.news.ring(News::Submitted);
-        }
-        Ok(submitted)
+        self.hand_in(submissions, None).await
+    }
+
+    async fn enqueue_by(
+        &self,
+        submissions: &[Submission],
+        until: Instant,
+    ) -> Result<Vec<Submitted>, QueueError> {
+        self.hand_in(submissions, Some(until)).await
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {

@@ -22,7 +22,7 @@ mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -94,6 +94,20 @@ impl SqliteQueue {
 }
 
 impl SqliteQueue {
+    async fn hand_in(
+        &self,
+        submissions: &[Submission],
+        until: Option<Instant>,
+    ) -> Result<Vec<Submitted>, QueueError> {
+        let submissions = submissions.to_vec();
+        let work = move |conn: &_| intake::enqueue(conn, &submissions, until, Now::read());
+        let submitted = self.writer.write(work).await?;
+        if submitted.iter().any(|one| matches!(one, Submitted::Queued(_))) {
+            self.news.ring(News::Submitted);
+        }
+        Ok(submitted)
+    }
+
     async fn wait_again(
         &self,
         ids: &[AlertId],
@@ -216,13 +230,15 @@ impl Queue for SqliteQueue {
     }
 
     async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
-        let submissions = submissions.to_vec();
-        let work = move |conn: &_| intake::enqueue(conn, &submissions, Now::read());
-        let submitted = self.writer.write(work).await?;
-        if submitted.iter().any(|one| matches!(one, Submitted::Queued(_))) {
-            self.news.ring(News::Submitted);
-        }
-        Ok(submitted)
+        self.hand_in(submissions, None).await
+    }
+
+    async fn enqueue_by(
+        &self,
+        submissions: &[Submission],
+        until: tokio::time::Instant,
+    ) -> Result<Vec<Submitted>, QueueError> {
+        self.hand_in(submissions, Some(until.into_std())).await
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {

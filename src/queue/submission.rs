@@ -73,6 +73,11 @@ impl Submitted {
     }
 }
 
+/// What a queue says that could not begin to write in time.
+pub(super) fn too_late() -> QueueError {
+    QueueError::Unavailable("the queue's turn came too late; nothing was written".to_owned())
+}
+
 /// So many keys that are remembered no longer are removed when so many submissions come: more than come, so that they go,
 /// and not so many that anybody would notice.
 pub(super) fn forgotten_with(submissions: usize) -> usize {

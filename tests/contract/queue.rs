@@ -337,6 +337,7 @@ macro_rules! queue_contract {
                 a_large_submission_keeps_its_order
                 a_forgotten_key_is_anothers
                 who_hands_in_the_same_at_once_queues_it_once
+                what_comes_too_late_is_not_queued
             }
             reports {
                 depth_counts_what_waits

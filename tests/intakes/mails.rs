@@ -140,6 +140,25 @@ fn one_smsd_sends_through_another() {
     daemon.stop();
 }
 
+/// Its subject names nobody, its address somebody: who sends it learns both.
+#[test]
+fn a_mail_that_only_some_can_have_is_no_success() {
+    let place = Place::new("");
+    let daemon = place.start();
+    let mut wire = Wire::greeted(place.port);
+    assert!(wire.ask("MAIL FROM:<me@x>").starts_with("250"));
+    assert!(wire.ask("RCPT TO:<+4790000001@x>").starts_with("250"));
+    let reply = {
+        wire.ask("RCPT TO:<sms@x>");
+        wire.ask("DATA");
+        wire.put("Subject: sms 12ab\r\n\r\nx\r\n.\r\n");
+        wire.reply()
+    };
+    assert!(reply.starts_with("554 5.1.3 ") && reply.ends_with("queued as 1"), "{reply}");
+    assert_eq!(place.sent_all(1), pairs(&[("+4790000001", "x")]));
+    daemon.stop();
+}
+
 #[test]
 fn a_mail_that_comes_again_is_queued_once_also_after_a_crash() {
     let place = Place::new("");
@@ -187,17 +206,21 @@ fn a_queue_that_is_locked_asks_mails_to_come_again() {
     let mut held = String::new();
     BufReader::new(holder.stdout.take().unwrap()).read_line(&mut held).unwrap();
     assert_eq!(held, "held\n");
-    // What was told to come again may be queued yet, when the lock is gone: its Message-ID keeps it one.
+    // Who is told no is told the truth, and what nothing tells from another is one all the same.
     let mail = "Message-ID: <1@x>\r\n\r\nx";
     place.put("waits", "To: 4790000002\n\nfile");
-    let mut wire = Wire::greeted(place.port);
-    assert_eq!(wire.mail("112@x", mail), "451 4.3.0 the queue can not be written; come again");
+    let (mut wire, mut nameless) = (Wire::greeted(place.port), Wire::greeted(place.port));
+    wire.put(format!("MAIL FROM:<a@x>\r\nRCPT TO:<112@x>\r\nDATA\r\n{mail}\r\n.\r\n"));
+    assert_eq!(nameless.mail("113@x", "\r\ny"), "451 4.3.0 the queue can not be written; come again");
+    let replies: Vec<String> = (0..4).map(|_| wire.reply()).collect();
+    assert_eq!(replies[3], "451 4.3.0 the queue can not be written; come again", "{replies:?}");
     assert_eq!(place.names("outgoing"), ["waits"]);
     drop(holder.stdin.take());
     holder.wait().unwrap();
     let reply = until("it is taken", || Some(wire.mail("112@x", mail)).filter(|r| r.starts_with("250")));
     assert!(reply.starts_with("250 2.6.0 queued as "), "{reply}");
-    assert_eq!(place.sent_all(2), pairs(&[("+4790000002", "file"), ("112", "x")]));
+    assert!(nameless.mail("113@x", "\r\ny").starts_with("250"));
+    assert_eq!(place.sent_all(3), pairs(&[("+4790000002", "file"), ("112", "x"), ("113", "y")]));
     assert!(place.file("sent/waits").contains("Alerts: "));
     daemon.stop();
 }

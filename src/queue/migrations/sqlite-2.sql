@@ -12,4 +12,8 @@ CREATE TABLE submission (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX submission_until ON submission (until);
 
+-- What waits and since when is told from the index alone.
+DROP INDEX alert_waiting;
+CREATE INDEX alert_waiting ON alert (rank, id, queued_at) WHERE state = 'waiting';
+
 PRAGMA user_version = 2;

@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::Type;
@@ -14,7 +16,7 @@ use tokio_postgres::types::Type;
 use super::{BEGIN, Verb, clean, ids, millis};
 use crate::alert::AlertId;
 use crate::queue::postgres::{Parameter, Statement, in_transaction, spoils};
-use crate::queue::submission::{Digest, forgotten_with};
+use crate::queue::submission::{Digest, forgotten_with, too_late};
 use crate::queue::{QueueError, Submission, Submitted};
 
 /// Keys that are not remembered any more, some at a time, last of all, and none that another is about to take up again: so
@@ -46,8 +48,17 @@ const QUEUE: &str = "WITH fresh AS MATERIALIZED (SELECT t.nth, t.key \
 /// What stands under the keys now.
 const FOUND: &str = "SELECT key, digest, ids FROM smsd.submission WHERE key = ANY ($1)";
 
+/// No statement waits for another's lock beyond the time that is left.
+const PATIENCE: &str = "SELECT set_config('statement_timeout', $1, true)";
+
+/// Divides by zero, and so undoes it all, if waiting has taken longer than that: whoever was to be told has been told no.
+const IN_TIME: &str = "SELECT 1 / (clock_timestamp() - now() < $1::float8 * interval '1 ms')::int";
+
 /// Whoever listens hears of it, trigger or not.
 const NOTIFY: &str = "SELECT pg_notify('smsd', '')";
+
+/// As long as a statement may take in any verb (`BEGIN`), in milliseconds.
+const LONG: f64 = 20_000.0;
 
 /// A submission on its way in.
 struct Entry<'a> {
@@ -77,8 +88,12 @@ impl Fate {
 }
 
 /// Queues what is not queued yet. Of submissions with one key a round sees to one; what became of it mostly answers for
-/// the others.
-pub(super) async fn enqueue(client: &Client, submissions: &[Submission]) -> Verb<Vec<Submitted>> {
+/// the others. Once something is committed, the rest of the call no longer depends on `until`: its answer tells of all.
+pub(super) async fn enqueue(
+    client: &Client,
+    submissions: &[Submission],
+    mut until: Option<Instant>,
+) -> Verb<Vec<Submitted>> {
     let mut waiting: Vec<(usize, Entry<'_>)> = submissions.iter().map(Entry::of).enumerate().collect();
     let mut answers: Vec<(usize, Submitted)> = Vec::with_capacity(waiting.len());
     let mut fates: HashMap<String, Fate> = HashMap::new();
@@ -86,7 +101,7 @@ pub(super) async fn enqueue(client: &Client, submissions: &[Submission]) -> Verb
         let mut keys = HashSet::new();
         let (round, later): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|(_, entry)| keys.insert(entry.key.clone()));
-        by_halves(client, round.iter().map(|(_, entry)| entry).collect(), &mut fates).await?;
+        by_halves(client, round.iter().map(|(_, entry)| entry).collect(), &mut until, &mut fates).await?;
         for (n, entry) in round {
             let answer = fates.get(&*entry.key).and_then(|fate| fate.of(&entry));
             // The server tells of every key that it was asked for.
@@ -111,11 +126,27 @@ pub(super) async fn enqueue(client: &Client, submissions: &[Submission]) -> Verb
 }
 
 /// Queues all of them together, or, where that can not be, each half by itself.
-async fn by_halves(client: &Client, entries: Vec<&Entry<'_>>, fates: &mut HashMap<String, Fate>) -> Verb<()> {
+async fn by_halves(
+    client: &Client,
+    entries: Vec<&Entry<'_>>,
+    until: &mut Option<Instant>,
+    fates: &mut HashMap<String, Fate>,
+) -> Verb<()> {
     let mut parts = vec![entries.as_slice()];
     while let Some(part) = parts.pop() {
-        let error = match together(client, part, fates).await {
-            Ok(()) => continue,
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(too_late().into());
+        }
+        let error = match together(client, part, left, fates).await {
+            Ok(()) => {
+                *until = None;
+                continue;
+            }
+            // The server's time began after ours: what it ended for being late is late here too.
+            Err(error) if !error.is_closed() && until.is_some_and(|until| Instant::now() >= until) => {
+                return Err(too_late().into());
+            }
             Err(error) => error,
         };
         match (spoils(&error), part) {
@@ -133,10 +164,11 @@ async fn by_halves(client: &Client, entries: Vec<&Entry<'_>>, fates: &mut HashMa
     Ok(())
 }
 
-/// Queues all of them, or none.
+/// Queues all of them, or none; none, if what is `left` of the time does not do.
 async fn together(
     client: &Client,
     entries: &[&Entry<'_>],
+    left: Option<Duration>,
     fates: &mut HashMap<String, Fate>,
 ) -> Result<(), tokio_postgres::Error> {
     let keys: Vec<&str> = entries.iter().map(|e| &*e.key).collect();
@@ -161,14 +193,25 @@ async fn together(
     ];
     let (found, forget): ([Parameter<'_>; 1], [Parameter<'_>; 1]) =
         ([(&keys, Type::TEXT_ARRAY)], [(&forget, Type::INT8)]);
-    let statements: [Statement<'_>; 5] =
-        [(REMEMBER, &remember), (QUEUE, &queue), (FOUND, &found), (FORGET, &forget), (NOTIFY, &[])];
+    let left = left.map_or(LONG, millis);
+    let patience = format!("{}ms", left.ceil().min(LONG));
+    let (patience, in_time): ([Parameter<'_>; 1], [Parameter<'_>; 1]) =
+        ([(&patience, Type::TEXT)], [(&left, Type::FLOAT8)]);
+    let statements: [Statement<'_>; 7] = [
+        (PATIENCE, &patience),
+        (REMEMBER, &remember),
+        (QUEUE, &queue),
+        (FOUND, &found),
+        (FORGET, &forget),
+        (NOTIFY, &[]),
+        (IN_TIME, &in_time),
+    ];
     let answers = in_transaction(client, BEGIN, &statements).await?;
     let mut new: HashSet<String> = HashSet::new();
-    for row in answers.get(1).into_iter().flatten() {
+    for row in answers.get(2).into_iter().flatten() {
         new.insert(row.try_get(0)?);
     }
-    for row in answers.get(2).into_iter().flatten() {
+    for row in answers.get(3).into_iter().flatten() {
         let key: String = row.try_get(0)?;
         // Another length is nobody's digest.
         let digest = Digest::try_from(row.try_get::<_, &[u8]>(1)?).unwrap_or_default();

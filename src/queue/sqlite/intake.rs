@@ -1,20 +1,27 @@
 //! What is handed in.
 
+use std::time::Instant;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::clock::{Now, micros};
 use super::failure::Failure;
 use crate::alert::AlertId;
-use crate::queue::submission::{Digest, forgotten_with};
+use crate::queue::submission::{Digest, forgotten_with, too_late};
 use crate::queue::{Submission, Submitted};
 
+/// The file is locked for us by now, however long that took; what is left to do takes no longer than the disk does.
 pub(super) fn enqueue(
     conn: &Connection,
     submissions: &[Submission],
+    until: Option<Instant>,
     now: Now,
 ) -> Result<Vec<Submitted>, Failure> {
     const FORGET: &str = "
         DELETE FROM submission WHERE key IN (SELECT key FROM submission WHERE until <= ? ORDER BY until LIMIT ?)";
+    if until.is_some_and(|until| Instant::now() >= until) {
+        return Err(Failure::Unavailable(too_late().to_string()));
+    }
     let some = i64::try_from(forgotten_with(submissions.len())).unwrap_or(i64::MAX);
     conn.prepare_cached(FORGET)?.execute(params![now.wall, some])?;
     submissions.iter().map(|submission| enqueue_one(conn, submission, now)).collect()

@@ -18,32 +18,37 @@ use crate::queue::{
 };
 
 /// An alert as [`alert_row`] reads it: its own state, and that of the unresolved attempt that it stands in.
-const ALERT: &str = "
-    SELECT a.id, a.phone, a.text, a.severity, a.state, t.state, a.reason, a.queued_at, a.ended_at
-    FROM alert a
+const ALERT: &str =
+    "SELECT a.id, a.phone, a.text, a.severity, a.state, t.state, a.reason, a.queued_at, a.ended_at FROM";
+/// Every alert, with that attempt.
+const EACH: &str = "alert a
     LEFT JOIN attempt_alert s ON s.alert = a.id AND s.unresolved = 1
     LEFT JOIN attempt t ON t.seq = s.attempt";
+/// The same from the attempt on, in that order, for attempts of which there are few.
+const UNDECIDED: &str = "attempt t
+    CROSS JOIN attempt_alert s ON s.attempt = t.seq AND s.unresolved = 1
+    CROSS JOIN alert a ON a.id = s.alert";
 
 pub(super) fn list(conn: &Connection, filter: &Filter) -> Result<Vec<AlertRow>, Failure> {
-    let state = match filter.state {
-        None => "true",
+    let (from, state) = match filter.state {
+        None => (EACH, "true"),
         Some(AlertState::Waiting) => {
-            "a.state = 'waiting' AND coalesce(t.state, 'open') NOT IN ('in_doubt', 'held')"
+            (EACH, "a.state = 'waiting' AND coalesce(t.state, 'open') NOT IN ('in_doubt', 'held')")
         }
-        Some(AlertState::InDoubt) => "a.state = 'waiting' AND t.state = 'in_doubt'",
-        Some(AlertState::Held) => "a.state = 'waiting' AND t.state = 'held'",
-        Some(AlertState::Sent) => "a.state = 'sent'",
-        Some(AlertState::Ignored) => "a.state = 'ignored'",
+        Some(AlertState::InDoubt) => (UNDECIDED, "a.state = 'waiting' AND t.state = 'in_doubt'"),
+        Some(AlertState::Held) => (UNDECIDED, "a.state = 'waiting' AND t.state = 'held'"),
+        Some(AlertState::Sent) => (EACH, "a.state = 'sent'"),
+        Some(AlertState::Ignored) => (EACH, "a.state = 'ignored'"),
     };
     // The punctuation is that of `Phone::parse`.
     let sql = format!(
-        "{ALERT}
-         WHERE {state} AND (:before IS NULL OR a.id < :before) AND (:to IS NULL OR :to =
+        "{ALERT} {from}
+         WHERE {state} AND a.id <= :last AND (:to IS NULL OR :to =
             replace(replace(replace(replace(replace(a.phone, ' ', ''), '-', ''), '(', ''), ')', ''), '.', ''))
          ORDER BY a.id DESC LIMIT :limit"
     );
     let params = named_params! {
-        ":before": filter.before.map(|id| id.0),
+        ":last": filter.before.map_or(i64::MAX, |id| id.0.saturating_sub(1)),
         ":to": filter.to.as_ref().map(Phone::as_str),
         ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
     };
@@ -66,7 +71,7 @@ pub(super) fn show(conn: &Connection, id: AlertId) -> Result<Option<Story>, Fail
     const ATTEMPTS: &str =
         attempts!("WHERE t.seq IN (SELECT attempt FROM attempt_alert WHERE alert = ?) ORDER BY t.seq");
     const NOTES: &str = "SELECT at, what, reason, detail, who FROM note WHERE alert = ? ORDER BY seq";
-    let sql = format!("{ALERT} WHERE a.id = ?");
+    let sql = format!("{ALERT} {EACH} WHERE a.id = ?");
     let Some(alert) = conn.prepare_cached(&sql)?.query_row([id.0], alert_row).optional()? else {
         return Ok(None);
     };
@@ -136,7 +141,8 @@ pub(super) fn history(conn: &Connection, since: Timestamp, step: Duration) -> Re
 
 pub(super) fn depth(conn: &Connection) -> Result<Depth, Failure> {
     const WAITING: &str = "
-        SELECT severity, count(*), min(queued_at) FROM alert WHERE state = 'waiting' GROUP BY rank ORDER BY rank";
+        SELECT nullif(rank, 2147483648), count(*), min(queued_at) FROM alert INDEXED BY alert_waiting
+        WHERE state = 'waiting' GROUP BY rank ORDER BY rank";
     const UNRESOLVED: &str = "
         SELECT (SELECT count(*) FROM attempt WHERE state = 'open'),
             (SELECT count(*) FROM attempt WHERE state = 'in_doubt'),

@@ -1,7 +1,7 @@
 //! Handing in: each submission whole and once, however often and by whomever.
 
 use super::*;
-use smsd::queue::{Key, Submission, Submitted};
+use smsd::queue::{Key, QueueError, Submission, Submitted};
 
 const KEPT: Duration = Duration::from_secs(600);
 
@@ -137,5 +137,20 @@ pub async fn who_hands_in_the_same_at_once_queues_it_once<F: Fixture>(f: &F) {
     }
     let new = told.iter().flatten().filter(|one| matches!(one, Submitted::Queued(_))).count();
     assert_eq!((new, claimed(&*q).await.len()), (20, 40));
+    clean(&*q).await;
+}
+
+pub async fn what_comes_too_late_is_not_queued<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let one = submission(f, "http:1", &["one"]);
+    let now = tokio::time::Instant::now();
+    let late = q.enqueue_by(std::slice::from_ref(&one), now).await;
+    assert!(matches!(&late, Err(QueueError::Unavailable(why)) if why.contains("too late")), "{late:?}");
+    assert_eq!(claimed_ids(&*q).await, []);
+    let told = q.enqueue_by(&[one], now + KEPT).await.unwrap();
+    assert!(
+        matches!(told.as_slice(), [Submitted::Queued(_)]),
+        "nothing is remembered of what came too late: {told:?}"
+    );
     clean(&*q).await;
 }
