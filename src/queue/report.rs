@@ -189,7 +189,7 @@ pub struct Stats {
 }
 
 /// What waits, and what is undecided.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Depth {
     /// What waits, by severity, most severe first; only severities of which something waits.
     pub waiting: Vec<Layer>,
@@ -214,7 +214,7 @@ impl Depth {
 }
 
 /// What waits of one severity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// Which.
     pub severity: Severity,
