@@ -4,6 +4,7 @@
 //! to stderr as `smsd: …`. Exit codes: 0 done, 1 failed, 2 usage, 3 another smsd is running, 4 configuration
 //! unusable.
 
+mod ask;
 mod check;
 pub mod compose;
 mod daemon;
@@ -19,6 +20,7 @@ mod shape;
 mod status;
 mod story;
 mod token;
+mod watch;
 
 use std::io;
 use std::path::PathBuf;

@@ -488,6 +488,8 @@ fn completions_and_manual_come_from_the_command_line() {
     }
     assert!(site.run(&["man"]).out.contains(".TH smsd 1"));
     assert!(site.run(&["man", "queue", "list"]).out.contains("\\-\\-before"));
+    assert!(site.run(&["man", "status"]).out.contains("\\-\\-watch"));
+    assert!(site.run(&["completions", "bash"]).out.contains("--watch"));
     let pages = site.path("man");
     assert_eq!(site.run(&["man", "--dir", pages.to_str().unwrap()]).code, 0);
     assert!(pages.join("smsd.1").is_file() && pages.join("smsd-queue-list.1").is_file());

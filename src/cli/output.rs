@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, Color, ContentArrangement, Row};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Row};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -40,8 +40,28 @@ impl Table {
         self.0.add_row(cells);
     }
 
+    /// A row of one line. On a terminal the last cell, which is the text, is cut to what room the others leave it.
+    pub(crate) fn line(&mut self, cells: impl Into<Row>) {
+        let mut row = cells.into();
+        row.max_height(1);
+        self.wrapped(row);
+    }
+
+    /// A row of which only the last cell is given more lines, if it needs them.
+    pub(crate) fn wrapped(&mut self, cells: impl Into<Row>) {
+        self.0.add_row(cells);
+        let others = self.0.column_count().saturating_sub(1);
+        for column in self.0.column_iter_mut().take(others) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+
     pub(crate) fn print(&self) -> io::Result<()> {
-        print(&format!("{}\n", self.0.trim_fmt()))
+        print(&self.text())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        format!("{}\n", self.0.trim_fmt())
     }
 }
 
@@ -62,11 +82,6 @@ pub(crate) fn moment(t: Timestamp) -> String {
     t.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
-/// A time that may be none.
-pub(crate) fn time_or_dash(t: Option<Timestamp>) -> String {
-    t.map_or_else(|| "-".to_owned(), time)
-}
-
 /// A span as people say it: `230 ms`, `4.2 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`.
 pub(crate) fn span(millis: i64) -> String {
     let seconds = millis / 1000;
@@ -82,6 +97,18 @@ pub(crate) fn span(millis: i64) -> String {
 /// The time from one moment to another.
 pub(crate) fn between(from: Timestamp, to: Timestamp) -> String {
     span(to.as_millisecond() - from.as_millisecond())
+}
+
+/// How long ago, in its largest unit: `4 s`, `12 min`, `3 h`, `2 d`. A clock that was set back makes nothing younger
+/// than now.
+pub(crate) fn age(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.as_second().saturating_sub(from.as_second());
+    match seconds {
+        ..60 => format!("{} s", seconds.max(0)),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86400),
+    }
 }
 
 /// `1 alert`, `2 alerts`.

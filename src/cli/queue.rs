@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
+use jiff::Timestamp;
 
-use super::output::{Table, count, json, paint, print, shown, span, time_or_dash, tinted};
+use super::output::{Table, age, count, json, paint, print, shown, span, tinted};
 use super::{FAILED, Globals, Session, block_on, eprintln_quietly, exit, login, story};
 use crate::alert::{AlertId, Phone};
 use crate::queue::{AlertRow, AlertState, Decision, Filter, Queue, Stats, Which};
@@ -126,15 +127,17 @@ impl List {
             session.say(format_args!("no such alerts"));
             return Ok(ExitCode::SUCCESS);
         }
-        let mut table = Table::new(&["id", "state", "sev", "to", "queued", "ended", "text"]);
+        let now = Timestamp::now();
+        let mut table = Table::new(&["id", "state", "sev", "to", "age", "ended", "text"]);
         for row in &rows {
-            table.row([
+            let ended = row.ended_at.map_or_else(|| "-".to_owned(), |at| format!("{} ago", age(at, now)));
+            table.line([
                 Cell::new(row.id),
                 tinted(&state_and_reason(row), row.state.into()),
                 Cell::new(row.severity.0.map_or_else(|| "-".to_owned(), |s| s.to_string())),
                 Cell::new(shown(&row.to, 32)),
-                Cell::new(time_or_dash(row.queued_at)),
-                Cell::new(time_or_dash(row.ended_at)),
+                Cell::new(row.queued_at.map_or_else(|| "-".to_owned(), |at| age(at, now))),
+                Cell::new(ended),
                 Cell::new(shown(&row.text, 160)),
             ]);
         }

@@ -190,7 +190,7 @@ pub struct Stats {
 }
 
 /// What waits, and what is undecided.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Depth {
     /// What waits, by severity, most severe first; only severities of which something waits.
     pub waiting: Vec<Layer>,
@@ -215,7 +215,7 @@ impl Depth {
 }
 
 /// What waits of one severity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Layer {
     /// Which.
     pub severity: Severity,

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::unistd::{User, geteuid};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
 use tempfile::TempDir;
 
 pub struct Daemon {
@@ -43,6 +44,17 @@ impl Daemon {
         daemon.child = Some(child.unwrap());
         until("an answer", || daemon.get("/healthz", "").filter(|answer| answer.starts_with("HTTP/1.1 200")));
         daemon
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().unwrap().id().try_into().unwrap()
+    }
+
+    /// Asked to stop, and gone.
+    pub fn stop(&mut self) {
+        kill(Pid::from_raw(self.pid()), Signal::SIGTERM).unwrap();
+        let mut child = self.child.take().unwrap();
+        assert!(child.wait().unwrap().success());
     }
 
     pub fn command(&self, args: &[&str]) -> Command {

@@ -5,3 +5,4 @@
 
 mod daemon;
 mod metrics;
+mod terminal;
