@@ -12,14 +12,15 @@ mod metrics;
 mod pages;
 pub mod problem;
 pub mod tls;
+mod trial;
 mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn;
+use axum::{Extension, Router};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -79,5 +80,5 @@ pub fn router(site: Site) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method; see /openapi.json")
         });
-    access::with_sessions(routes, &door).with_state(site)
+    access::with_sessions(routes, &door).layer(Extension(trial::Turns::default())).with_state(site)
 }
