@@ -36,3 +36,14 @@ torture: ## Kill the daemon 1000 times on each queue, cut the power, hurt Postgr
 overload: ## A hundred thousand alerts in a minute, numbers and gateways that fail: who notices what (8 min)
 	scripts/install-test-deps
 	scripts/overload
+
+paint: ## How soon the dashboard is there, with a million old alerts in the queue
+	scripts/install-test-deps
+	cargo build --locked --profile dev-release --bin smsd
+	SMSD_BIN=$(CURDIR)/target/dev-release/smsd cargo test --locked --test browser -- --ignored --nocapture a_million_old_rows
+
+storm: ## Watch 2,000 alerts and a phone that fails on the dashboard; renews the pictures in docs/images
+	scripts/install-test-deps
+	cargo build --locked --bin smsd
+	mkdir -p docs/images
+	node tests/browser/storm.js target/debug/smsd target/peers/node/node_modules docs/images

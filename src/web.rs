@@ -13,14 +13,15 @@ mod openapi;
 mod pages;
 pub mod problem;
 pub mod tls;
+mod trial;
 mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn;
+use axum::{Extension, Router};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -80,5 +81,5 @@ pub fn router(site: Site) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method; see /openapi.json")
         });
-    access::with_sessions(routes, &door).with_state(site)
+    access::with_sessions(routes, &door).layer(Extension(trial::Turns::default())).with_state(site)
 }

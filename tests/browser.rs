@@ -8,11 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
+
 /// What may stand in anything that comes from outside.
 const BAD: &str = "<script>window.hit=1</script><img src=x onerror=\"window.hit=1\">'\"]]>&#x3c;!ENTITY ../ %0d%0a \
                    \u{1b}[2J\u{202e}\u{200b}\u{1a}\r\n{{7*7}}";
 /// Old alerts and attempts in the queue.
 const OLD: u64 = 20_000;
+
+/// Who may do what where one has to log in.
+const TOKENS: [(&str, &str); 3] = [("boss", "read operate"), ("guest", "read"), ("hook", "send")];
 
 /// A daemon on a folder of its own; ends with the value.
 struct Daemon {
@@ -63,17 +68,23 @@ fn sql(dir: &Path, sql: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// A daemon that anybody on this machine may ask.
 fn start(old: u64) -> Daemon {
+    start_with(old, "")
+}
+
+fn start_with(old: u64, http: &str) -> Daemon {
     let dir = tempfile::tempdir().unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let at = dir.path();
     // The gateway takes all but two numbers: one is refused, one fails so that its alert waits.
     let conf = format!(
-        "[main]\nusername: nobody\nstate_dir: {0}\non_unknown: hold\ndelay: 1\n[http]\nlisten: 127.0.0.1:{port}\n\
+        "[main]\nusername: nobody\nstate_dir: {0}\non_unknown: hold\ndelay: 1\nretrylimit: 0\n[http]\nlisten: 127.0.0.1:{port}\n{http}\
          [dispatcher]\ndispatcher1: gateway\n[gateway]\ntype: ExecDispatcher\ncommand: {0}/gateway\n",
         at.display()
     );
     fs::write(at.join("smsd.conf"), conf).unwrap();
+    fs::write(at.join("nav.conf"), format!("PID_DIR = {}\n", at.display())).unwrap();
     let gateway = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/gateway.py");
     fs::copy(gateway, at.join("gateway")).unwrap();
     fs::set_permissions(at.join("gateway"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -101,13 +112,21 @@ fn give(folder: &Path) {
     }
 }
 
-/// Old alerts, sent long ago.
+/// Old alerts, sent long ago, each by an attempt of a daemon that is gone.
 fn fill(old: u64) -> String {
     format!(
         "BEGIN;
-         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {old})
+         INSERT INTO instance (seq, id, name, lock, joined_at, boot, lease_until)
+         VALUES (1, '00000000-0000-0000-0000-000000000001', 'gone', 'gone', 1700000000000000, 'gone', 0);
+         CREATE TEMP TABLE n AS
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {old}) SELECT i FROM n;
          INSERT INTO alert (phone, text, severity, queued_at, state, ended_at)
          SELECT '+4790' || i, 'old alert ' || i, 1 + i % 5, 1700000000000000 + i, 'sent', 1700000001000000 + i FROM n;
+         INSERT INTO attempt (id, recipient, text, dispatcher, number, state, instance, begun_at, deadline_at,
+                              ended_at, refs, possible_duplicate)
+         SELECT printf('00000000-0000-7000-8000-%012x', i), '+4790' || i, 'old alert ' || i, 'gateway', 1, 'accepted', 1,
+                1700000000000000 + i, 1700000030000000 + i, 1700000001000000 + i, '[]', 0 FROM n;
+         INSERT INTO attempt_alert (attempt, position, alert, counted, unresolved) SELECT i, 0, i, 0, 0 FROM n;
          COMMIT;"
     )
 }
@@ -167,12 +186,30 @@ fn walk(daemon: &Daemon, only: &str, paint: u32, story: i64, held: i64) {
 
 #[test]
 fn the_dashboard_holds_in_a_browser() {
+    let walks = std::thread::spawn(who_has_a_token_logs_in);
     let daemon = start(OLD);
     let story = alert(&daemon, "+4790000001", BAD, "sent");
     alert(&daemon, "+4790000002", BAD, "ignored");
     let held = alert(&daemon, "+4790000003", BAD, "held");
     alert(&daemon, "+4790000003", "also held", "held");
     walk(&daemon, "firstPaint,everyPage,keyboard,live,withoutScript,forged", 1_000, story, held);
+    walks.join().unwrap();
+}
+
+/// With tokens configured, `walk.js` knows those of [`TOKENS`].
+fn who_has_a_token_logs_in() {
+    let mut http = String::new();
+    for (name, scopes) in TOKENS {
+        let hash = hex::encode(Sha256::digest(token(name)));
+        http.push_str(&format!("token.{name}: {scopes} sha256:{hash}\n"));
+    }
+    let daemon = start_with(0, &http);
+    let story = alert(&daemon, "+4790000666", "waits", "waiting");
+    walk(&daemon, "login", 1_000, story, story);
+}
+
+fn token(name: &str) -> String {
+    format!("a token for {name} that nobody guesses")
 }
 
 /// By hand, on a quiet machine and an optimised build: `make paint`.

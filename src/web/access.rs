@@ -28,7 +28,7 @@ pub use scope::{Scope, Scopes};
 pub use secret::{Hash, random_token};
 pub use sessions::Sessions;
 
-use super::{Problem, Site, limits};
+use super::{Problem, Site, limits, pages};
 use crate::config::HttpConfig;
 
 /// Who asks.
@@ -144,17 +144,15 @@ async fn check(State((site, scope, door)): State<Guard>, mut request: Request, n
     let found = door.who(&standing.config.http, &came, request.method(), request.headers());
     let (caller, cookie) = match found {
         Ok(found) => found,
-        Err(problem) if problem.status == StatusCode::UNAUTHORIZED && is_page(&request) => {
-            return Redirect::to("/login").into_response();
-        }
-        Err(problem) => return challenge(problem),
+        Err(problem) => return refuse(&site, request, problem),
     };
-    if !caller.scopes.has(scope) {
-        let message = format!("{} has no scope {scope:?}; it has {}", caller.name, caller.scopes);
-        return Problem::new(StatusCode::FORBIDDEN, message).into_response();
-    }
+    let lacks = (!caller.scopes.has(scope))
+        .then(|| format!("{} has no scope {scope}; it has {}", caller.name, caller.scopes));
     request.extensions_mut().insert(caller);
-    let mut response = next.run(request).await;
+    let mut response = match lacks {
+        Some(message) => refuse(&site, request, Problem::new(StatusCode::FORBIDDEN, message)),
+        None => next.run(request).await,
+    };
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -212,6 +210,17 @@ fn unknown(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail)
 }
 
+/// A program is told in JSON, a person on a page; and whoever may log in is led there.
+fn refuse(site: &Site, request: Request, problem: Problem) -> Response {
+    if !is_page(&request) {
+        return challenge(problem);
+    }
+    match problem.status {
+        StatusCode::UNAUTHORIZED => Redirect::to("/login").into_response(),
+        _ => pages::refusal(site, &request.into_parts().0, &problem),
+    }
+}
+
 fn challenge(problem: Problem) -> Response {
     let unauthorized = problem.status == StatusCode::UNAUTHORIZED;
     let mut response = problem.into_response();
@@ -222,10 +231,10 @@ fn challenge(problem: Problem) -> Response {
     response
 }
 
-/// True for what a person looks at.
+/// True for what a person looks at or sends from a form.
 fn is_page(request: &Request) -> bool {
     let accepts = |v: &HeaderValue| v.to_str().is_ok_and(|v| v.contains("text/html"));
-    request.method() == Method::GET
+    matches!(*request.method(), Method::GET | Method::POST)
         && !request.uri().path().starts_with("/api/")
         && !request.headers().contains_key(header::AUTHORIZATION)
         && request.headers().get(header::ACCEPT).is_some_and(accepts)

@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 
 use self::layout::{Here, Page, Viewer};
 use self::overview::View;
-use super::Site;
+use super::{Problem, Site};
 
 /// For everybody: what every page needs, and the way in.
 pub(super) fn open() -> Router<Site> {
@@ -56,6 +56,11 @@ pub(super) fn operate() -> Router<Site> {
     Router::new()
         .route("/alerts/{id}/{act}", get(act::ask).post(act::perform))
         .route("/send", get(send::ask).post(send::perform).layer(Extension(results)))
+}
+
+/// Why whoever asks may not, as a page.
+pub(super) fn refusal(site: &Site, parts: &Parts, problem: &Problem) -> Response {
+    layout::trouble(&Viewer::of(site, parts), problem.status, &problem.detail)
 }
 
 /// `GET /`, with `?wall` for a screen on the wall.

@@ -1,7 +1,7 @@
 // Walks through the dashboard of a running smsd in Chromium, and says on stdout, as JSON lines, what was wrong.
 //
 // node walk.js BASE PEERS SHOTS ALERT HELD  — where smsd is, where the packages are, where pictures go, an alert that has
-// a story, and one that is held.
+// a story, and one that is held. With PICTURES=1 it takes a picture of every page.
 'use strict';
 const fs = require('fs');
 const os = require('os');
@@ -36,6 +36,7 @@ function guard(context) {
       if (!request.url().startsWith(BASE)) wrong('a request to another host', request.url());
     });
   });
+  context.setDefaultTimeout(10000);
   return context.addInitScript(() => {
     window.hit = 0;
     document.addEventListener('securitypolicyviolation', (e) => console.error(`policy: ${e.violatedDirective}`));
@@ -65,13 +66,13 @@ async function everyPage(browser) {
         if (refused) page.removeAllListeners('console');
         const answer = await page.goto(BASE + where);
         must(answer.headers()['content-security-policy'] === POLICY, 'the policy', where);
-        must(answer.headers()['x-content-type-options'] === 'nosniff' && answer.headers()['referrer-policy'] === 'no-referrer', 'headers', where);
+        must(answer.headers()['x-content-type-options'] === 'nosniff' && answer.headers()['referrer-policy'] === 'same-origin', 'headers', where);
         must(await page.evaluate(() => window.hit) === 0, 'a script ran', where);
         must(await page.locator('main script, main style, [style], [onclick], [onerror]').count() === 0, 'something foreign became HTML', where);
         const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
         must(wide <= 0, 'a page is wider than the screen', `${where} ${size}: ${wide} px`);
-        if (size !== 'phone' || colorScheme === 'light') await axe(page, `${name} ${size} ${colorScheme}`);
-        await page.screenshot({ path: path.join(SHOTS, `${name}-${size}-${colorScheme}.png`), fullPage: size !== 'wall' });
+        if (size !== 'phone') await axe(page, `${name} ${size} ${colorScheme}`);
+        if (process.env.PICTURES) await page.screenshot({ path: path.join(SHOTS, `${name}-${size}-${colorScheme}.png`), fullPage: size !== 'wall' });
       }
       await context.close();
     }
@@ -195,12 +196,82 @@ async function forged(browser) {
   await context.close();
 }
 
+// Where tokens are configured: nobody looks without one, and each may do what its token says.
+async function login(browser) {
+  const token = (name) => `a token for ${name} that nobody guesses`;
+  const enter = async (page, name) => {
+    await page.goto(`${BASE}/alerts`);
+    await page.fill('#token', token(name));
+    await page.click('main button');
+    await page.waitForLoadState();
+  };
+  for (const colorScheme of ['light', 'dark']) {
+    const context = await browser.newContext({ colorScheme, viewport: { width: 390, height: 844 } });
+    await guard(context);
+    const page = await context.newPage();
+    const answer = await page.goto(`${BASE}/alerts/${ALERT}`);
+    must(new URL(page.url()).pathname === '/login', 'a stranger is not led to the way in', page.url());
+    must(answer.headers()['content-security-policy'] === POLICY, 'the policy', '/login');
+    must(!(await page.content()).includes('waits'), 'a stranger sees an alert');
+    await axe(page, `login ${colorScheme}`);
+    if (process.env.PICTURES) await page.screenshot({ path: path.join(SHOTS, `login-phone-${colorScheme}.png`) });
+    page.removeAllListeners('console');
+    await enter(page, 'nobody');
+    must((await page.textContent('#wrong')).includes('not known'), 'a wrong token is not said');
+    await axe(page, `login wrong ${colorScheme}`);
+    await context.close();
+  }
+  const as = async (name, what) => {
+    const context = await browser.newContext();
+    await guard(context);
+    const page = await context.newPage();
+    if (name === 'hook') page.removeAllListeners('console');
+    await enter(page, name);
+    await what(page, context);
+    await context.close();
+  };
+  await as('boss', async (page, context) => {
+    const cookie = (await context.cookies()).find((c) => c.name === 'smsd_session');
+    must(cookie && cookie.httpOnly && cookie.sameSite === 'Strict', 'the cookie', JSON.stringify(cookie));
+    must(await page.locator('a[href="/send"]').count() === 1, 'who may act is not offered it');
+    await page.goto(`${BASE}/alerts/${ALERT}/cancel`);
+    const csrf = await page.inputValue('input[name=csrf]');
+    const forged = await context.request.post(`${BASE}/alerts/${ALERT}/cancel`, { form: { csrf: `0${csrf.slice(1)}x` }, maxRedirects: 0 });
+    must(forged.status() === 403, 'a forged form was taken from a session', forged.status());
+    await page.click('main button.grave');
+    await page.waitForSelector('.flash.good');
+    must((await page.textContent('.story')).includes('boss'), 'who did it is not told');
+    await page.click('.who button');
+    await page.waitForURL('**/login');
+    await page.goto(`${BASE}/`);
+    must(new URL(page.url()).pathname === '/login', 'logged out is still in', page.url());
+    await context.addCookies([cookie]);
+    await page.goto(`${BASE}/`);
+    must(new URL(page.url()).pathname === '/login', 'a session outlives its end', page.url());
+  });
+  await as('guest', async (page, context) => {
+    await page.goto(`${BASE}/alerts/${ALERT}`);
+    must((await page.textContent('h1')).includes('Alert'), 'who may read can not');
+    must(await page.locator('.acts, a[href="/send"]').count() === 0, 'who may only read is offered more');
+    page.removeAllListeners('console');
+    const answer = await page.goto(`${BASE}/alerts/${ALERT}/requeue`);
+    must(answer.status() === 403 && (await page.textContent('main')).includes('operate'), 'a page says why not', answer.status());
+    must(answer.headers()['content-security-policy'] === POLICY, 'the policy', 'refused');
+    await axe(page, 'refused');
+    const post = await context.request.post(`${BASE}/alerts/${ALERT}/requeue`, { form: {}, maxRedirects: 0 });
+    must(post.status() === 403, 'who may only read acts', post.status());
+  });
+  await as('hook', async (page) => {
+    must((await page.textContent('main')).includes('no scope'), 'who may only send sees alerts', await page.textContent('main'));
+  });
+}
+
 (async () => {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'smsd-browser-'));
   const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ARGS, env: { ...process.env, HOME: profile } });
   const only = process.env.ONLY ? process.env.ONLY.split(',') : null;
   try {
-    for (const part of [firstPaint, everyPage, keyboard, live, withoutScript, forged]) {
+    for (const part of [firstPaint, everyPage, keyboard, live, withoutScript, forged, login]) {
       if (only && !only.includes(part.name)) continue;
       const begun = Date.now();
       try { await part(browser); } catch (error) { wrong(part.name, String(error).slice(0, 600)); }

@@ -97,7 +97,7 @@ impl Asked {
     fn table(&self, rows: &[AlertRow], now: Timestamp) -> Markup {
         let last = rows.get(PAGE - 1).filter(|_| rows.len() > PAGE);
         html! {
-            section.card.board aria-label="Alerts" {
+            section.card.list aria-label="Alerts" {
                 @if rows.is_empty() { p.none { "There are none." } }
                 @else {
                     table.rows role="table" {

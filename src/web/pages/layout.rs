@@ -52,14 +52,15 @@ pub(super) fn trouble(viewer: &Viewer, status: StatusCode, words: &str) -> Respo
         here: Here::Elsewhere,
         live: false,
         wall: false,
-        viewer: Some(viewer),
+        // Whom nobody knows has nowhere to go from here.
+        viewer: Some(viewer).filter(|viewer| !viewer.name.is_empty()),
         flash: None,
         above: html! {},
         body: html! {
             div.narrow {
                 h1 { (title) }
                 p.card role="alert" { (foreign(words, 600)) }
-                p { a.btn href="/" { "To the overview" } }
+                @if !viewer.name.is_empty() { p.acts { a.btn href="/" { "To the overview" } } }
             }
         },
     };
@@ -106,7 +107,8 @@ impl Page<'_> {
             (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
             (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+            // With no referrer at all, a browser would not say either that a form is of our own pages.
+            (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
             (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];

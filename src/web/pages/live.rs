@@ -9,13 +9,13 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::telemetry::sampler::Sample;
 use crate::telemetry::{Sampler, Told};
-use crate::web::Site;
+use crate::web::{Closing, Site};
 
 /// Pages that are told at once; the others ask every few seconds.
 pub(super) const MOST: usize = 200;
@@ -30,18 +30,14 @@ struct Listener {
     samples: watch::Receiver<Arc<Sample>>,
     sampler: Sampler,
     next: Instant,
-    site: Site,
     _place: OwnedSemaphorePermit,
 }
 
 pub(super) async fn listen(
     State(site): State<Site>,
     Extension(places): Extension<Arc<Semaphore>>,
+    closing: Option<Extension<Closing>>,
 ) -> Response {
-    // A stream would keep the daemon from its end; a page that finds none asks again and again.
-    if site.hub.board().stopping {
-        return (StatusCode::SERVICE_UNAVAILABLE, "smsd is stopping\n").into_response();
-    }
     let Ok(place) = places.try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages listen\n").into_response();
     };
@@ -50,27 +46,26 @@ pub(super) async fn listen(
         samples: site.sampler.watch(),
         sampler: site.sampler.clone(),
         next: Instant::now(),
-        site,
         _place: place,
     };
     let words = stream::unfold(listener, |mut listener| async move {
-        let more = listener.changed().await;
-        more.then(|| (Ok::<Event, Infallible>(Event::default().data("")), listener))
+        listener.changed().await;
+        Some((Ok::<Event, Infallible>(Event::default().data("")), listener))
     });
-    Sse::new(words).into_response()
+    let over = closing.map(|Extension(Closing(over))| over).unwrap_or_default();
+    Sse::new(words.take_until(over.cancelled_owned())).into_response()
 }
 
 impl Listener {
-    /// Waits until something has changed; false: no more.
-    async fn changed(&mut self) -> bool {
+    /// Waits until something has changed.
+    async fn changed(&mut self) {
         sleep_until(self.next).await;
         self.sampler.look();
         // What happened since the last word is one word.
-        while !matches!(
-            self.events.try_recv(),
-            Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed)
-        ) {
-            self.next = Instant::now();
+        if !self.events.is_empty() {
+            self.events = self.events.resubscribe();
+            self.next = Instant::now() + LEAST;
+            return;
         }
         let silence = timeout(ALIVE, async {
             tokio::select! {
@@ -80,6 +75,5 @@ impl Listener {
         });
         let _ = silence.await;
         self.next = Instant::now() + LEAST;
-        !self.site.hub.board().stopping
     }
 }

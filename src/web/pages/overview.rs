@@ -35,6 +35,8 @@ const LAST: usize = 20;
 const LAST_ON_WALL: usize = 8;
 /// Attempts shown of those to be decided.
 const DECIDE: usize = 20;
+/// The same on a wall: one row.
+const DECIDE_ON_WALL: usize = 3;
 
 impl View {
     /// What is said first.
@@ -47,8 +49,8 @@ impl View {
         html! {
             (self.first())
             div.board {
+                @if !self.sample.undecided.is_empty() { (self.decide()) }
                 div.stack {
-                    @if !self.sample.undecided.is_empty() { (self.decide()) }
                     (self.waits())
                     (self.about())
                 }
@@ -118,14 +120,15 @@ impl View {
 
     fn decide(&self) -> Markup {
         let all = &self.sample.undecided;
-        let more = all.len().saturating_sub(DECIDE);
+        let shown = if self.wall { DECIDE_ON_WALL } else { DECIDE };
+        let more = all.len().saturating_sub(shown);
         html! {
-            section.card.decide #decide aria-labelledby="h-decide" {
+            section.card.wide.decide #decide aria-labelledby="h-decide" {
                 header {
                     h2 #h-decide { (state(Tone::Warn, "Nobody knows whether these came")) }
                     span.soft.small { (count(all.len() as u64, "SMS")) }
                 }
-                ul { @for attempt in all.iter().take(DECIDE) { (self.undecided(attempt)) } }
+                ul { @for attempt in all.iter().take(shown) { (self.undecided(attempt)) } }
                 @if more > 0 {
                     p.soft { "And " (number(more as u64)) " more: " a href="/alerts?state=held" { "all alerts that are held" } }
                 }
@@ -197,7 +200,7 @@ impl View {
         let last = if self.wall { LAST_ON_WALL } else { LAST };
         html! {
             section.card.wide #last aria-labelledby="h-last" {
-                header { h2 #h-last { "Last SMS" } a.small href="/alerts" { "All alerts" } }
+                header { h2 #h-last { "Last SMS" } @if !self.wall { a.small href="/alerts" { "All alerts" } } }
                 @if self.sample.recent.is_empty() {
                     p.none { @if self.sample.at.is_some() { "None yet." } @else { "Not known yet." } }
                 } @else {

@@ -11,18 +11,19 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
 use maud::{Markup, html};
 use serde::Deserialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::layout::{Here, Page, Viewer};
 use super::words::{Tone, foreign, span};
-use crate::alert::Severity;
+use crate::alert::{Phone, Severity};
 use crate::config::QueueKind;
-use crate::dispatch::Sms;
+use crate::dispatch::Class;
 use crate::intake::{Taken, recipients};
 use crate::queue::{Key, NewAlert, Submission};
-use crate::web::Site;
 use crate::web::access::check_form;
+use crate::web::trial::{TEXT, Tested, Trial, Turns};
+use crate::web::{Problem, Site};
 
 /// Results that are remembered, so that a page loaded again shows its own and sends nothing.
 const REMEMBERED: usize = 64;
@@ -36,6 +37,24 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// The last results, by the key of their form. `None`: not known yet.
 #[derive(Debug, Default)]
 pub(super) struct Results(Mutex<VecDeque<(Uuid, Option<Told>)>>);
+
+/// The place of a result that is not known yet. If whoever asked goes away before it is, that is the result.
+struct Slot<'a> {
+    results: &'a Results,
+    key: Uuid,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let told = Told {
+            tone: Tone::Warn,
+            words: "Nobody waited for the answer; it may have gone out.".to_owned(),
+            foreign: String::new(),
+            alert: None,
+        };
+        self.results.end(self.key, told);
+    }
+}
 
 /// How it went: our words, then foreign ones.
 #[derive(Clone, Debug)]
@@ -84,10 +103,11 @@ impl Results {
         true
     }
 
+    /// The first that is said of it holds.
     fn end(&self, key: Uuid, told: Told) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, slot)) = all.iter_mut().find(|(known, _)| *known == key) {
-            *slot = Some(told);
+            slot.get_or_insert(told);
         }
     }
 
@@ -113,6 +133,7 @@ pub(super) async fn ask(
 pub(super) async fn perform(
     State(site): State<Site>,
     Extension(results): Extension<Arc<Results>>,
+    Extension(turns): Extension<Turns>,
     parts: Parts,
     Form(given): Form<Given>,
 ) -> Response {
@@ -133,9 +154,9 @@ pub(super) async fn perform(
         Err(words) => return wrong(StatusCode::BAD_REQUEST, words),
     };
     if results.begin(key) {
-        // Goes on if the browser goes away: what is sent is sent.
-        let (site, results) = (site.clone(), Arc::clone(&results));
-        let _ = tokio::spawn(async move { results.end(key, test.send(&site, key).await) }).await;
+        let slot = Slot { results: &results, key };
+        let told = test.send(&site, &turns, &viewer.name, key).await;
+        slot.results.end(key, told);
     }
     Redirect::to(&format!("/send?result={key}")).into_response()
 }
@@ -143,7 +164,7 @@ pub(super) async fn perform(
 /// What is to be sent, and how.
 enum Test {
     Queue(Vec<NewAlert>),
-    Straight { by: String, to: crate::alert::Phone, text: String },
+    Straight { dispatcher: String, to: Phone, text: String },
 }
 
 impl Given {
@@ -162,7 +183,7 @@ impl Given {
             let [to] = to.as_slice() else {
                 return Err("straight through a dispatcher goes to one number".to_owned());
             };
-            return Ok(Test::Straight { by: self.by.clone(), to: to.clone(), text });
+            return Ok(Test::Straight { dispatcher: self.by.clone(), to: to.clone(), text });
         }
         let number = |word: &str, what: &str| match word.trim() {
             "" => Ok(None),
@@ -177,7 +198,7 @@ impl Given {
 }
 
 impl Test {
-    async fn send(self, site: &Site, key: Uuid) -> Told {
+    async fn send(self, site: &Site, turns: &Turns, by: &str, key: Uuid) -> Told {
         match self {
             Test::Queue(alerts) => {
                 let submission = Submission { key: Key { name: format!("page:{key}"), kept: KEPT }, alerts };
@@ -196,34 +217,36 @@ impl Test {
                     },
                 }
             }
-            Test::Straight { by, to, text } => straight(site, &by, to, text).await,
+            Test::Straight { dispatcher, to, text } => {
+                let begun = Instant::now();
+                let trial = Trial { dispatcher, to, text, by: by.to_owned() };
+                Told::of(trial.run(site, turns).await, begun)
+            }
         }
     }
 }
 
-async fn straight(site: &Site, by: &str, to: crate::alert::Phone, text: String) -> Told {
-    let standing = site.standing();
-    let Some((way, dispatcher)) = standing.ways.iter().find(|(way, _)| &*way.name == by) else {
-        return Told {
-            tone: Tone::Bad,
-            words: "There is no such dispatcher.".into(),
-            foreign: by.into(),
-            alert: None,
+impl Told {
+    /// What came of a test straight through a dispatcher.
+    fn of(result: Result<Tested, Problem>, begun: Instant) -> Told {
+        let took = span(begun.elapsed().as_millis().try_into().unwrap_or(i64::MAX));
+        let (tone, words, foreign) = match result {
+            Ok(tested) if tested.accepted => {
+                (Tone::Good, format!("Accepted in {took}."), tested.references.join(" "))
+            }
+            Ok(tested) => {
+                let doubt = tested.class == Class::Unknown.as_str();
+                let tone = if doubt { Tone::Warn } else { Tone::Bad };
+                let words = match doubt {
+                    true => format!("No answer within {took}; it may have gone out."),
+                    false => format!("Not accepted, after {took} ({}).", tested.class),
+                };
+                (tone, words, tested.detail.unwrap_or_default())
+            }
+            Err(problem) => (Tone::Bad, "Nothing was sent.".to_owned(), problem.detail),
         };
-    };
-    let begun = Instant::now();
-    let sms = Sms::new(to, text.into(), way.timeout);
-    let answer = timeout(way.timeout + Duration::from_secs(5), dispatcher.submit(&sms)).await;
-    let took = span(begun.elapsed().as_millis().try_into().unwrap_or(i64::MAX));
-    let (tone, words, foreign) = match answer {
-        Ok(Ok(receipt)) => (Tone::Good, format!("Accepted in {took}."), receipt.references.join(" ")),
-        Ok(Err(error)) => {
-            (Tone::Bad, format!("Not accepted, after {took} ({}).", error.class), error.to_string())
-        }
-        Err(_) => (Tone::Warn, format!("No answer within {took}; it may have gone out."), String::new()),
-    };
-    tracing::info!(dispatcher = by, to = %sms.recipient, "test message straight through the dispatcher: {words}");
-    Told { tone, words, foreign, alert: None }
+        Told { tone, words, foreign, alert: None }
+    }
 }
 
 fn page(
@@ -248,7 +271,7 @@ fn page(
 
 fn form(site: &Site, viewer: &Viewer, given: &Given, result: Option<Option<Told>>) -> Markup {
     let standing = site.standing();
-    let text = if given.text.is_empty() { "This is a test message from smsd." } else { &given.text };
+    let text = if given.text.is_empty() { TEXT } else { &given.text };
     let nav = matches!(standing.config.queue.kind, QueueKind::NavDb(_));
     html! {
         div.narrow {

@@ -39,7 +39,7 @@ impl Tone {
 
     /// Its shape, from [`symbols`].
     pub(super) fn icon(self) -> Markup {
-        html! { svg.icon viewBox="0 0 16 16" aria-hidden="true" { use href={ "#i-" (self.as_str()) } {} } }
+        html! { svg.icon.(self.as_str()) viewBox="0 0 16 16" aria-hidden="true" { use href={ "#i-" (self.as_str()) } {} } }
     }
 }
 
