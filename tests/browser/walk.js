@@ -80,17 +80,14 @@ async function everyPage(browser) {
 }
 
 async function firstPaint(browser) {
-  const context = await browser.newContext();
-  const page = await context.newPage();
-  let bytes = 0;
-  page.on('response', async (r) => { if (!r.url().includes('/live')) bytes += (await r.body().catch(() => '')).length; });
-  await page.goto(BASE);
-  await page.reload();
-  bytes = 0;
   const fresh = await browser.newContext();
   const first = await fresh.newPage();
-  first.on('response', async (r) => { if (!r.url().includes('/live')) bytes += (await r.body().catch(() => '')).length; });
+  // The browser's own start, of a process for this site, is no figure of ours; nothing of the page is known to it yet.
+  await first.goto(`${BASE}/healthz`);
+  const bodies = [];
+  first.on('response', (r) => { if (!r.url().endsWith('/live')) bodies.push(r.body().catch(() => '')); });
   await first.goto(BASE, { waitUntil: 'load' });
+  const bytes = (await Promise.all(bodies)).reduce((sum, body) => sum + body.length, 0);
   const paint = await first.evaluate(() => new Promise((done) => {
     const look = () => {
       const entry = performance.getEntriesByName('first-contentful-paint')[0];
@@ -98,10 +95,11 @@ async function firstPaint(browser) {
     };
     look();
   }));
-  console.error(`first paint ${paint.toFixed(0)} ms, ${bytes} bytes`);
+  const { responseStart, domContentLoadedEventEnd } = await first.evaluate(() => performance.getEntriesByType('navigation')[0].toJSON());
+  console.error(`first byte ${responseStart.toFixed(0)} ms, DOMContentLoaded ${domContentLoadedEventEnd.toFixed(0)} ms, `
+    + `first contentful paint ${paint.toFixed(0)} ms; ${bytes} bytes, style, script and icon included`);
   must(bytes > 1000 && bytes < 60000, 'the first paint weighs', bytes);
   must(paint < Number(process.env.PAINT || 500), 'the first paint takes', paint);
-  await context.close();
   await fresh.close();
 }
 
