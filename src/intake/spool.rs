@@ -1,7 +1,7 @@
 //! The spool folder: files in smstools' format, put into `outgoing/` by scripts.
 //!
 //! A file is queued, durably, before it leaves `outgoing/` for `sent/`, under a key that is the file itself
-//! ([`folder`]): a crash between both finds the file again and queues nothing twice. `sent/` therefore means queued, not
+//! (`folder`): a crash between both finds the file again and queues nothing twice. `sent/` therefore means queued, not
 //! sent; the ids that are written into the file lead to the rest (`smsd why ID`). What can not be understood goes
 //! to `failed/` with its `Fail_reason:`. While the queue can not be written, files stay where they are.
 //!

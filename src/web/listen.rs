@@ -1,7 +1,7 @@
 //! Where we listen, and each connection that comes.
 //!
 //! We accept ourselves, since a server out of the box waits for ever for whoever connects and says nothing. A connection
-//! has a place among so many ([`limits`](super::limits)); one that has asked nothing whole has to make way for the next,
+//! has a place among so many ([`limits`]); one that has asked nothing whole has to make way for the next,
 //! so that those who only connect keep nobody out. What can not be opened is said once and tried again: SMS go out
 //! meanwhile.
 //!
