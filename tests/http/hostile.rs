@@ -205,3 +205,24 @@ async fn our_user_has_a_socket_and_a_stop_takes_no_longer_than_it_must() {
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert!(!path.exists(), "nothing is left behind");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_may_listen_and_who_leaves_makes_room() {
+    let bench = Bench::start(vec![]).await;
+    let request = format!("GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n\r\n", bench.addr);
+    let mut listeners = Vec::new();
+    for _ in 0..64 {
+        let mut stream = bench.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert_eq!(read(&mut stream).await.status, 200);
+        listeners.push(stream);
+    }
+    let full = bench.raw(&request).await;
+    assert_eq!(full.status, 503);
+    assert!(full.head.contains("retry-after: "), "{}", full.head);
+    listeners.pop();
+    let started = Instant::now();
+    while bench.raw(&request).await.status != 200 {
+        assert!(started.elapsed() < Duration::from_secs(10), "the place is given back");
+    }
+}

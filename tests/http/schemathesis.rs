@@ -11,6 +11,9 @@ use nix::unistd::{User, geteuid};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Every secret of the gateway that nobody is at contains this.
+const MARK: &str = "hunter2";
+
 /// A process that ends with the test.
 struct Ends(Child);
 
@@ -44,7 +47,9 @@ fn it_finds_nothing_that_the_description_does_not_say() {
     let config = format!(
         "[main]\nusername: nobody\nstate_dir: {folder}\n\
          [http]\nlisten: 127.0.0.1:{port}\n{}\n[alertmanager]\nto: +4790000001\n[grafana]\nto: +4790000001\n\
-         [dispatcher]\ndispatcher1: DebugDispatcher\n[DebugDispatcher]\nlog: {}\n",
+         [dispatcher]\ndispatcher1: DebugDispatcher\ndispatcher2: gone\n[DebugDispatcher]\nlog: {}\n\
+         [gone]\ntype: HttpGetDispatcher\n\
+         url: http://user:{MARK}-a@127.0.0.1:1/send?key={MARK}-b&to=%(phone)s&text=%(sms)s\n",
         made["line"].as_str().unwrap(),
         sms.display()
     );
@@ -68,12 +73,13 @@ fn it_finds_nothing_that_the_description_does_not_say() {
     let peer = root.join("target/peers/schemathesis");
     let installed = fs::read_to_string(peer.join("installed")).unwrap_or_default();
     assert!(installed.starts_with(include_str!("requirements.txt")), "run scripts/install-test-deps");
+    let (token, to) = (made["token"].as_str().unwrap(), format!("http://127.0.0.1:{port}"));
     let asked = Command::new("python3")
         .args(["-m", "schemathesis.cli", "run", "--seed", "1", "--max-time", "15", "--continue-on-failure"])
         // It has no end. What is not there yet is not waited for long.
         .args(["--exclude-path", "/api/v1/events", "--wait-for-schema", "15"])
-        .args(["--header", &format!("Authorization: Bearer {}", made["token"].as_str().unwrap())])
-        .arg(format!("http://127.0.0.1:{port}/openapi.json"))
+        .args(["--header", &format!("Authorization: Bearer {token}")])
+        .arg(format!("{to}/openapi.json"))
         .env("PYTHONPATH", &peer)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .current_dir(dir.path())
@@ -88,5 +94,24 @@ fn it_finds_nothing_that_the_description_does_not_say() {
     while fs::read_to_string(&sms).unwrap_or_default().is_empty() {
         assert!(Instant::now() < until, "what was handed in goes out: {log}");
         std::thread::sleep(Duration::from_millis(50));
+    }
+
+    // The gateway is tried, so that there is a reason to show; and what comes then says no secret.
+    let curl = |args: &[&str], path: &str| {
+        let login = format!("Authorization: Bearer {token}");
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--max-time", "10", "--header", &login]).args(args);
+        let said = command.arg(format!("{to}{path}")).output().unwrap();
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(!said.is_empty() && !said.contains(MARK) && !said.contains(token), "{path}: {said}");
+        said
+    };
+    let tested = curl(&["--json", r#"{"to":"+4790000001"}"#], "/api/v1/dispatchers/gone/test");
+    assert!(tested.contains(r#""accepted":false"#), "{tested}");
+    for path in ["alerts", "alerts/1", "attempts", "dispatchers", "status"] {
+        curl(&[], &format!("/api/v1/{path}"));
+    }
+    for path in ["/metrics", "/readyz", "/healthz", "/openapi.json", "/nothing"] {
+        curl(&[], path);
     }
 }
