@@ -328,6 +328,23 @@ async fn what_ended_before_the_ledger_is_no_offence() {
     assert_eq!(audit.offenders, []);
 }
 
+/// A clock that was ten years ahead for a while does not swallow alerts for as long.
+#[tokio::test]
+async fn a_key_used_by_a_clock_that_was_ahead_is_anothers() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let same = || [submission("http:1", alerts(1))];
+    let later = |interval: &str| {
+        database.sql(&format!("UPDATE smsd.submission SET until = until + interval '{interval}'"));
+    };
+    queue.enqueue(&same()).await.unwrap();
+    later("30 minutes");
+    assert!(matches!(queue.enqueue(&same()).await.unwrap()[..], [Submitted::Before(_)]));
+    later("10 years");
+    assert!(matches!(queue.enqueue(&same()).await.unwrap()[..], [Submitted::Queued(_)]));
+    assert!(matches!(queue.enqueue(&same()).await.unwrap()[..], [Submitted::Before(_)]));
+}
+
 /// What is wrong with some is found out without harm to the others, wherever they stand.
 #[tokio::test]
 async fn what_nav_can_not_hold_spoils_no_other_submission() {

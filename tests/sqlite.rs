@@ -376,6 +376,25 @@ async fn forgotten_keys_leave_the_file() {
     }
 }
 
+/// A clock that was ten years ahead for a while does not swallow alerts for as long.
+#[tokio::test]
+async fn a_key_used_by_a_clock_that_was_ahead_is_anothers() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let same = || [Submission { key: Key { name: "http:1".into(), kept: LONG }, alerts: vec![alert("x")] }];
+    let later = |seconds: i64| {
+        let conn = Connection::open(&path).unwrap();
+        let sql = "UPDATE submission SET until = until + ? * 1000000";
+        assert_eq!(conn.execute(sql, [seconds]).unwrap(), 1);
+    };
+    queue.enqueue(&same()).await.unwrap();
+    later(1_800);
+    assert!(matches!(queue.enqueue(&same()).await.unwrap()[..], [Submitted::Before(_)]));
+    later(10 * 365 * 86_400);
+    assert!(matches!(queue.enqueue(&same()).await.unwrap()[..], [Submitted::Queued(_)]));
+    assert!(matches!(queue.enqueue(&same()).await.unwrap()[..], [Submitted::Before(_)]));
+}
+
 /// Another process holds the file: what got its turn only after its time was told no, and is not queued.
 #[tokio::test]
 async fn what_waits_too_long_for_the_file_is_never_queued() {

@@ -29,7 +29,8 @@ pub struct Submission {
     pub alerts: Vec<NewAlert>,
 }
 
-/// What tells a submission from all others, for a while: after that, the same key is another submission's.
+/// What tells a submission from all others, for a while: after that, the same key is another submission's. So it is at once
+/// if it was used while the queue's clock was more than [`AHEAD`] ahead of what it shows now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Where it comes from and what it is there, at most 255 bytes: `http:…`, `alertmanager:…`.
@@ -44,6 +45,10 @@ impl Key {
         Key { name: format!("own:{}", uuid::Uuid::now_v7()), kept: Duration::from_secs(600) }
     }
 }
+
+/// A key that is remembered this much longer than from now on was used by a clock that was wrong. That it is taken for another
+/// submission's may double an alert; that it is remembered for years would lose one.
+pub(super) const AHEAD: Duration = Duration::from_secs(3600);
 
 /// What became of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]

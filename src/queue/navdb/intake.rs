@@ -16,7 +16,7 @@ use tokio_postgres::types::Type;
 use super::{BEGIN, Verb, clean, ids, millis};
 use crate::alert::AlertId;
 use crate::queue::postgres::{Parameter, Statement, in_transaction, spoils};
-use crate::queue::submission::{Digest, forgotten_with, too_late};
+use crate::queue::submission::{AHEAD, Digest, forgotten_with, too_late};
 use crate::queue::{QueueError, Submission, Submitted};
 
 /// Keys that are not remembered any more, some at a time, last of all, and none that another is about to take up again: so
@@ -24,12 +24,12 @@ use crate::queue::{QueueError, Submission, Submitted};
 const FORGET: &str = "DELETE FROM smsd.submission WHERE key IN \
      (SELECT key FROM smsd.submission WHERE until <= now() ORDER BY until LIMIT $1 FOR UPDATE SKIP LOCKED)";
 
-/// Those of the keys that are new, or forgotten. Nobody else sees them before their ids are there.
+/// Those of the keys that are new, or forgotten, or were used by a clock that was ahead ([`AHEAD`]). Nobody else sees them before their ids are there.
 const REMEMBER: &str = "INSERT INTO smsd.submission AS s (key, digest, until) \
      SELECT key, digest, now() + kept * interval '1 ms' \
      FROM unnest($1::text[], $2::bytea[], $3::float8[]) AS t (key, digest, kept) ORDER BY key \
      ON CONFLICT (key) DO UPDATE SET digest = excluded.digest, until = excluded.until, ids = NULL \
-        WHERE s.until <= now()";
+        WHERE s.until <= now() OR s.until > excluded.until + $4::float8 * interval '1 ms'";
 
 /// The alerts of those. NAV's sequence gives ids in the order of the array. One row per key that was new.
 const QUEUE: &str = "WITH fresh AS MATERIALIZED (SELECT t.nth, t.key \
@@ -181,8 +181,13 @@ async fn together(
     let texts: Vec<Cow<'_, str>> = alerts().map(|(_, a)| clean(&a.text)).collect();
     let severities: Vec<Option<i32>> = alerts().map(|(_, a)| a.severity.0).collect();
     let forget = i64::try_from(forgotten_with(entries.len())).unwrap_or(i64::MAX);
-    let remember: [Parameter<'_>; 3] =
-        [(&keys, Type::TEXT_ARRAY), (&digests, Type::BYTEA_ARRAY), (&kept, Type::FLOAT8_ARRAY)];
+    let ahead = millis(AHEAD);
+    let remember: [Parameter<'_>; 4] = [
+        (&keys, Type::TEXT_ARRAY),
+        (&digests, Type::BYTEA_ARRAY),
+        (&kept, Type::FLOAT8_ARRAY),
+        (&ahead, Type::FLOAT8),
+    ];
     let queue: [Parameter<'_>; 6] = [
         (&keys, Type::TEXT_ARRAY),
         (&places, Type::INT4_ARRAY),

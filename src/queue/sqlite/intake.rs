@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::clock::{Now, micros};
 use super::failure::Failure;
 use crate::alert::AlertId;
-use crate::queue::submission::{Digest, forgotten_with, too_late};
+use crate::queue::submission::{AHEAD, Digest, forgotten_with, too_late};
 use crate::queue::{Submission, Submitted};
 
 /// The file is locked for us by now, however long that took; what is left to do takes no longer than the disk does.
@@ -28,13 +28,16 @@ pub(super) fn enqueue(
 }
 
 fn enqueue_one(conn: &Connection, submission: &Submission, now: Now) -> Result<Submitted, Failure> {
-    const BEFORE: &str = "SELECT digest, ids FROM submission WHERE key = ? AND until > ?";
+    const BEFORE: &str = "SELECT digest, ids FROM submission WHERE key = ? AND until > ? AND until <= ?";
     const ALERT: &str =
         "INSERT INTO alert (account, phone, text, severity, queued_at) VALUES (?, ?, ?, ?, ?)";
     const REMEMBER: &str = "INSERT OR REPLACE INTO submission (key, digest, until, ids) VALUES (?, ?, ?, ?)";
     let (key, digest) = (&submission.key, submission.digest());
+    let until = now.wall.saturating_add(micros(key.kept));
     let before: Option<(Digest, String)> = (conn.prepare_cached(BEFORE)?)
-        .query_row(params![key.name, now.wall], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(params![key.name, now.wall, until.saturating_add(micros(AHEAD))], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()?;
     match before {
         Some((before, ids)) if before == digest => return Ok(Submitted::Before(read(&ids)?)),
@@ -47,7 +50,6 @@ fn enqueue_one(conn: &Connection, submission: &Submission, now: Now) -> Result<S
         insert.execute(params![new.account, new.to.as_str(), new.text, new.severity.0, now.wall])?;
         ids.push(AlertId(conn.last_insert_rowid()));
     }
-    let until = now.wall.saturating_add(micros(key.kept));
     conn.prepare_cached(REMEMBER)?.execute(params![key.name, digest, until, written(&ids)])?;
     Ok(Submitted::Queued(ids))
 }
