@@ -210,9 +210,12 @@ fn without_http(kind: Kind) -> f64 {
 }
 
 async fn hand_in(queue: Arc<dyn Queue>) -> f64 {
-    let (desk, clerk) = desk(queue);
+    let (desk, mut clerk) = desk(queue);
     let over = CancellationToken::new();
-    let clerk = tokio::spawn(clerk.work(over.clone()));
+    let clerk = {
+        let over = over.clone();
+        tokio::spawn(async move { clerk.work(over).await })
+    };
     let (began, lasts) = (Instant::now(), Duration::from_secs(amount("SECONDS", 10) as u64 / 2));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {

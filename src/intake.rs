@@ -159,7 +159,7 @@ pub struct Clerk {
 
 impl Clerk {
     /// Works until `closing` is cancelled; what is handed in by then is still seen to.
-    pub async fn work(mut self, closing: CancellationToken) {
+    pub async fn work(&mut self, closing: CancellationToken) {
         let mut batch = Vec::with_capacity(GROUP);
         loop {
             tokio::select! {

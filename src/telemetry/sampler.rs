@@ -90,7 +90,7 @@ pub struct Asker {
 
 impl Asker {
     /// Asks until `over` is cancelled.
-    pub async fn work(mut self, over: CancellationToken) {
+    pub async fn work(&mut self, over: CancellationToken) {
         loop {
             let asked = Instant::now();
             let sample = tokio::select! {
@@ -175,9 +175,9 @@ mod tests {
 
     fn sampler(refuses_at: u64, hangs_at: u64) -> (Sampler, Arc<Fake>, tokio::task::JoinSet<()>) {
         let fake = Arc::new(Fake { asked: AtomicU64::new(0), refuses_at, hangs_at });
-        let (sampler, asker) = Sampler::of(Box::new(Arc::clone(&fake)));
+        let (sampler, mut asker) = Sampler::of(Box::new(Arc::clone(&fake)));
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(asker.work(CancellationToken::new()));
+        tasks.spawn(async move { asker.work(CancellationToken::new()).await });
         (sampler, fake, tasks)
     }
 

@@ -68,7 +68,7 @@ impl Bench {
         let hub =
             Arc::new(Hub::new(config.dispatchers.iter().map(|d| (d.name.as_str().into(), d.kind.as_str()))));
         let (sampler, _) = Sampler::new(Arc::clone(&queue));
-        let (desk, clerk) = smsd::intake::desk(Arc::clone(&queue));
+        let (desk, mut clerk) = smsd::intake::desk(Arc::clone(&queue));
         let ways = build_ways(&config).unwrap();
         let (stand, standing) = watch::channel(Arc::new(Standing { config, ways }));
         let socket = Some(dir.path().join("smsd.sock"));

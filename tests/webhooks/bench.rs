@@ -98,9 +98,10 @@ pub(crate) type Told = (String, Option<i32>, String);
 
 impl Open {
     pub(crate) fn above(config: Config, queue: Arc<dyn Queue>) -> Open {
-        let (desk, clerk) = intake::desk(Arc::clone(&queue));
+        let (desk, mut clerk) = intake::desk(Arc::clone(&queue));
         let closing = CancellationToken::new();
-        let clerk = tokio::spawn(clerk.work(closing.clone()));
+        let over = closing.clone();
+        let clerk = tokio::spawn(async move { clerk.work(over).await });
         let hub = Arc::new(Hub::new([]));
         let (stand, standing) = watch::channel(Arc::new(Standing { config, ways: Vec::new() }));
         let (sampler, _) = Sampler::new(Arc::clone(&queue));
