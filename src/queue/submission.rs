@@ -30,7 +30,7 @@ pub struct Submission {
 }
 
 /// What tells a submission from all others, for a while: after that, the same key is another submission's. So it is at once
-/// if it was used while the queue's clock was more than [`AHEAD`] ahead of what it shows now.
+/// if it was used while the queue's clock was more than an hour ahead of what it shows now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Where it comes from and what it is there, at most 255 bytes: `http:…`, `alertmanager:…`.
