@@ -56,9 +56,12 @@ impl House {
         let mut waiting = Vec::new();
         self.sends_one();
         self.turns();
+        let mut before = 0;
         for ahead in JUMPS {
             waiting.push(self.insert(WAITS));
             self.faults.set_clock_ahead(ahead);
+            waiting.extend(self.insert_by_a_clock_that_has_not_jumped(ahead - before));
+            before = ahead;
             self.sends_one();
             waiting.push(self.insert(WAITS));
             self.turns();
@@ -101,6 +104,17 @@ impl House {
         let said = super::bench::Said::of(command.output().unwrap());
         assert_eq!(said.code, 0, "{said:?}");
         said.out.trim().parse().unwrap()
+    }
+
+    /// NAV's clock need not be the database's: this one is as the database's was, and a second ahead of it.
+    fn insert_by_a_clock_that_has_not_jumped(&self, jump: i64) -> Option<i64> {
+        self.site.db.as_ref()?;
+        let sql = format!(
+            "INSERT INTO smsq (accountid, time, phone, msg) \
+             VALUES (1, now() - interval '{} seconds', '{WAITS}', 'by the clock') RETURNING id",
+            jump - 1
+        );
+        Some(self.site.sql(&sql).parse().unwrap())
     }
 
     /// By the clock of now, and so by any other that has something to say of it.

@@ -11,7 +11,7 @@ use crate::alert::AlertId;
 use crate::os::BootTime;
 use crate::queue::ledger::BEFORE;
 use crate::queue::postgres::{Parameter, in_transaction};
-use crate::queue::wall::Wall;
+use crate::queue::wall::{SLACK, Wall};
 use crate::queue::{Age, Cancelled, Decision, Resolved, Which};
 
 /// Whoever waits for news hears that older alerts wait again.
@@ -62,7 +62,7 @@ const ACCEPT: &str = resolve!(
 const RELEASE: &str = resolve!("SELECT q.id FROM smsq q JOIN held ON held.alert = q.id WHERE q.sent = 'N'");
 
 /// An alert that was requeued or released waits since then. One that is young by what the server's clock has shown
-/// before it was set is not old; and while the clock is not the one that was looked at (`$3`), nothing is.
+/// before it was set, give or take `$4`, is not old; and while the clock is not the one that was looked at (`$3`), nothing is.
 macro_rules! old {
     () => {
         "q.sent = 'N' AND q.time < now() - $1::text::interval \
@@ -71,7 +71,7 @@ macro_rules! old {
          AND NOT EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what IN ('requeued', 'released') \
             AND n.at >= now() - $1::text::interval) \
          AND NOT EXISTS (SELECT FROM unnest($2::bigint[]) AS was (ahead), \
-            LATERAL (SELECT now() - was.ahead * interval '1 us' AS late, \
+            LATERAL (SELECT now() + ($4::bigint - was.ahead) * interval '1 us' AS late, \
                 now() - was.ahead * interval '1 us' - $1::text::interval AS early) span \
             WHERE q.time BETWEEN span.early AND span.late \
                 OR EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what IN ('requeued', 'released') \
@@ -154,8 +154,12 @@ pub(super) async fn expire(client: &Client, age: &Age, wall: &Mutex<Wall>) -> Ve
         wall.see(clock, uptime);
         wall.ahead()
     };
-    let age: [Parameter<'_>; 3] =
-        [(&age.text as &(dyn ToSql + Sync), Type::TEXT), (&ahead, Type::INT8_ARRAY), (&clock, Type::INT8)];
+    let age: [Parameter<'_>; 4] = [
+        (&age.text as &(dyn ToSql + Sync), Type::TEXT),
+        (&ahead, Type::INT8_ARRAY),
+        (&clock, Type::INT8),
+        (&SLACK, Type::INT8),
+    ];
     // Most of the time there is nothing, and nobody is to wait for that.
     if !client.query_typed_one(ANY_OLD, &age).await?.try_get(0)? {
         return Ok(Vec::new());
