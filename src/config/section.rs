@@ -192,7 +192,10 @@ impl<'a> Section<'_, 'a> {
             "_file" => {
                 let path = self.directory().join(text);
                 self.check_readers(entry, &path);
-                secret_file(&path)
+                // What is no path may be the secret itself, put behind the wrong key.
+                let is_path =
+                    path.exists() || (text.contains('/') && path.parent().is_some_and(Path::exists));
+                secret_file(&path, if is_path { Some(&path) } else { None })
             }
             "_env" => self.variable(text),
             "_credential" => self.credential(text),
@@ -491,7 +494,8 @@ impl<'a> Section<'_, 'a> {
         }
         let env = self.reader.env;
         let folder = env.path("CREDENTIALS_DIRECTORY").unwrap_or_else(|| env.system.join(OUR_CREDENTIALS));
-        secret_file(&folder.join(name))
+        let path = folder.join(name);
+        secret_file(&path, Some(&path))
             .map_err(|why| format!("{why}; LoadCredential={name}:PATH in the unit"))
     }
 
@@ -501,17 +505,19 @@ impl<'a> Section<'_, 'a> {
     }
 }
 
-/// The content of a secret's file without its last line end.
-fn secret_file(path: &Path) -> Result<String, String> {
+/// The content of a secret's file without its last line end; `shown` is what may be said of its path.
+fn secret_file(path: &Path, shown: Option<&Path>) -> Result<String, String> {
+    let shown =
+        shown.map_or_else(|| "the file (what was found may be secret)".to_owned(), |p| format!("{p:?}"));
     let mut text = String::new();
     let read = std::fs::File::open(path).and_then(|f| f.take(SECRET_MAX + 1).read_to_string(&mut text));
     match read {
-        Ok(n) if n as u64 > SECRET_MAX => Err(format!("{path:?} holds more than {SECRET_MAX} bytes")),
+        Ok(n) if n as u64 > SECRET_MAX => Err(format!("{shown} holds more than {SECRET_MAX} bytes")),
         Ok(_) => Ok(text
             .strip_suffix('\n')
             .map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t))
             .to_owned()),
-        Err(e) => Err(format!("can not read {path:?}: {e}")),
+        Err(e) => Err(format!("can not read {shown}: {e}")),
     }
 }
 
