@@ -44,6 +44,11 @@ pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
 }
 
 /// The types of this version.
+pub(super) fn built_types() -> impl Iterator<Item = &'static str> {
+    TYPES.iter().map(|(word, _)| *word)
+}
+
+/// The types of this version.
 const TYPES: [(&str, Type); 8] = [
     ("HttpGetDispatcher", Type::HttpGet),
     ("HttpDispatcher", Type::Http),

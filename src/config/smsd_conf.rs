@@ -43,6 +43,7 @@ pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Colle
     if let Some(span) = reader.inline_secret.clone() {
         source.check_mode(span, &mut reader.faults);
     }
+    let secret_keys = std::mem::take(&mut reader.secret_keys);
     *faults = reader.finish();
     let nav = NavConf::default();
     Config {
@@ -57,6 +58,7 @@ pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Colle
         webhooks,
         spool,
         smtp,
+        secret_keys,
         files: Vec::new(),
     }
 }
