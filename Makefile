@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check bench simulate fuzz torture overload
+.PHONY: help run test check deb image bench simulate fuzz torture overload
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -16,6 +16,12 @@ test: ## Install what the tests need, then run every test
 
 check: ## Format, lints, documentation, licences: all must be clean
 	scripts/check
+
+deb: ## Build the Debian package, optimised, in target/debian
+	scripts/package
+
+image: ## Build an OCI image around that package with buildah, as root
+	scripts/image
 
 simulate: ## Run many simulated worlds: make simulate SEEDS=20000 [FROM=0]
 	# The crates that it needs are those of `make test`; more than level 1 costs more time to build than it saves.
