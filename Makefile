@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check bench simulate fuzz torture overload
+.PHONY: help run test check bench simulate fuzz torture overload docs
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -16,6 +16,12 @@ test: ## Install what the tests need, then run every test
 
 check: ## Format, lints, documentation, licences: all must be clean
 	scripts/check
+
+docs: ## Renew the generated pages, and build the book of docs in target/book
+	cargo build --locked --bin smsd
+	target/debug/smsd man --markdown >docs/reference/command-line.md
+	target/debug/smsd man --markdown smsd.conf >docs/reference/configuration.md
+	scripts/book
 
 simulate: ## Run many simulated worlds: make simulate SEEDS=20000 [FROM=0]
 	# The crates that it needs are those of `make test`; more than level 1 costs more time to build than it saves.
