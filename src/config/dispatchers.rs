@@ -48,7 +48,6 @@ pub(super) fn built_types() -> impl Iterator<Item = &'static str> {
     TYPES.iter().map(|(word, _)| *word)
 }
 
-/// The types of this version.
 const TYPES: [(&str, Type); 8] = [
     ("HttpGetDispatcher", Type::HttpGet),
     ("HttpDispatcher", Type::Http),

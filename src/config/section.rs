@@ -24,7 +24,9 @@ pub(super) struct Reader<'a> {
     /// The sections that were opened.
     opened: BTreeSet<String>,
     /// Key → the sections that know it.
-    known: BTreeMap<String, BTreeSet<String>>,
+    pub(super) known: BTreeMap<String, BTreeSet<String>>,
+    /// Sections, how keys begin whose end is the operator's own, and whether these are secret.
+    pub(super) prefixes: BTreeSet<(String, String, bool)>,
     /// Keys of `[DEFAULT]` that a section knows.
     inherited: HashSet<&'a str>,
     /// Where the first secret stands in the file itself.
@@ -42,6 +44,7 @@ impl<'a> Reader<'a> {
             faults,
             opened: BTreeSet::new(),
             known: BTreeMap::new(),
+            prefixes: BTreeSet::new(),
             inherited: HashSet::new(),
             inline_secret: None,
             secret_keys: BTreeSet::new(),
@@ -158,7 +161,7 @@ impl<'a> Section<'_, 'a> {
         name: impl Fn(&str) -> Parsed<String>,
         parse: impl Fn(&str) -> Parsed<T>,
     ) -> BTreeMap<String, Secret<T>> {
-        self.may_be_secret(&format!("{prefix}*"));
+        self.are_secret(prefix);
         let mut found = BTreeMap::new();
         for (_, entry) in self.prefixed(prefix, Some) {
             let spelled = self.spelled(entry).get(prefix.len()..).unwrap_or_default();
@@ -256,6 +259,7 @@ impl<'a> Section<'_, 'a> {
         prefix: &str,
         accept: impl Fn(&'a str) -> Option<T>,
     ) -> Vec<(T, &'a Entry)> {
+        self.reader.prefixes.insert((self.name.clone(), prefix.to_owned(), false));
         let all = self.own.iter().chain(&self.inherited);
         let found: Vec<(T, &Entry)> =
             all.filter_map(|e| Some((accept(e.key.strip_prefix(prefix)?)?, *e))).collect();
@@ -263,6 +267,12 @@ impl<'a> Section<'_, 'a> {
             self.ask(&entry.key);
         }
         found
+    }
+
+    /// Notes that the keys that begin with `prefix` are secret.
+    pub(super) fn are_secret(&mut self, prefix: &str) {
+        self.may_be_secret(&format!("{prefix}*"));
+        self.reader.prefixes.insert((self.name.clone(), prefix.to_owned(), true));
     }
 
     /// A key as it stands in the file, where case is told apart.
@@ -277,6 +287,7 @@ impl<'a> Section<'_, 'a> {
 
     /// The section's own keys, whatever their names, and not those of `[DEFAULT]`.
     pub(super) fn all(&mut self) -> Vec<&'a Entry> {
+        self.reader.prefixes.insert((self.name.clone(), String::new(), false));
         let own = self.own.clone();
         for entry in &own {
             self.ask(&entry.key);
