@@ -31,7 +31,11 @@ pub(super) fn page(example: &Example) -> String {
                 Item::Keys(keys, words) => {
                     for (n, key) in keys.iter().enumerate() {
                         roff.control(if n == 0 { "TP" } else { "TQ" }, []);
-                        roff.text([bold(line(key)), roman(format!(" ({})", status(key)))]);
+                        let mut said = vec![bold(line(key)), roman(format!(" ({})", word(key)))];
+                        if let Some([file, env]) = other_places(key) {
+                            said.extend([roman("; or "), bold(file), roman(", "), bold(env)]);
+                        }
+                        roff.text(said);
                     }
                     for (n, words) in words.iter().enumerate() {
                         if n > 0 {
@@ -87,7 +91,11 @@ pub(super) fn markdown(example: &Example) -> String {
                     let names: Vec<String> = keys.iter().map(|key| format!("`{}`", name(key))).collect();
                     let _ = writeln!(text, "\n#### {}\n", names.join(", "));
                     for key in keys {
-                        let _ = writeln!(text, "* `{}` ({})", line(key), status(key));
+                        let _ = write!(text, "* `{}` ({})", line(key), word(key));
+                        if let Some([file, env]) = other_places(key) {
+                            let _ = write!(text, "; a secret: or `{file}`, `{env}`");
+                        }
+                        text.push('\n');
                     }
                     for words in words {
                         markdown_of(&mut text, words);
@@ -115,15 +123,14 @@ fn line(key: &Key) -> String {
     format!("{}: {}", key.name, key.value)
 }
 
-/// Whether that holds without being said, and where else a secret may stand.
-fn status(key: &Key) -> String {
-    let word = if key.is_default { "default" } else { "example" };
-    if key.is_secret {
-        let end = if key.prefix.is_some() { "the key" } else { key.name.as_str() };
-        format!("{word}; secret: also with _file or _env behind {end}")
-    } else {
-        word.to_owned()
-    }
+/// Whether that holds without being said.
+fn word(key: &Key) -> &'static str {
+    if key.is_default { "default" } else { "example" }
+}
+
+/// Where a secret may stand instead.
+fn other_places(key: &Key) -> Option<[String; 2]> {
+    key.is_secret.then(|| ["_file", "_env"].map(|form| format!("{}{form}", key.name)))
 }
 
 fn capital(words: &str) -> String {
