@@ -11,6 +11,8 @@ mod configurations;
 mod links;
 #[path = "docs/pages.rs"]
 mod pages;
+#[path = "docs/tutorial.rs"]
+mod tutorial;
 
 use std::process::Command;
 
@@ -52,6 +54,17 @@ fn the_manual_pages_are_sound() {
         pages += 1;
     }
     assert!(pages > 25, "{pages} pages");
+}
+
+#[test]
+fn as_many_gateways_are_known_as_the_pages_say() {
+    let presets: serde_json::Value =
+        serde_json::from_str(&smsd(&["dispatcher", "presets", "--json"])).unwrap();
+    let said = format!("{} gateways", presets.as_array().unwrap().len());
+    for path in ["README.md", "docs/gateways/http.md", "CHANGELOG.md"] {
+        let text = std::fs::read_to_string(root().join(path)).unwrap();
+        assert!(text.contains(&said), "{path} does not say {said}");
+    }
 }
 
 #[test]

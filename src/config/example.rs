@@ -176,7 +176,6 @@ fn words(comment: &[String]) -> Vec<Words> {
     let mut words: Vec<Words> = Vec::new();
     let mut is_open = false;
     for line in comment {
-        let line = line.replace(&format!(" {EXAMPLE}"), "").replace(EXAMPLE, "");
         match words.last_mut() {
             _ if line.is_empty() => is_open = false,
             Some(Words::Lines(lines)) if line.starts_with(' ') => lines.push(line.trim().to_owned()),
@@ -186,14 +185,20 @@ fn words(comment: &[String]) -> Vec<Words> {
             }
             Some(Words::Paragraph(text)) if is_open => {
                 text.push(' ');
-                text.push_str(&line);
+                text.push_str(line);
             }
             _ => {
-                words.push(Words::Paragraph(line));
+                words.push(Words::Paragraph(line.clone()));
                 is_open = true;
             }
         }
     }
+    for piece in &mut words {
+        if let Words::Paragraph(text) = piece {
+            *text = text.replace(&format!(" {EXAMPLE}"), "").replace(EXAMPLE, "");
+        }
+    }
+    words.retain(|piece| !matches!(piece, Words::Paragraph(text) if text.is_empty()));
     words
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use roff::{Inline, Roff, bold, roman};
 
+use crate::config::SECRET_FORMS;
 use crate::config::example::{COMMON, Example, Item, Key, Section, Words};
 
 /// The manual page.
@@ -31,7 +32,11 @@ pub(super) fn page(example: &Example) -> String {
                 Item::Keys(keys, words) => {
                     for (n, key) in keys.iter().enumerate() {
                         roff.control(if n == 0 { "TP" } else { "TQ" }, []);
-                        roff.text([bold(line(key)), roman(format!(" ({})", status(key)))]);
+                        let mut said = vec![bold(line(key)), roman(format!(" ({})", word(key)))];
+                        for (n, place) in other_places(key).into_iter().enumerate() {
+                            said.extend([roman(if n == 0 { "; or " } else { ", " }), bold(place)]);
+                        }
+                        roff.text(said);
                     }
                     for (n, words) in words.iter().enumerate() {
                         if n > 0 {
@@ -87,7 +92,11 @@ pub(super) fn markdown(example: &Example) -> String {
                     let names: Vec<String> = keys.iter().map(|key| format!("`{}`", name(key))).collect();
                     let _ = writeln!(text, "\n#### {}\n", names.join(", "));
                     for key in keys {
-                        let _ = writeln!(text, "* `{}` ({})", line(key), status(key));
+                        let _ = write!(text, "* `{}` ({})", line(key), word(key));
+                        for (n, place) in other_places(key).into_iter().enumerate() {
+                            let _ = write!(text, "{} `{place}`", if n == 0 { "; a secret: or" } else { "," });
+                        }
+                        text.push('\n');
                     }
                     for words in words {
                         markdown_of(&mut text, words);
@@ -115,15 +124,15 @@ fn line(key: &Key) -> String {
     format!("{}: {}", key.name, key.value)
 }
 
-/// Whether that holds without being said, and where else a secret may stand.
-fn status(key: &Key) -> String {
-    let word = if key.is_default { "default" } else { "example" };
-    if key.is_secret {
-        let end = if key.prefix.is_some() { "the key" } else { key.name.as_str() };
-        format!("{word}; secret: also with _file, _env or _credential behind {end}")
-    } else {
-        word.to_owned()
-    }
+/// Whether that holds without being said.
+fn word(key: &Key) -> &'static str {
+    if key.is_default { "default" } else { "example" }
+}
+
+/// Where a secret may stand instead.
+fn other_places(key: &Key) -> Vec<String> {
+    let forms = SECRET_FORMS.iter().filter(|form| key.is_secret && !form.is_empty());
+    forms.map(|form| format!("{}{form}", key.name)).collect()
 }
 
 fn capital(words: &str) -> String {
