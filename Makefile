@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check deb image bench simulate fuzz torture overload
+.PHONY: help run test check deb image docs bench simulate fuzz torture overload
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -22,6 +22,12 @@ deb: ## Build the Debian package, optimised, in target/debian
 
 image: ## Build an OCI image around that package with buildah, as root
 	scripts/image
+
+docs: ## Renew the generated pages, and build the book of docs in target/book
+	cargo build --locked --bin smsd
+	target/debug/smsd man --markdown >docs/reference/command-line.md
+	target/debug/smsd man --markdown smsd.conf >docs/reference/configuration.md
+	scripts/book
 
 simulate: ## Run many simulated worlds: make simulate SEEDS=20000 [FROM=0]
 	# The crates that it needs are those of `make test`; more than level 1 costs more time to build than it saves.

@@ -22,6 +22,8 @@ mod section;
 mod value;
 mod age;
 mod source;
+mod keys;
+pub(crate) mod example;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

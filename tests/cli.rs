@@ -493,6 +493,17 @@ fn completions_and_manual_come_from_the_command_line() {
     let pages = site.path("man");
     assert_eq!(site.run(&["man", "--dir", pages.to_str().unwrap()]).code, 0);
     assert!(pages.join("smsd.1").is_file() && pages.join("smsd-queue-list.1").is_file());
+    assert!(!pages.join("smsd-queue-help.1").exists(), "clap's own help has no page");
+    let page = site.run(&["man"]).out;
+    for section in ["EXIT STATUS", "FILES", "ENVIRONMENT", "EXAMPLES", "SEE ALSO"] {
+        let heading = [format!(".SH {section}\n"), format!(".SH \"{section}\"\n")];
+        assert!(heading.iter().any(|heading| page.contains(heading)), "{section}");
+    }
+    let conf = site.run(&["man", "smsd.conf"]).out;
+    assert!(conf.contains(".TH smsd.conf 5") && conf.contains("retrylimitaction: ignore"), "{conf}");
+    assert_eq!(std::fs::read_to_string(pages.join("smsd.conf.5")).unwrap(), conf);
+    assert_eq!(site.run(&["man", "nothing"]).code, 2);
+    assert_eq!(site.run(&["check", "--example"]).out, include_str!("../dist/smsd.conf"));
 }
 
 #[test]

@@ -552,23 +552,42 @@ fn pid_file_log_and_state_have_their_places() {
 
 const EXAMPLE: &str = include_str!("../dist/smsd.conf");
 
-/// The example without the `#` of the lines that show a default, and, if asked, of those that show an example.
-fn uncommented(examples_too: bool) -> String {
+/// The example without the `#` of the lines that show a default, and, if asked, of those that show an example. Of the
+/// keys that one type of queue has, those of `queue`.
+fn uncommented(examples_too: bool, queue: &str) -> String {
     let mut is_example = false;
+    let mut is_of_another = false;
+    let mut was_comment = false;
     let mut text = String::new();
     for line in EXAMPLE.lines() {
-        let key = line.strip_prefix('#').filter(|l| l.starts_with(|c: char| c.is_ascii_lowercase()));
+        let shown = |c: char| c.is_ascii_lowercase() || (examples_too && c == '[');
+        let key = line.strip_prefix('#').filter(|l| l.starts_with(shown));
         match key {
-            Some(key) if examples_too || !is_example => text.push_str(key),
+            Some(key) if !is_of_another && (examples_too || !is_example) => text.push_str(key),
             _ => text.push_str(line),
         }
         text.push('\n');
         if key.is_none() {
             let is_comment = line.starts_with("# ");
             is_example = is_comment && (is_example || line.contains("(example)"));
+            let of = line.strip_prefix("# ").and_then(|l| l.split_once(": ")).map_or("", |(of, _)| of);
+            is_of_another = is_comment
+                && if was_comment { is_of_another } else { of.ends_with("Queue") && !of.contains(queue) };
         }
+        was_comment = key.is_none() && line.starts_with("# ");
     }
     text
+}
+
+#[test]
+fn each_type_of_queue_has_the_keys_that_the_example_says() {
+    for queue in ["SqliteQueue", "NAVDBQueue", "PythonQueue"] {
+        let text = uncommented(true, queue);
+        let text = &text[text.find("\n[queue]").unwrap()..text.find("\n[groups]").unwrap()];
+        let text = text.replace("type: SqliteQueue", &format!("type: {queue}"));
+        let config = Site::new(&format!("[dispatcher]\ndispatcher1: DebugDispatcher\n{text}")).clean();
+        assert_eq!(config.queue.kind.as_str(), queue);
+    }
 }
 
 #[test]
@@ -585,14 +604,14 @@ fn the_example_is_sound_and_shows_the_defaults() {
         format!("{config:#?}")
     }
     let as_it_stands = Site::new(EXAMPLE).clean();
-    let with_defaults = Site::new(&uncommented(false)).clean();
+    let with_defaults = Site::new(&uncommented(false, "SqliteQueue")).clean();
     assert_eq!(worked_out(with_defaults), worked_out(as_it_stands.clone()));
     assert_eq!(format!("{:?}", as_it_stands.main), format!("{:?}", config::Main::default()));
 }
 
 #[test]
 fn the_example_shows_every_key_once_and_its_examples_are_sound() {
-    let text = format!("{}[backup-gw]\ntype: DebugDispatcher\n", uncommented(true));
+    let text = format!("{}[backup-gw]\ntype: DebugDispatcher\n", uncommented(true, "SqliteQueue"));
     let whole = text.clone();
     // The files of its certificate are not there.
     let text: Vec<&str> = text.lines().filter(|line| !line.contains(": /etc/smsd/http.")).collect();
@@ -601,7 +620,10 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     assert_eq!((config.dispatchers.len(), config.groups.len()), (2, 1));
     // Its examples name files of certificates that are not there.
     let http = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: HttpDispatcher");
-    let http: Vec<&str> = http.lines().filter(|line| !line.starts_with("tls_")).collect();
+    // Nor is that of a body beside the body, and one login is enough.
+    let http = http.replacen("username: me\npassword: secret\n", "", 1);
+    let absent = |line: &&str| !line.starts_with("tls_") && !line.starts_with("body_file:");
+    let http: Vec<&str> = http.lines().filter(absent).collect();
     let http = Site::new(&http.join("\n")).clean().dispatchers.swap_remove(0).kind;
     assert!(matches!(http, DispatcherKind::Http(_)) && http.remembers() == Duration::from_secs(86_400));
     let debug = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: DebugDispatcher");
@@ -639,7 +661,7 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     for inner in ["name", "kind", "classes"] {
         way_out.remove(inner);
     }
-    way_out.extend(["url", "success", "class.400", "enabled"].map(str::to_owned));
+    way_out.extend(["url", "success", "class.400", "type", "enabled"].map(str::to_owned));
     assert_eq!(section("\n[HttpGetDispatcher]"), way_out);
     let boost = text.replace("dispatcher1: HttpGetDispatcher", "dispatcher1: BoostDispatcher");
     let boost = Site::new(&boost).clean().dispatchers.swap_remove(0);

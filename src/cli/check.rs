@@ -19,6 +19,9 @@ pub(crate) struct Check {
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
+    /// Print the commented example of smsd.conf instead
+    #[arg(long, conflicts_with_all = ["probe", "json"])]
+    example: bool,
 }
 
 /// What was found.
@@ -43,6 +46,10 @@ struct QueueProbe {
 
 impl Check {
     pub(crate) fn run(self, globals: &Globals) -> anyhow::Result<ExitCode> {
+        if self.example {
+            print(config::example::TEXT)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let env = Env::from_process();
         let (config, faults) = match config::load(globals.config.as_deref(), &env) {
             Ok(loaded) => (Some(loaded.config), Faults(loaded.warnings).strict()),

@@ -1,5 +1,11 @@
-//! `smsd completions` and `smsd man`: made from the command line itself, so that they can not differ from it.
+//! `smsd completions` and `smsd man`: made from the command line itself and from the commented smsd.conf, so that they can
+//! not differ from them. The reference in `docs/reference` is the same in Markdown.
 
+mod command;
+mod conf;
+mod words;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
@@ -7,6 +13,7 @@ use clap_complete::Shell;
 
 use super::Cli;
 use super::output::print;
+use crate::config::example::Example;
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -19,12 +26,15 @@ pub(crate) struct Completions {
 /// Arguments.
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// The page of this command (`send`, `queue list`); without, that of smsd
-    #[arg(value_name = "COMMAND")]
-    command: Vec<String>,
+    /// The page of this command (`send`, `queue list`), or of `smsd.conf`; without, that of smsd
+    #[arg(value_name = "PAGE")]
+    page: Vec<String>,
+    /// As Markdown; without a page, of all commands
+    #[arg(long)]
+    markdown: bool,
     /// Write all pages into this folder instead
-    #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
-    dir: Option<std::path::PathBuf>,
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["page", "markdown"])]
+    dir: Option<PathBuf>,
 }
 
 impl Completions {
@@ -44,18 +54,25 @@ impl Man {
         root.build();
         if let Some(dir) = self.dir {
             std::fs::create_dir_all(&dir)?;
-            clap_mangen::generate_to(root, dir)?;
+            std::fs::write(dir.join("smsd.conf.5"), conf::page(&Example::read()))?;
+            command::each(&root, &mut |command| {
+                let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+                Ok(std::fs::write(dir.join(format!("{name}.1")), command::page(command)?)?)
+            })?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.page == ["smsd.conf"] {
+            let example = Example::read();
+            print(&if self.markdown { conf::markdown(&example) } else { conf::page(&example) })?;
             return Ok(ExitCode::SUCCESS);
         }
         let mut command = &root;
-        for word in &self.command {
+        for word in &self.page {
             command = command.find_subcommand(word).ok_or_else(|| {
                 super::Stop::Usage(format!("{word:?} is no command; `smsd --help` names them"))
             })?;
         }
-        let mut page = Vec::new();
-        clap_mangen::Man::new(command.clone()).render(&mut page)?;
-        print(&String::from_utf8_lossy(&page))?;
+        print(&if self.markdown { command::markdown(command)? } else { command::page(command)? })?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -40,10 +40,14 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Vec<DispatcherConfig> {
 
 /// The types of this version and those of a later one.
 pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
-    TYPES.iter().map(|(word, _)| *word).chain(LATER_TYPES)
+    present().chain(LATER_TYPES)
 }
 
 /// The types of this version.
+pub(super) fn present<'t>() -> impl Iterator<Item = &'t str> {
+    TYPES.iter().map(|(word, _)| *word)
+}
+
 const TYPES: [(&str, Type); 8] = [
     ("HttpGetDispatcher", Type::HttpGet),
     ("HttpDispatcher", Type::Http),

@@ -24,7 +24,11 @@ pub(super) struct Reader<'a> {
     /// The sections that were opened.
     opened: BTreeSet<String>,
     /// Key → the sections that know it.
-    known: BTreeMap<String, BTreeSet<String>>,
+    pub(super) known: BTreeMap<String, BTreeSet<String>>,
+    /// Sections and those of their keys that are secret.
+    pub(super) secret_keys: BTreeSet<(String, String)>,
+    /// Sections, how keys begin whose end is the operator's own, and whether these are secret.
+    pub(super) prefixes: BTreeSet<(String, String, bool)>,
     /// Keys of `[DEFAULT]` that a section knows.
     inherited: HashSet<&'a str>,
     /// Where the first secret stands in the file itself.
@@ -40,6 +44,8 @@ impl<'a> Reader<'a> {
             faults,
             opened: BTreeSet::new(),
             known: BTreeMap::new(),
+            secret_keys: BTreeSet::new(),
+            prefixes: BTreeSet::new(),
             inherited: HashSet::new(),
             inline_secret: None,
         }
@@ -126,6 +132,7 @@ impl<'a> Section<'_, 'a> {
     /// A secret: `key`, or a file's content by `key_file`, or a variable's by `key_env`. What is wrong with it
     /// is said without showing it: `parse` must not quote the value in what it expects.
     pub(super) fn secret<T>(&mut self, key: &str, parse: impl Fn(&str) -> Parsed<T>) -> Option<Secret<T>> {
+        self.reader.secret_keys.insert((self.name.clone(), key.to_owned()));
         let mut given = Vec::new();
         for form in SECRET_FORMS {
             given.extend(self.entry(&format!("{key}{form}")).map(|entry| (form, entry)));
@@ -154,6 +161,7 @@ impl<'a> Section<'_, 'a> {
         parse: impl Fn(&str) -> Parsed<T>,
     ) -> BTreeMap<String, Secret<T>> {
         let mut found = BTreeMap::new();
+        self.are_secret(prefix);
         for (_, entry) in self.prefixed(prefix, Some) {
             let spelled = self.spelled(entry).get(prefix.len()..).unwrap_or_default();
             let form =
@@ -212,6 +220,7 @@ impl<'a> Section<'_, 'a> {
         prefix: &str,
         accept: impl Fn(&'a str) -> Option<T>,
     ) -> Vec<(T, &'a Entry)> {
+        self.reader.prefixes.insert((self.name.clone(), prefix.to_owned(), false));
         let all = self.own.iter().chain(&self.inherited);
         let found: Vec<(T, &Entry)> =
             all.filter_map(|e| Some((accept(e.key.strip_prefix(prefix)?)?, *e))).collect();
@@ -219,6 +228,11 @@ impl<'a> Section<'_, 'a> {
             self.ask(&entry.key);
         }
         found
+    }
+
+    /// Notes that the keys that begin with `prefix` are secret.
+    pub(super) fn are_secret(&mut self, prefix: &str) {
+        self.reader.prefixes.insert((self.name.clone(), prefix.to_owned(), true));
     }
 
     /// A key as it stands in the file, where case is told apart.
@@ -233,6 +247,7 @@ impl<'a> Section<'_, 'a> {
 
     /// The section's own keys, whatever their names, and not those of `[DEFAULT]`.
     pub(super) fn all(&mut self) -> Vec<&'a Entry> {
+        self.reader.prefixes.insert((self.name.clone(), String::new(), false));
         let own = self.own.clone();
         for entry in &own {
             self.ask(&entry.key);

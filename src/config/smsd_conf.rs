@@ -8,6 +8,7 @@ use super::dispatchers;
 use super::fault::{Collector, Severity};
 use super::http;
 use super::ini;
+use super::keys::Keys;
 use super::section::{Reader, Section};
 use super::source::Source;
 use super::value::{self, clipped};
@@ -24,6 +25,17 @@ use crate::queue::mirror::PythonClass;
 
 /// Reads smsd.conf; `db_conf`: NAV's stands beside it.
 pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Collector) -> Config {
+    read_and_note(source, env, db_conf, faults, &mut Keys::default())
+}
+
+/// The same, and takes down which keys were asked for.
+pub(super) fn read_and_note(
+    source: &Source,
+    env: &Env,
+    db_conf: bool,
+    faults: &mut Collector,
+    keys: &mut Keys,
+) -> Config {
     let ini = ini::parse(&source.text);
     let mut reader = Reader::new(source, &ini, env, std::mem::take(faults));
     let main = main(reader.section("main"));
@@ -43,6 +55,7 @@ pub(super) fn read(source: &Source, env: &Env, db_conf: bool, faults: &mut Colle
     if let Some(span) = reader.inline_secret.clone() {
         source.check_mode(span, &mut reader.faults);
     }
+    keys.note(&reader);
     *faults = reader.finish();
     let nav = NavConf::default();
     Config {
@@ -162,10 +175,8 @@ fn queue(mut s: Section<'_, '_>, db_conf: bool) -> QueueConfig {
         s.fault(entry, "this version has no PostgresQueue", hint);
         s.secret("url", value::line);
     } else {
-        let types =
-            [("NAVDBQueue", Type::NavDb), ("SqliteQueue", Type::Sqlite), ("PythonQueue", Type::Python)];
-        match s.get("type", value::one_of(&types)).unwrap_or(if db_conf { Type::NavDb } else { Type::Sqlite })
-        {
+        let default = if db_conf { Type::NavDb } else { Type::Sqlite };
+        match s.get("type", value::one_of(&QUEUE_TYPES)).unwrap_or(default) {
             Type::NavDb => {
                 let url = s.secret("url", value::line);
                 queue.kind = QueueKind::NavDb(PostgresTarget { url, ..PostgresTarget::default() });
@@ -189,6 +200,14 @@ fn queue(mut s: Section<'_, '_>, db_conf: bool) -> QueueConfig {
     s.close();
     queue
 }
+
+/// The types of queues.
+pub(super) fn queue_types<'t>() -> impl Iterator<Item = &'t str> {
+    QUEUE_TYPES.iter().map(|(word, _)| *word)
+}
+
+const QUEUE_TYPES: [(&str, Type); 3] =
+    [("NAVDBQueue", Type::NavDb), ("SqliteQueue", Type::Sqlite), ("PythonQueue", Type::Python)];
 
 #[derive(Clone, Copy)]
 enum Type {

@@ -123,6 +123,7 @@ impl Keys<'_> {
         if let Some(sender) = s.get("sender", value::line) {
             self.give("sender", sender, None);
         }
+        s.are_secret("var.");
         let own = s.prefixed("var.", |name| (!name.is_empty()).then(|| name.to_owned()));
         let mut names: Vec<String> = Vec::new();
         for (name, _) in own {
