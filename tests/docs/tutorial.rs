@@ -61,7 +61,7 @@ fn the_tutorial_works_as_it_stands() {
         "Alert 1 to +4799999999, severity 1: SENT",
         "phone took it at",
         "{\"ids\":[4]}",
-        "alert 5 to +4799999999 still waits",
+        "alert 5 to +4777777777 still waits",
         "result is fail",
         "every alert is accounted for",
     ] {
