@@ -230,12 +230,15 @@ impl Default for Main {
             transliterate: Transliterate::Punctuation,
             prefix: String::new(),
             on_unknown: OnUnknown::Resend,
+    /// The text of each SMS is logged, at `debug`.
+    pub log_texts: bool,
             concurrency: 16,
             submit_timeout: Duration::from_secs(30),
             allow: Vec::new(),
             deny: Vec::new(),
             log_level: LogLevel::Info,
-            log_format: LogFormat::Text,
+            log_format: LogFormat::Auto,
+            log_texts: false,
             log_file: None,
             state_dir: None,
             shutdown_timeout: Duration::from_secs(30),
@@ -347,6 +350,8 @@ impl Default for QueueConfig {
             setup: true,
             poll_interval: Duration::from_millis(250),
         }
+    /// The journal's own fields where standard error is the journal, else as `Text`.
+    Auto,
     }
 }
 

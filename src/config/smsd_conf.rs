@@ -146,12 +146,13 @@ fn main(mut s: Section<'_, '_>) -> Main {
     s.set(
         "log_format",
         &mut main.log_format,
-        value::one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+        value::one_of(&[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)]),
     );
     main.log_file = s.path("log_file");
     main.state_dir = s.path("state_dir");
     s.close();
     main
+    s.set("log_texts", &mut main.log_texts, value::boolean);
 }
 
 fn queue(mut s: Section<'_, '_>, db_conf: bool) -> QueueConfig {

@@ -32,6 +32,8 @@ pub struct Policy {
     pub allow: Vec<String>,
     /// Prefixes that may not.
     pub deny: Vec<String>,
+    /// The text of each SMS is told to the log.
+    pub log_texts: bool,
 }
 
 impl Policy {
@@ -50,6 +52,7 @@ impl Policy {
             on_unknown: main.on_unknown,
             allow: main.allow.clone(),
             deny: main.deny.clone(),
+            log_texts: main.log_texts,
         }
     }
 

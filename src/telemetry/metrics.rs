@@ -436,6 +436,7 @@ mod tests {
         metrics.learn(&accepted(true), at(5));
         metrics.learn(
             &Event::Refused {
+            segments: 1,
                 attempt,
                 recipient: recipient.clone(),
                 dispatcher: dispatcher.clone(),
