@@ -3,17 +3,18 @@
 //! The engine says what happened as an [`Event`]; here it becomes a log line. One line per SMS and per change of
 //! state, never one per retry, never the text of an alert, and foreign words only escaped and cut.
 
+pub mod admin;
 pub mod board;
 pub mod history;
 mod hub;
-pub mod log;
 pub mod journal;
 mod line;
+pub mod log;
 pub mod metrics;
 pub mod sampler;
-
 #[cfg(test)]
 mod samples;
+
 pub use hub::{Hub, Told};
 pub use sampler::{Sample, Sampler};
 
@@ -73,9 +74,9 @@ pub enum Event {
         alerts: usize,
         /// How many it only counts.
         squeezed: usize,
-        /// Which attempt at it this was.
         /// As how many segments the network carries it.
         segments: usize,
+        /// Which attempt at it this was.
         number: u32,
         /// An earlier attempt may have been taken.
         possible_duplicate: bool,
@@ -279,7 +280,6 @@ pub enum Event {
         /// The faults.
         faults: String,
     },
-    /// A stop was asked for.
     /// An SMS is handed to a dispatcher, and its text is wanted in the log (`log_texts`).
     Wording {
         /// The attempt.
@@ -294,6 +294,7 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A stop was asked for.
     Stopping {
         /// SMS on their way that are waited for.
         in_flight: usize,
