@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check bench simulate fuzz torture overload docs
+.PHONY: help run test check deb image docs bench simulate fuzz torture overload paint storm
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -16,6 +16,12 @@ test: ## Install what the tests need, then run every test
 
 check: ## Format, lints, documentation, licences: all must be clean
 	scripts/check
+
+deb: ## Build the Debian package, optimised, in target/debian
+	scripts/package
+
+image: ## Build an OCI image around that package with buildah, as root
+	scripts/image
 
 docs: ## Renew the generated pages, and build the book of docs in target/book
 	cargo build --locked --bin smsd

@@ -25,7 +25,7 @@ mod source;
 mod keys;
 pub(crate) mod example;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,6 +69,9 @@ pub struct Config {
     pub grafana: notification::Settings,
     /// `[webhook.NAME]`, by name.
     pub webhooks: BTreeMap<String, hook::Settings>,
+    /// Where secrets may stand, whether one stands there or not: the section (or NAV's file) and the key, `*` for any
+    /// name. It is made by the reading itself, so that a test that puts a secret into each place forgets none.
+    pub secret_keys: BTreeSet<(String, String)>,
     /// The files that were read, in order; the first is smsd.conf, if there is one.
     pub files: Vec<PathBuf>,
 }
@@ -91,6 +94,7 @@ impl Config {
             alertmanager: notification::Settings::new(alertmanager::REMEMBER),
             grafana: notification::Settings::new(grafana::REMEMBER),
             webhooks: BTreeMap::new(),
+            secret_keys: BTreeSet::new(),
             files: Vec::new(),
         }
     }
@@ -531,6 +535,11 @@ impl DispatcherKind {
             _ => None,
         }
     }
+}
+
+/// The words for `type:` in the section of a dispatcher.
+pub fn dispatcher_types() -> impl Iterator<Item = &'static str> {
+    dispatchers::built_types()
 }
 
 /// systemd puts a colon between several directories.

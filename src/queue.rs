@@ -16,6 +16,7 @@ mod news;
 mod open;
 mod past;
 mod wall;
+mod arrivals;
 pub mod navdb;
 pub mod postgres;
 pub mod sqlite;

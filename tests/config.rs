@@ -962,6 +962,40 @@ fn a_secret_in_a_sound_configuration_shows_nowhere_either() {
 }
 
 #[test]
+fn a_secret_may_come_from_the_service_manager() {
+    let text = "[dispatcher]\ndispatcher1: gw\n[gw]\ntype: HttpGetDispatcher\nurl_credential: gw.token\n";
+    let mut site = Site::new(text);
+    // What root types has no variable, and looks where our unit's credentials are.
+    let faults = site.load().unwrap_err().0;
+    let told = said(&faults[0]);
+    assert!(told.starts_with("fault 5:1: url_credential: can not read"), "{told}");
+    assert!(told.contains("/run/credentials/smsd.service/gw.token"), "{told}");
+    assert!(told.contains("LoadCredential=gw.token:PATH"), "{told}");
+    site.write(
+        "run/credentials/smsd.service/gw.token",
+        "https://gw/?to=%(phone)s&text=%(sms)s&pw=MARKER-of-our-unit\n",
+    );
+    let url = |site: &Site| {
+        let config = site.clean();
+        assert!(!format!("{config:?}").contains("MARKER"));
+        let DispatcherKind::HttpGet(http) = &config.dispatchers[0].kind else { panic!() };
+        http.url.reveal().clone()
+    };
+    assert!(url(&site).ends_with("MARKER-of-our-unit"));
+    // The service has its own folder.
+    site.write("credentials/gw.token", "https://gw/?to=%(phone)s&text=%(sms)s&pw=MARKER-of-this-one\n");
+    let folder = site.dir.path().join("credentials");
+    site.set("CREDENTIALS_DIRECTORY", folder.to_str().unwrap());
+    assert!(url(&site).ends_with("MARKER-of-this-one"));
+    for bad in ["../gw.token", "a/b", "", ".", "MARKER MARKER"] {
+        site.write("etc/nav/smsd.conf", &text.replace("gw.token", bad));
+        let faults = site.load().unwrap_err();
+        assert!(show(&faults).contains("expected the name of a credential"), "{bad}: {}", show(&faults));
+        assert!(!show(&faults).contains("MARKER"));
+    }
+}
+
+#[test]
 fn a_secret_that_others_can_read_is_a_flaw() {
     let site = Site::new(HTTP);
     site.write("etc/nav/db.conf", "db_nav=nav\nscript_default=nav\nuserpw_nav=x\n");
@@ -976,6 +1010,27 @@ fn a_secret_that_others_can_read_is_a_flaw() {
     );
     assert!(db.contains("db.conf:3:1: everybody on this machine can read this secret (mode 0604)"), "{db}");
     assert!(!warnings.is_fatal() && warnings.strict().is_fatal());
+
+    // So is one in a file of its own, and a private key.
+    let site = Site::new(
+        "[dispatcher]\ndispatcher1: gw\n[gw]\ntype: HttpGetDispatcher\nurl_file: url\n\
+         [http]\ntls_cert: cert\ntls_key: key\n",
+    );
+    site.write("etc/nav/url", "https://gw/?pass=x&to=%(phone)s&text=%(sms)s\n");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    site.write("etc/nav/cert", &made.cert.pem());
+    site.write("etc/nav/key", &made.signing_key.serialize_pem());
+    site.chmod("etc/nav/cert", 0o644);
+    site.clean();
+    for file in ["url", "key"] {
+        site.chmod(&format!("etc/nav/{file}"), 0o644);
+    }
+    let warnings = site.load().unwrap().warnings;
+    let told: Vec<String> = warnings.iter().map(said).collect();
+    let [url, key] = &told[..] else { panic!("{told:?}") };
+    assert!(url.starts_with("flaw 5:1: url_file: everybody on this machine can read"), "{url}");
+    assert!(url.contains("/url\" (mode 0644)") && url.contains("chmod o-r "), "{url}");
+    assert!(key.starts_with("flaw 8:1: tls_key: everybody on this machine can read"), "{key}");
 
     // No secret, nothing to hide.
     let site = Site::new("[dispatcher]\ndispatcher1: DebugDispatcher\n");

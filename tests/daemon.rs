@@ -39,6 +39,7 @@ mod daemon {
     mod log;
     mod machine;
     mod mail;
+    mod markers;
     mod nav;
     mod overload;
     mod past;

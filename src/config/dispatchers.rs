@@ -40,11 +40,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Vec<DispatcherConfig> {
 
 /// The types of this version and those of a later one.
 pub(super) fn types<'t>() -> impl Iterator<Item = &'t str> {
-    present().chain(LATER_TYPES)
+    TYPES.iter().map(|(word, _)| *word).chain(LATER_TYPES)
 }
 
 /// The types of this version.
-pub(super) fn present<'t>() -> impl Iterator<Item = &'t str> {
+pub(super) fn built_types() -> impl Iterator<Item = &'static str> {
     TYPES.iter().map(|(word, _)| *word)
 }
 

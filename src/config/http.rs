@@ -139,7 +139,7 @@ fn tokens(s: &mut Section<'_, '_>) -> Vec<Token> {
     let mut tokens = Vec::new();
     if let Some(token) = s.secret("token", value::word) {
         if token.reveal().len() < TOKEN_MIN
-            && let Some(entry) = ["token", "token_file", "token_env"].into_iter().find_map(|key| s.entry(key))
+            && let Some(entry) = s.secret_entry("token")
         {
             let hint = "smsd token new makes one".to_owned();
             s.warning_at(entry, format!("a token of less than {TOKEN_MIN} characters can be guessed"), hint);
@@ -172,7 +172,7 @@ fn scopes_and_hash(text: &str) -> Option<(Scopes, Hash)> {
 
 /// Both or none; what can not be read now may be readable for the daemon, which says so if not.
 fn tls_files(s: &mut Section<'_, '_>) -> Option<TlsFiles> {
-    let (cert, key) = (s.path("tls_cert"), s.path("tls_key"));
+    let (cert, key) = (s.path("tls_cert"), s.secret_path("tls_key"));
     match (s.entry("tls_cert"), s.entry("tls_key")) {
         (Some(entry), None) => {
             s.fault_at(entry, "tls_cert: there is no tls_key", None);
@@ -188,14 +188,6 @@ fn tls_files(s: &mut Section<'_, '_>) -> Option<TlsFiles> {
                 Ok(_) => {}
                 Err(e) if e.is_denied() => s.warning_at(entry, format!("{e}"), None),
                 Err(e) => s.fault_at(if e.is_of_key() { key_entry } else { entry }, format!("{e}"), None),
-            }
-            if let Some(mode) = tls::readable_by_others(&files.key) {
-                let hint = format!("chmod o-r {}", files.key.display());
-                s.flaw_at(
-                    key_entry,
-                    format!("everybody on this machine can read this key (mode {mode:04o})"),
-                    hint,
-                );
             }
             Some(files)
         }

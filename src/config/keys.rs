@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::fault::Collector;
-use super::section::Reader;
+use super::section::{Reader, SECRET_FORMS};
 use super::source::Source;
 use super::{Env, dispatchers, smsd_conf};
 
@@ -16,7 +16,7 @@ use super::{Env, dispatchers, smsd_conf};
 pub(crate) struct Known {
     /// Asked for by their whole name.
     pub(crate) exact: BTreeSet<String>,
-    /// Of these, those that are secret: `KEY_file` and `KEY_env` are known, too.
+    /// Of these, those that are secret: `KEY_file` and its like are known, too.
     pub(crate) secret: BTreeSet<String>,
     /// How keys begin whose end is a name of the operator's own, such as `class.`; empty: any key.
     pub(crate) prefixes: BTreeSet<String>,
@@ -52,7 +52,7 @@ impl Known {
 pub(crate) fn known() -> BTreeMap<String, Known> {
     let mut all: BTreeMap<String, Known> = BTreeMap::new();
     let webhook = format!("[{WEBHOOK}]\n");
-    let texts = dispatchers::present()
+    let texts = dispatchers::built_types()
         .map(|word| format!("[dispatcher]\ndispatcher1: {word}\n"))
         .chain(smsd_conf::queue_types().map(|word| format!("[queue]\ntype: {word}\n")))
         .chain([webhook]);
@@ -90,12 +90,16 @@ impl Keys {
                 self.0.entry(section.clone()).or_default().exact.insert(key.clone());
             }
         }
-        for (section, key) in &reader.secret_keys {
-            let known = self.0.entry(section.clone()).or_default();
-            known.secret.insert(key.clone());
-            for form in ["_file", "_env"] {
-                known.exact.remove(&format!("{key}{form}"));
+        // A secret was asked for in each of its forms.
+        for known in self.0.values_mut() {
+            let forms = |key: &String| SECRET_FORMS.map(|form| format!("{key}{form}"));
+            let keys = &known.exact;
+            let secret = keys.iter().filter(|key| forms(key).iter().all(|form| keys.contains(form)));
+            known.secret.extend(secret.cloned().collect::<Vec<_>>());
+            for form in known.secret.iter().flat_map(forms) {
+                known.exact.remove(&form);
             }
+            known.exact.extend(known.secret.iter().cloned());
         }
         for (section, prefix, secret) in &reader.prefixes {
             let known = self.0.entry(section.clone()).or_default();

@@ -49,6 +49,7 @@ fn read(path: &Path, env: &Env, faults: &mut Collector) -> Option<Config> {
     let db_conf = dir.join("db.conf");
     let mut config = smsd_conf::read(&source, env, db_conf.exists(), faults);
     config.files.push(path.to_owned());
+    config.secret_keys.extend(nav::SECRET_KEYS.map(|(file, key)| (file.to_owned(), key.to_owned())));
 
     if let QueueKind::NavDb(target) = &mut config.queue.kind
         && target.url.is_none()

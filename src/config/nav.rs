@@ -132,6 +132,13 @@ impl<'a> Flat<'a> {
     }
 }
 
+/// The keys of `db.conf` and of `nav.conf` that hold secrets; `*` is for any name. The last is none of ours, and still
+/// nobody else's.
+pub(super) const SECRET_KEYS: [(&str, &str); 3] =
+    [("db.conf", "userpw_*"), ("nav.conf", "EMAIL_HOST_PASSWORD"), ("nav.conf", "SECRET_KEY")];
+
 fn is_secret(key: &str) -> bool {
-    key.starts_with("userpw_") || matches!(key, "EMAIL_HOST_PASSWORD" | "SECRET_KEY")
+    SECRET_KEYS
+        .iter()
+        .any(|(_, secret)| secret.strip_suffix('*').map_or(key == *secret, |p| key.starts_with(p)))
 }

@@ -12,7 +12,7 @@ use super::env::Env;
 use super::fault::{Collector, Fault, Severity};
 use super::ini::{self, Entry, Ini};
 use super::secret::Secret;
-use super::source::Source;
+use super::source::{Source, readable_by_others};
 use super::value::{self, Parsed, Wrong, clipped};
 
 /// smsd.conf while it is being read.
@@ -25,14 +25,14 @@ pub(super) struct Reader<'a> {
     opened: BTreeSet<String>,
     /// Key → the sections that know it.
     pub(super) known: BTreeMap<String, BTreeSet<String>>,
-    /// Sections and those of their keys that are secret.
-    pub(super) secret_keys: BTreeSet<(String, String)>,
     /// Sections, how keys begin whose end is the operator's own, and whether these are secret.
     pub(super) prefixes: BTreeSet<(String, String, bool)>,
     /// Keys of `[DEFAULT]` that a section knows.
     inherited: HashSet<&'a str>,
     /// Where the first secret stands in the file itself.
     pub(super) inline_secret: Option<Range<usize>>,
+    /// Where secrets may stand: see [`super::Config::secret_keys`].
+    pub(super) secret_keys: BTreeSet<(String, String)>,
 }
 
 impl<'a> Reader<'a> {
@@ -44,10 +44,10 @@ impl<'a> Reader<'a> {
             faults,
             opened: BTreeSet::new(),
             known: BTreeMap::new(),
-            secret_keys: BTreeSet::new(),
             prefixes: BTreeSet::new(),
             inherited: HashSet::new(),
             inline_secret: None,
+            secret_keys: BTreeSet::new(),
         }
     }
 
@@ -129,10 +129,11 @@ impl<'a> Section<'_, 'a> {
         self.get(key, value::path).map(|p| self.directory().join(p))
     }
 
-    /// A secret: `key`, or a file's content by `key_file`, or a variable's by `key_env`. What is wrong with it
-    /// is said without showing it: `parse` must not quote the value in what it expects.
+    /// A secret: `key`, or a file's content by `key_file`, or a variable's by `key_env`, or what systemd was given to
+    /// hand on by `key_credential`. What is wrong with it is said without showing it: `parse` must not quote the value
+    /// in what it expects.
     pub(super) fn secret<T>(&mut self, key: &str, parse: impl Fn(&str) -> Parsed<T>) -> Option<Secret<T>> {
-        self.reader.secret_keys.insert((self.name.clone(), key.to_owned()));
+        self.may_be_secret(key);
         let mut given = Vec::new();
         for form in SECRET_FORMS {
             given.extend(self.entry(&format!("{key}{form}")).map(|entry| (form, entry)));
@@ -160,8 +161,8 @@ impl<'a> Section<'_, 'a> {
         name: impl Fn(&str) -> Parsed<String>,
         parse: impl Fn(&str) -> Parsed<T>,
     ) -> BTreeMap<String, Secret<T>> {
-        let mut found = BTreeMap::new();
         self.are_secret(prefix);
+        let mut found = BTreeMap::new();
         for (_, entry) in self.prefixed(prefix, Some) {
             let spelled = self.spelled(entry).get(prefix.len()..).unwrap_or_default();
             let form =
@@ -191,8 +192,16 @@ impl<'a> Section<'_, 'a> {
     ) -> Option<Secret<T>> {
         let text = entry.value.text.trim();
         let found = match form {
-            "_file" => secret_file(&self.directory().join(text)),
+            "_file" => {
+                let path = self.directory().join(text);
+                self.check_readers(entry, &path);
+                // What is no path may be the secret itself, put behind the wrong key.
+                let is_path =
+                    path.exists() || (text.contains('/') && path.parent().is_some_and(Path::exists));
+                secret_file(&path, if is_path { Some(&path) } else { None })
+            }
             "_env" => self.variable(text),
+            "_credential" => self.credential(text),
             _ => {
                 self.reader.inline_secret.get_or_insert(entry.span.clone());
                 Ok(text.to_owned())
@@ -211,7 +220,37 @@ impl<'a> Section<'_, 'a> {
 
     /// True if [`Section::secret`] has found the key in one of its forms, be it good or not.
     pub(super) fn has_secret(&mut self, key: &str) -> bool {
-        SECRET_FORMS.iter().any(|form| self.entry(&format!("{key}{form}")).is_some())
+        self.secret_entry(key).is_some()
+    }
+
+    /// A secret's entry, in whichever form it stands.
+    pub(super) fn secret_entry(&mut self, key: &str) -> Option<&'a Entry> {
+        SECRET_FORMS.iter().find_map(|form| self.entry(&format!("{key}{form}")))
+    }
+
+    /// The path of a file that is a secret as a whole, such as a private key.
+    pub(super) fn secret_path(&mut self, key: &str) -> Option<PathBuf> {
+        self.may_be_secret(key);
+        let path = self.path(key)?;
+        if let Some(entry) = self.entry(key) {
+            self.check_readers(entry, &path);
+        }
+        Some(path)
+    }
+
+    /// Says so if others can read what a secret comes from.
+    fn check_readers(&mut self, entry: &'a Entry, path: &Path) {
+        if let Some(mode) = readable_by_others(path) {
+            let message = format!(
+                "{}: everybody on this machine can read {path:?} (mode {mode:04o})",
+                clipped(&entry.key)
+            );
+            self.flaw_at(entry, message, format!("chmod o-r {}", path.display()));
+        }
+    }
+
+    fn may_be_secret(&mut self, key: &str) {
+        self.reader.secret_keys.insert((self.name.clone(), key.to_owned()));
     }
 
     /// The keys that are `prefix` and something that `accept` makes sense of.
@@ -232,6 +271,7 @@ impl<'a> Section<'_, 'a> {
 
     /// Notes that the keys that begin with `prefix` are secret.
     pub(super) fn are_secret(&mut self, prefix: &str) {
+        self.may_be_secret(&format!("{prefix}*"));
         self.reader.prefixes.insert((self.name.clone(), prefix.to_owned(), true));
     }
 
@@ -272,6 +312,7 @@ impl<'a> Section<'_, 'a> {
     /// All keys, and those of `[DEFAULT]`; true with each that nobody has asked for yet, which then counts as known. It
     /// may be a secret.
     pub(super) fn every(&mut self) -> Vec<(&'a str, &'a Entry, bool)> {
+        self.may_be_secret("*");
         let all: Vec<&'a Entry> = self.own.iter().chain(&self.inherited).copied().collect();
         let mut every = Vec::new();
         for entry in all {
@@ -454,23 +495,40 @@ impl<'a> Section<'_, 'a> {
         self.reader.env.var(name).ok_or_else(|| format!("the variable {name:?} is not set"))
     }
 
+    /// What the service manager was given to hand on (`LoadCredential=` in systemd's unit): a file in
+    /// `$CREDENTIALS_DIRECTORY`. Commands of root's have no such variable, and look where our unit's are.
+    fn credential(&self, name: &str) -> Result<String, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        // What is no name may be the secret itself, put behind the wrong key.
+        if name.is_empty() || name.len() > 255 || name.starts_with('.') || !name.bytes().all(plain) {
+            return Err("expected the name of a credential: letters, digits and . - _".to_owned());
+        }
+        let env = self.reader.env;
+        let folder = env.path("CREDENTIALS_DIRECTORY").unwrap_or_else(|| env.system.join(OUR_CREDENTIALS));
+        let path = folder.join(name);
+        secret_file(&path, Some(&path))
+            .map_err(|why| format!("{why}; LoadCredential={name}:PATH in the unit"))
+    }
+
     /// The directory of the file, where relative paths start.
     pub(super) fn directory(&self) -> &'a Path {
         self.reader.source.path.parent().unwrap_or(Path::new(""))
     }
 }
 
-/// The content of a secret's file without its last line end.
-fn secret_file(path: &Path) -> Result<String, String> {
+/// The content of a secret's file without its last line end; `shown` is what may be said of its path.
+fn secret_file(path: &Path, shown: Option<&Path>) -> Result<String, String> {
+    let shown =
+        shown.map_or_else(|| "the file (what was found may be secret)".to_owned(), |p| format!("{p:?}"));
     let mut text = String::new();
     let read = std::fs::File::open(path).and_then(|f| f.take(SECRET_MAX + 1).read_to_string(&mut text));
     match read {
-        Ok(n) if n as u64 > SECRET_MAX => Err(format!("{path:?} holds more than {SECRET_MAX} bytes")),
+        Ok(n) if n as u64 > SECRET_MAX => Err(format!("{shown} holds more than {SECRET_MAX} bytes")),
         Ok(_) => Ok(text
             .strip_suffix('\n')
             .map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t))
             .to_owned()),
-        Err(e) => Err(format!("can not read {path:?}: {e}")),
+        Err(e) => Err(format!("can not read {shown}: {e}")),
     }
 }
 
@@ -538,7 +596,14 @@ fn is_name(key: &str) -> bool {
     key.len() <= 60 && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '))
 }
 
-/// How a secret's key may end, and where the secret is then: in the line, in a file, in a variable.
-const SECRET_FORMS: [&str; 3] = ["", "_file", "_env"];
+/// A key without the ending that says where the secret is.
+pub(super) fn bare(key: &str) -> &str {
+    SECRET_FORMS.into_iter().rev().find_map(|form| key.strip_suffix(form)).unwrap_or(key)
+}
+
+/// How a secret's key may end, and where the secret is then: in the line, in a file, in a variable, with systemd.
+pub(super) const SECRET_FORMS: [&str; 4] = ["", "_file", "_env", "_credential"];
+/// Where systemd puts the credentials of `smsd.service`, below the root.
+const OUR_CREDENTIALS: &str = "run/credentials/smsd.service";
 /// Bytes of a secret at most.
 const SECRET_MAX: u64 = 64 * 1024;

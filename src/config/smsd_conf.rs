@@ -56,6 +56,7 @@ pub(super) fn read_and_note(
         source.check_mode(span, &mut reader.faults);
     }
     keys.note(&reader);
+    let secret_keys = std::mem::take(&mut reader.secret_keys);
     *faults = reader.finish();
     let nav = NavConf::default();
     Config {
@@ -70,6 +71,7 @@ pub(super) fn read_and_note(
         webhooks,
         spool,
         smtp,
+        secret_keys,
         files: Vec::new(),
     }
 }

@@ -102,6 +102,13 @@ impl Source {
     }
 }
 
+/// The permissions of a file that everybody on this machine can read.
+pub(super) fn readable_by_others(path: &Path) -> Option<u32> {
+    let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let mode = metadata.mode() & 0o7777;
+    (mode & 0o004 != 0).then_some(mode)
+}
+
 /// The bytes of a file and its permissions.
 fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
     let file = File::open(path)?;

@@ -318,9 +318,11 @@ impl HttpDispatcher {
     /// A dispatcher to the gateway of these settings.
     pub fn new(settings: Settings, statuses: HttpStatuses, limits: Limits) -> HttpDispatcher {
         let Settings { request, rules, reference, way, .. } = settings;
+        // A proxy answers, too, and may say what it was sent.
+        let of_proxy = way.proxy.iter().flat_map(|proxy| proxy.secrets.clone());
         let gateway = Gateway {
             shown: request.shown.clone(),
-            secrets: request.secrets.clone(),
+            secrets: hidden(request.secrets.iter().cloned().chain(of_proxy).collect()),
             statuses,
             origin: request.origin.clone(),
             client: Client::by(request.origin.clone(), way),

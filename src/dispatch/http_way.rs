@@ -9,7 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::http_client::tls;
-use super::url_template::{UrlError, apart, basic};
+use super::url_template::{UrlError, apart, basic, secrets};
 
 /// What a client is to do differently.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +74,8 @@ impl fmt::Debug for Identity {
 pub struct Proxy {
     /// Host and port.
     pub(super) authority: Authority,
+    /// What must never show: user and password, as written, as meant and as they go out.
+    pub(super) secrets: Vec<String>,
     login: Option<HeaderValue>,
 }
 
@@ -102,7 +104,8 @@ impl Proxy {
             login.set_sensitive(true);
             login
         });
-        Ok(Proxy { authority: apart.origin.authority, login })
+        let secrets = secrets(apart.user.unwrap_or(""), "");
+        Ok(Proxy { authority: apart.origin.authority, secrets, login })
     }
 
     /// The value of `Proxy-Authorization`, if there is a user.

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::alert::{Alert, AlertId, Reason, Severity, Verdict};
+use crate::queue::arrivals::Arrivals;
 use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
 use crate::queue::news::Bell;
 use crate::queue::{
@@ -76,6 +77,9 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct MemoryQueue {
     tables: Mutex<Tables>,
     clock: Clock,
+    /// When it was made, by the clock that nobody sets.
+    made: Instant,
+    arrivals: Mutex<Arrivals>,
     news: Bell,
     /// Claims that are answered; later ones are refused, and counted.
     claims_left: AtomicUsize,
@@ -100,6 +104,8 @@ impl MemoryQueue {
         MemoryQueue {
             tables: Mutex::default(),
             clock,
+            made: Instant::now(),
+            arrivals: Mutex::default(),
             news: Bell::default(),
             claims_left: AtomicUsize::new(usize::MAX),
             claims_refused: AtomicUsize::new(0),
@@ -319,7 +325,12 @@ impl Queue for MemoryQueue {
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
         let now = self.now();
         let mut t = self.lock();
-        let old = |id: &AlertId| t.alerts.get(id).is_some_and(|row| since(row.since, now) > age.duration);
+        let newest = t.alerts.last_key_value().map_or(0, |(id, _)| id.0);
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let long = AlertId(arrivals.look(newest, self.made.elapsed(), age.duration));
+        let old = |id: &AlertId| {
+            *id <= long && t.alerts.get(id).is_some_and(|row| since(row.since, now) > age.duration)
+        };
         let ids: BTreeSet<AlertId> =
             t.waiting.iter().map(|p| p.id).filter(|id| !t.held.contains_key(id)).filter(old).collect();
         let why = format!("waited longer than {}", age.text);

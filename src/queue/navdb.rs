@@ -34,7 +34,6 @@ use uuid::Uuid;
 
 use super::news::Bell;
 use super::postgres::{Ear, Fault, Link, Server, Settings};
-use super::wall::Wall;
 use super::{
     Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
     Known, Look, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled,
@@ -77,7 +76,7 @@ pub struct NavDbQueue {
     /// What reads whole tables.
     reports: Link,
     /// What the server's clock has shown.
-    wall: Mutex<Wall>,
+    ages: Mutex<people::Ages>,
     /// Hears of new alerts, for who waits for them.
     ear: OnceLock<Ear>,
 }
@@ -99,7 +98,7 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
         intake: Link::new(PATIENCE),
         people: Link::new(PATIENCE_WITH_PEOPLE),
         reports: Link::new(PATIENCE_WITH_PEOPLE),
-        wall: Mutex::default(),
+        ages: Mutex::default(),
         ear: OnceLock::new(),
     })
 }
@@ -204,8 +203,8 @@ impl Queue for NavDbQueue {
     }
 
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
-        let wall = &self.wall;
-        self.people.run(&self.server, |client| async move { people::expire(&client, age, wall).await }).await
+        let ages = &self.ages;
+        self.people.run(&self.server, |client| async move { people::expire(&client, age, ages).await }).await
     }
 
     async fn wait(&self) -> News {

@@ -22,6 +22,7 @@ mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -29,6 +30,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::alert::{Alert, AlertId};
+use crate::queue::arrivals::Arrivals;
 use crate::queue::mirror::{Foreign, TakenOver, Untold};
 use crate::queue::news::Bell;
 use crate::queue::{
@@ -46,6 +48,7 @@ pub struct SqliteQueue {
     writer: Worker,
     reader: Worker,
     clocks: Clocks,
+    arrivals: Arc<Mutex<Arrivals>>,
     news: Bell,
     /// The file's change counter at the last look; it counts what other connections commit.
     seen: AtomicI64,
@@ -74,6 +77,7 @@ impl SqliteQueue {
             writer,
             reader,
             clocks: Clocks::default(),
+            arrivals: Arc::default(),
             news: Bell::default(),
             seen: AtomicI64::new(seen),
             noted: AtomicI64::new(noted),
@@ -213,8 +217,8 @@ impl Queue for SqliteQueue {
     }
 
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
-        let (age, clocks) = (age.clone(), self.clocks.clone());
-        self.writer.write(move |conn| people::expire(conn, &age, clocks.read())).await
+        let (age, clocks, arrivals) = (age.clone(), self.clocks.clone(), Arc::clone(&self.arrivals));
+        self.writer.write(move |conn| people::expire(conn, &age, clocks.read(), &arrivals)).await
     }
 
     async fn wait(&self) -> News {

@@ -4,7 +4,8 @@
 //! everything that waits looks ten years old, and `autocancel` would throw it away. So we remember, by a clock that
 //! nobody sets, what the wall clock has shown since we started, and believe whichever setting makes something
 //! youngest: too long waiting costs an SMS that nobody needs, too short an alert. A setting by which it has not
-//! happened yet has nothing to say of it.
+//! happened yet has nothing to say of it; but what seems to happen within the next minute ([`SLACK`]) has just happened,
+//! since two clocks are never read at one moment, nor do those who queue have the same.
 //!
 //! Deliberately absent: what the clock showed before we started. Nobody can tell whether it was right then, or is now.
 
@@ -14,6 +15,8 @@ use std::time::Duration;
 const JUMP: i64 = 2_000_000;
 /// Settings that are remembered.
 const MOST: usize = 16;
+/// By how much a setting is known too little, and clocks of those who queue may differ from the queue's. In microseconds.
+pub(super) const SLACK: i64 = 60_000_000;
 
 /// What the wall clock has shown. All times are microseconds.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +47,10 @@ impl Wall {
 
     /// How old what happened at `then` is at the least, while the clock shows `now`.
     pub(super) fn age(&self, then: i64, now: i64) -> Duration {
-        let by = |ahead: i64| u64::try_from(now.saturating_sub(ahead).saturating_sub(then)).ok();
+        let by = |ahead: i64| {
+            let age = now.saturating_sub(ahead).saturating_sub(then);
+            if age < -SLACK { None } else { Some(age.max(0).unsigned_abs()) }
+        };
         let ages = self.ahead().into_iter().chain([0]).filter_map(by);
         Duration::from_micros(ages.min().unwrap_or(0))
     }
@@ -131,6 +137,24 @@ mod tests {
             let true_age = ((story.uptime - uptime) / MINUTE) as u64;
             assert!(story.minutes(then) <= true_age, "{} for {true_age}", story.minutes(then));
         }
+    }
+
+    /// The wall clock is read first, and then, later by what a busy machine takes for it, the other.
+    #[test]
+    fn what_was_queued_this_moment_is_young_however_late_the_clocks_were_read() {
+        let mut wall = Wall::default();
+        let (set, read_late) = (5 * YEARS, 1_500_000);
+        wall.see(set, read_late);
+        wall.see(set + YEARS + MINUTE, MINUTE);
+        for ago in [0, 1_000, read_late, MINUTE] {
+            let age = wall.age(set + MINUTE - ago, set + YEARS + MINUTE);
+            assert!(age <= Duration::from_micros(ago.unsigned_abs()), "{ago} us ago: {age:?}");
+        }
+        let tomorrow = set + 24 * HOUR;
+        assert!(
+            wall.age(tomorrow, set + YEARS + MINUTE) > Duration::from_secs(86_400),
+            "it has not happened"
+        );
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Certificate and key of the HTTP interface.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,12 +58,6 @@ pub fn server(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         .map_err(TlsError::Unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-/// The permissions of a file that everybody on this machine can read.
-pub fn readable_by_others(path: &Path) -> Option<u32> {
-    let mode = std::fs::metadata(path).ok()?.mode() & 0o7777;
-    (mode & 0o004 != 0).then_some(mode)
 }
 
 fn wrong(error: pem::Error, path: &Path, otherwise: fn(PathBuf) -> TlsError) -> TlsError {

@@ -305,6 +305,7 @@ macro_rules! queue_contract {
                 requeue_leaves_what_waits
                 a_requeued_alert_does_not_expire_at_once
                 expire_takes_the_old
+                expire_takes_nothing_that_came_since_the_last_look
                 expire_leaves_unresolved_attempts_alone
                 list_filters_and_pages
                 show_tells_the_whole_story

@@ -9,12 +9,13 @@ use crate::postgres::Server;
 
 const HOUR: i64 = 3600;
 const TEN_YEARS: i64 = 87_660 * HOUR;
+const DECADES: i64 = 2 * TEN_YEARS;
 
 #[test]
 fn a_clock_that_jumps_costs_nothing_with_the_embedded_queue() {
     let (faults, gateway) = (Faults::new(), gateway());
     let site = Site::embedded(KEYS, &ways(&[gateway.addr], ""));
-    let mut house = House { faults, gateway, site, asked: 0 };
+    let mut house = House { faults, gateway, site, asked: 0, from_before: Vec::new() };
     let daemon = house.jumps();
     assert_eq!(daemon.said("the lease ran out"), 0, "it is not by that clock");
     daemon.stop();
@@ -26,7 +27,7 @@ fn a_clock_that_jumps_costs_nothing_with_postgresql() {
     let env: [(&str, PathBuf); 2] = faults.env();
     let db = Arc::new(Arc::new(Server::own_with("-F", &env)).database());
     let site = Site::on(db, KEYS, &ways(&[gateway.addr], ""));
-    let mut house = House { faults, gateway, site, asked: 0 };
+    let mut house = House { faults, gateway, site, asked: 0, from_before: Vec::new() };
     let daemon = house.jumps();
     // The database's clock is what all instances have in common: ours is dead by it when it jumps ahead, once each.
     let ahead = JUMPS.windows(2).filter(|pair| pair[1] > pair[0]).count() + usize::from(JUMPS[0] > 0);
@@ -45,31 +46,39 @@ struct House {
     gateway: Gateway,
     site: Site,
     asked: usize,
+    /// Those that have waited since before the daemon's start.
+    from_before: Vec<i64>,
 }
 
 impl House {
     fn jumps(&mut self) -> Daemon {
-        let site = &self.site;
-        let mut command = site.command(&["-f"]);
+        assert_eq!(self.site.run(&["db", "init"]).code, 0);
+        self.from_before = (0..JUMPS.len() + 2).map(|_| self.insert(WAITS)).collect();
+        // The clock of whoever queued it need not be the queue's.
+        let ahead_of_us = self.insert(WAITS);
+        self.bears(ahead_of_us, 40);
+        let mut waiting = vec![ahead_of_us];
+        let mut command = self.site.command(&["-f"]);
         self.faults.befall(&mut command, None);
-        let daemon = site.spawn(command).up();
-        let mut waiting = Vec::new();
+        let daemon = self.site.spawn(command).up();
         self.sends_one();
         self.turns();
         for ahead in JUMPS {
             waiting.push(self.insert(WAITS));
             self.faults.set_clock_ahead(ahead);
+            // By a setting of the clock that nobody has seen.
+            let unseen = self.insert(WAITS);
+            self.bears(unseen, -DECADES);
+            waiting.push(unseen);
             self.sends_one();
             waiting.push(self.insert(WAITS));
             self.turns();
-            for id in &waiting {
+            for id in waiting.iter().chain(&self.from_before) {
                 assert_eq!(self.state(*id), "waiting", "{ahead} s ahead, alert {id}: {}", daemon.log());
             }
         }
         // And yet what is old does go.
-        let old = self.insert(WAITS);
-        self.is_decades_old(old);
-        until_within(20, "it has expired", || (self.state(old) == "ignored").then_some(()));
+        self.turns();
         for id in waiting {
             assert_eq!(self.state(id), "waiting");
         }
@@ -86,9 +95,9 @@ impl House {
     }
 
     /// Until it has certainly looked for what is too old: one that is so is gone.
-    fn turns(&self) {
-        let old = self.insert(WAITS);
-        self.is_decades_old(old);
+    fn turns(&mut self) {
+        let old = self.from_before.pop().unwrap();
+        self.bears(old, -DECADES);
         until_within(20, "it has expired", || (self.state(old) == "ignored").then_some(()));
     }
 
@@ -103,15 +112,16 @@ impl House {
         said.out.trim().parse().unwrap()
     }
 
-    /// By the clock of now, and so by any other that has something to say of it.
-    fn is_decades_old(&self, id: i64) {
+    /// What is queued so many seconds from now, by the clock of now; decades ago is so by any other.
+    fn bears(&self, id: i64, seconds: i64) {
         if self.site.db.is_some() {
-            self.site.sql(&format!("UPDATE smsq SET time = now() - interval '20 years' WHERE id = {id}"));
+            let sql = format!("UPDATE smsq SET time = now() + interval '{seconds} seconds' WHERE id = {id}");
+            self.site.sql(&sql);
         } else {
             let file = rusqlite::Connection::open(self.site.path("queue.db")).unwrap();
             file.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-            let sql = "UPDATE alert SET queued_at = queued_at - 20 * 366 * 86400 * 1000000 WHERE id = ?1";
-            file.execute(sql, [id]).unwrap();
+            let sql = "UPDATE alert SET queued_at = queued_at + ?2 * 1000000 WHERE id = ?1";
+            file.execute(sql, [id, seconds]).unwrap();
         }
     }
 

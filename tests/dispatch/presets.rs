@@ -537,6 +537,8 @@ fn what_a_preset_needs_is_said() {
         let told = load(keys).err().unwrap_or_default();
         assert!(told.contains(want), "{keys}\n  told: {told}\n  want: {want}");
     }
+    let told = load("preset: gatewayap\ntoken: t").err().unwrap_or_default();
+    assert!(told.contains("did you mean \"gatewayapi\"?") && !told.contains("has no url"), "{told}");
 }
 
 #[tokio::test]

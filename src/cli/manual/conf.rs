@@ -32,8 +32,8 @@ pub(super) fn page(example: &Example) -> String {
                     for (n, key) in keys.iter().enumerate() {
                         roff.control(if n == 0 { "TP" } else { "TQ" }, []);
                         let mut said = vec![bold(line(key)), roman(format!(" ({})", word(key)))];
-                        if let Some([file, env]) = other_places(key) {
-                            said.extend([roman("; or "), bold(file), roman(", "), bold(env)]);
+                        for (n, other) in key.other_places().into_iter().enumerate() {
+                            said.extend([roman(if n == 0 { "; or " } else { ", " }), bold(other)]);
                         }
                         roff.text(said);
                     }
@@ -92,10 +92,12 @@ pub(super) fn markdown(example: &Example) -> String {
                     let _ = writeln!(text, "\n#### {}\n", names.join(", "));
                     for key in keys {
                         let _ = write!(text, "* `{}` ({})", line(key), word(key));
-                        if let Some([file, env]) = other_places(key) {
-                            let _ = write!(text, "; a secret: or `{file}`, `{env}`");
-                        }
-                        text.push('\n');
+                        let others: Vec<String> =
+                            key.other_places().iter().map(|key| format!("`{key}`")).collect();
+                        let _ = match others.is_empty() {
+                            true => writeln!(text),
+                            false => writeln!(text, "; a secret: or {}", others.join(", ")),
+                        };
                     }
                     for words in words {
                         markdown_of(&mut text, words);
@@ -126,11 +128,6 @@ fn line(key: &Key) -> String {
 /// Whether that holds without being said.
 fn word(key: &Key) -> &'static str {
     if key.is_default { "default" } else { "example" }
-}
-
-/// Where a secret may stand instead.
-fn other_places(key: &Key) -> Option<[String; 2]> {
-    key.is_secret.then(|| ["_file", "_env"].map(|form| format!("{}{form}", key.name)))
 }
 
 fn capital(words: &str) -> String {

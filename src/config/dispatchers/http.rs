@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use super::super::Secret;
 use super::super::ini::Entry;
-use super::super::section::Section;
+use super::super::section::{SECRET_FORMS, Section, bare};
 use super::super::smsd_conf::HOUR;
 use super::super::value::{self, clipped, wrong};
 use crate::dispatch::http::presets::{self, Preset};
@@ -127,8 +127,7 @@ impl Keys<'_> {
         let own = s.prefixed("var.", |name| (!name.is_empty()).then(|| name.to_owned()));
         let mut names: Vec<String> = Vec::new();
         for (name, _) in own {
-            let bare = ["_file", "_env"].iter().find_map(|form| name.strip_suffix(form)).unwrap_or(&name);
-            names.push(format!("var.{bare}"));
+            names.push(format!("var.{}", bare(&name)));
         }
         names.sort();
         names.dedup();
@@ -168,6 +167,8 @@ impl Keys<'_> {
         });
         let url = s.secret("url", one_url);
         match (s.entry("base_url").is_some(), s.has_secret("url")) {
+            // The fault is told: the url would have been the preset's.
+            (_, false) if s.entry("preset").is_some() && self.preset.is_none() => None,
             (_, false) => {
                 let hint = "such as url: https://gateway.example/send?to={{ phone }}&text={{ text }}";
                 self.fault_section(s, "no url", hint.to_owned());
@@ -377,8 +378,7 @@ impl Keys<'_> {
 
 /// The section's own entry for a key, in whichever form it stands.
 fn own<'a>(s: &mut Section<'_, 'a>, key: &str) -> Option<&'a Entry> {
-    let form =
-        ["", "_file", "_env"].map(|form| format!("{key}{form}")).into_iter().find(|form| s.has_own(form))?;
+    let form = SECRET_FORMS.map(|form| format!("{key}{form}")).into_iter().find(|form| s.has_own(form))?;
     s.entry(&form)
 }
 
@@ -476,7 +476,7 @@ fn way(s: &mut Section<'_, '_>) -> Way {
     let mut way =
         Way { proxy: s.secret("proxy", proxy).map(|proxy| proxy.reveal().clone()), ..Way::default() };
     let mut files = ["tls_ca", "tls_cert", "tls_key"].map(|key| {
-        let path = s.path(key)?;
+        let path = if key == "tls_key" { s.secret_path(key) } else { s.path(key) }?;
         let entry = s.entry(key)?;
         let read = small_file(&path);
         read.map_err(|why| s.fault_at(entry, format!("{key}: can not read {path:?}: {why}"), None))

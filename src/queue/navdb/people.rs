@@ -9,9 +9,10 @@ use tokio_postgres::types::{ToSql, Type};
 use super::{Verb, clean, ids, keys};
 use crate::alert::AlertId;
 use crate::os::BootTime;
+use crate::queue::arrivals::Arrivals;
 use crate::queue::ledger::BEFORE;
 use crate::queue::postgres::{Parameter, in_transaction};
-use crate::queue::wall::Wall;
+use crate::queue::wall::{SLACK, Wall};
 use crate::queue::{Age, Cancelled, Decision, Resolved, Which};
 
 /// Whoever waits for news hears that older alerts wait again.
@@ -61,24 +62,33 @@ const ACCEPT: &str = resolve!(
 );
 const RELEASE: &str = resolve!("SELECT q.id FROM smsq q JOIN held ON held.alert = q.id WHERE q.sent = 'N'");
 
-/// An alert that was requeued or released waits since then. One that is young by what the server's clock has shown
-/// before it was set is not old; and while the clock is not the one that was looked at (`$3`), nothing is.
+/// An alert that was requeued or released waits since then. What came since we know of it (`$5`) is not old; and one that is young by what the server's clock has shown
+/// before it was set, give or take `$4`, is not old; and while the clock is not the one that was looked at (`$3`), nothing is.
 macro_rules! old {
     () => {
-        "q.sent = 'N' AND q.time < now() - $1::text::interval \
+        "q.sent = 'N' AND q.time < now() - $1::text::interval AND q.id <= $5 \
          AND abs(extract(epoch FROM now())::float8 * 1e6 - $3::bigint) < 6e7 \
          AND NOT EXISTS (SELECT FROM smsd.unresolved u WHERE u.alert = q.id) \
          AND NOT EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what IN ('requeued', 'released') \
             AND n.at >= now() - $1::text::interval) \
          AND NOT EXISTS (SELECT FROM unnest($2::bigint[]) AS was (ahead), \
-            LATERAL (SELECT now() - was.ahead * interval '1 us' AS late, \
+            LATERAL (SELECT now() + ($4::bigint - was.ahead) * interval '1 us' AS late, \
                 now() - was.ahead * interval '1 us' - $1::text::interval AS early) span \
             WHERE q.time BETWEEN span.early AND span.late \
                 OR EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what IN ('requeued', 'released') \
                     AND n.at BETWEEN span.early AND span.late))"
     };
 }
-const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+const LOOK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, \
+     coalesce((SELECT max(id) FROM smsq), 0)::bigint";
+
+/// By what it is told how long an alert has waited: the server's clock may be set meanwhile.
+#[derive(Default)]
+pub(super) struct Ages {
+    wall: Wall,
+    arrivals: Arrivals,
+}
+
 const ANY_OLD: &str = concat!("SELECT EXISTS (SELECT FROM smsq q WHERE ", old!(), ")");
 const EXPIRE: &str = concat!(
     "WITH ended AS (UPDATE smsq q SET sent = 'I', smsid = 0, timesent = now() WHERE ",
@@ -146,16 +156,22 @@ pub(super) async fn resolve(
     Ok(Resolved::of(wanted, ids(keys)))
 }
 
-pub(super) async fn expire(client: &Client, age: &Age, wall: &Mutex<Wall>) -> Verb<Vec<AlertId>> {
-    let clock: i64 = client.query_typed_one(CLOCK, &[]).await?.try_get(0)?;
-    let uptime = i64::try_from(BootTime::now().as_micros()).unwrap_or(i64::MAX);
-    let ahead = {
-        let mut wall = wall.lock().unwrap_or_else(PoisonError::into_inner);
-        wall.see(clock, uptime);
-        wall.ahead()
+pub(super) async fn expire(client: &Client, age: &Age, ages: &Mutex<Ages>) -> Verb<Vec<AlertId>> {
+    let look = client.query_typed_one(LOOK, &[]).await?;
+    let (clock, newest): (i64, i64) = (look.try_get(0)?, look.try_get(1)?);
+    let uptime = BootTime::now();
+    let (ahead, long) = {
+        let mut ages = ages.lock().unwrap_or_else(PoisonError::into_inner);
+        ages.wall.see(clock, i64::try_from(uptime.as_micros()).unwrap_or(i64::MAX));
+        (ages.wall.ahead(), ages.arrivals.look(newest, uptime, age.duration))
     };
-    let age: [Parameter<'_>; 3] =
-        [(&age.text as &(dyn ToSql + Sync), Type::TEXT), (&ahead, Type::INT8_ARRAY), (&clock, Type::INT8)];
+    let age: [Parameter<'_>; 5] = [
+        (&age.text as &(dyn ToSql + Sync), Type::TEXT),
+        (&ahead, Type::INT8_ARRAY),
+        (&clock, Type::INT8),
+        (&SLACK, Type::INT8),
+        (&long, Type::INT8),
+    ];
     // Most of the time there is nothing, and nobody is to wait for that.
     if !client.query_typed_one(ANY_OLD, &age).await?.try_get(0)? {
         return Ok(Vec::new());

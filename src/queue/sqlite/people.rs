@@ -1,6 +1,8 @@
 //! What people ask for: cancel, resolve, requeue; and what grows too old.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
@@ -9,6 +11,7 @@ use super::failure::Failure;
 use super::origin;
 use super::verbs::{note, release};
 use crate::alert::{AlertId, Reason};
+use crate::queue::arrivals::Arrivals;
 use crate::queue::ledger::BEFORE;
 use crate::queue::wall::Wall;
 use crate::queue::{Age, Cancelled, Decision, Resolved, Which};
@@ -125,21 +128,28 @@ pub(super) fn requeue(
 }
 
 /// Ignores what waits since before: queued or made to wait again. Too old by the wall clock is not enough; it must be so
-/// by every setting of that clock that has something to say.
+/// by every setting of that clock that has something to say, and not have come since. What was taken over from a queue
+/// elsewhere has waited there.
 pub(super) fn expire(
     conn: &Connection,
     age: &Age,
     (now, wall): (Now, Wall),
+    arrivals: &Mutex<Arrivals>,
 ) -> Result<Vec<AlertId>, Failure> {
+    const NEWEST: &str = "SELECT coalesce(max(id), 0) FROM alert";
     const OLD: &str = "
         SELECT id, coalesce(requeued_at, queued_at) FROM alert a
         WHERE state = 'waiting' AND coalesce(requeued_at, queued_at) < ?
+            AND (id <= ? OR EXISTS (SELECT 1 FROM origin o WHERE o.alert = a.id))
             AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)
         ORDER BY id";
     let before = now.wall.saturating_sub(micros(age.duration));
+    let newest = conn.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?;
+    let uptime = Duration::from_micros(now.uptime.unsigned_abs());
+    let long = arrivals.lock().unwrap_or_else(PoisonError::into_inner).look(newest, uptime, age.duration);
     let mut ids = Vec::new();
     let mut old = conn.prepare_cached(OLD)?;
-    let mut rows = old.query([before])?;
+    let mut rows = old.query([before, long])?;
     while let Some(row) = rows.next()? {
         if wall.age(row.get(1)?, now.wall) > age.duration {
             ids.push(AlertId(row.get(0)?));

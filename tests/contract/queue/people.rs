@@ -217,6 +217,16 @@ pub async fn expire_takes_the_old<F: Fixture>(f: &F) {
     clean(&*q).await;
 }
 
+/// The clock may have been wrong when it came.
+pub async fn expire_takes_nothing_that_came_since_the_last_look<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let before = f.insert(PHONE, "before", Severity(Some(3)), Duration::from_secs(60)).await;
+    assert_eq!(q.expire(&age("1 hour", 3600)).await.unwrap(), []);
+    let since = f.insert(PHONE, "since", Severity(Some(3)), Duration::from_secs(86400 * 3650)).await;
+    assert_eq!(q.expire(&age("1 hour", 3600)).await.unwrap(), []);
+    assert_eq!(claimed_ids(&*q).await, [before, since]);
+}
+
 pub async fn expire_leaves_unresolved_attempts_alone<F: Fixture>(f: &F) {
     let q = f.queue();
     let mut ids = Vec::new();
