@@ -34,6 +34,7 @@ pub use fault::{Fault, Faults, Severity};
 pub use http::{HttpConfig, Listen, TlsFiles, Token};
 pub use load::{Loaded, load};
 pub use secret::Secret;
+pub(crate) use section::SECRET_FORMS;
 pub use smtp::{Network, SmtpConfig, TextOf};
 pub use spool::SpoolConfig;
 
@@ -195,6 +196,8 @@ pub struct Main {
     pub allow: Vec<String>,
     /// Number prefixes that may not be texted.
     pub deny: Vec<String>,
+    /// SMS to one number within an hour at most; what is more waits. 0 = no bound.
+    pub max_per_hour: u32,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: LogLevel,
     /// Form of a log line.
@@ -240,6 +243,7 @@ impl Default for Main {
             submit_timeout: Duration::from_secs(30),
             allow: Vec::new(),
             deny: Vec::new(),
+            max_per_hour: 0,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
             log_file: None,

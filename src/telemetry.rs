@@ -170,6 +170,11 @@ pub enum Event {
         /// Whose.
         recipient: Phone,
     },
+    /// A recipient has had as many SMS within an hour as `max_per_hour` allows; its alerts wait.
+    HeldBack {
+        /// Whose.
+        recipient: Phone,
+    },
     /// Alerts grew older than `autocancel`.
     Expired {
         /// Which.
@@ -356,6 +361,9 @@ impl Event {
             }
             Event::Barred { alert, recipient } => {
                 tracing::warn!(%alert, to = %recipient, "allow/deny forbid this number; the alert waits");
+            }
+            Event::HeldBack { recipient } => {
+                tracing::warn!(to = %recipient, "max_per_hour is reached for this number; its alerts wait");
             }
             Event::Expired { alerts } => {
                 tracing::warn!(alerts = list(alerts), "alerts ignored: older than autocancel");

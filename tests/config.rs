@@ -311,7 +311,7 @@ fn every_key_of_main() {
          mailwarnlevel: critical\nmailserver: mx\nmailaddr: a@b\nfromaddr: c@d\ngroup_interval: 2m\n\
          group_wait: 250ms\nurgent_severity: 2\nmax_segments: 3\ncompose: digest\noverflow: next\nencoding: gsm7\n\
          transliterate: none\nprefix: \"NAV: \"\non_unknown: hold\nconcurrency: 4\nsubmit_timeout: 5\n\
-         allow: +47, 0046 (0)\n  +45\ndeny: 829\nlog_level: debug\nlog_format: json\nlog_file: x.log\n\
+         allow: +47, 0046 (0)\n  +45\ndeny: 829\nmax_per_hour: 30\nlog_level: debug\nlog_format: json\nlog_file: x.log\n\
          state_dir: /s\nshutdown_timeout: 0\n"
     ))
     .clean();
@@ -335,7 +335,7 @@ fn every_key_of_main() {
     assert_eq!(main.on_unknown, config::OnUnknown::Hold);
     assert_eq!((main.submit_timeout, main.shutdown_timeout), (seconds(5.0), Duration::ZERO));
     assert_eq!(main.allow, ["+47", "00460", "+45"]);
-    assert_eq!(main.deny, ["829"]);
+    assert_eq!((&main.deny[..], main.max_per_hour), (&["829".to_owned()][..], 30));
     assert_eq!((main.log_level, main.log_format), (LogLevel::Debug, config::LogFormat::Json));
     let file = config.files[0].with_file_name("x.log");
     assert_eq!(config.log_file(), Some(file), "a relative path starts at the file's directory");

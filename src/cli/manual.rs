@@ -49,7 +49,8 @@ impl Completions {
 
 impl Man {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let mut root = Cli::command();
+        // The pages of `help` would say the same again.
+        let mut root = Cli::command().disable_help_subcommand(true);
         // Gives each command its full name and the flags that hold everywhere.
         root.build();
         if let Some(dir) = self.dir {

@@ -146,6 +146,7 @@ fn main(mut s: Section<'_, '_>) -> Main {
     s.set("shutdown_timeout", &mut main.shutdown_timeout, value::duration(Duration::ZERO..=HOUR));
     s.set("allow", &mut main.allow, value::list(value::prefix));
     s.set("deny", &mut main.deny, value::list(value::prefix));
+    s.set("max_per_hour", &mut main.max_per_hour, value::integer(0..=3600));
 
     s.set(
         "log_level",

@@ -32,6 +32,8 @@ pub struct Policy {
     pub allow: Vec<String>,
     /// Prefixes that may not.
     pub deny: Vec<String>,
+    /// SMS to one recipient within an hour at most; 0 = no bound.
+    pub max_per_hour: u32,
 }
 
 impl Policy {
@@ -50,6 +52,7 @@ impl Policy {
             on_unknown: main.on_unknown,
             allow: main.allow.clone(),
             deny: main.deny.clone(),
+            max_per_hour: main.max_per_hour,
         }
     }
 

@@ -148,3 +148,44 @@ async fn shutdown_counts_an_outage_of_all_dispatchers_too_although_nobody_is_ask
     let stats = smsd::queue::Queue::stats(&*queue).await.unwrap();
     assert_eq!((stats.waiting, stats.open, stats.in_doubt), (8, 0, 0));
 }
+
+/// A flood, or a fault of whatever watches, texts nobody a hundred times an hour; and no alert is lost for it.
+#[tokio::test(start_paused = true)]
+async fn what_is_more_than_max_per_hour_waits_is_told_once_and_goes_out_when_there_is_room() {
+    let gateway = Gateway::good();
+    let bench = Bench::start_with(Default::default(), &[&gateway], |o| {
+        o.main.max_per_hour = 3;
+        o.main.group_interval = Some(secs(60));
+        o.main.urgent_severity = 1;
+        o.main.overflow = smsd::config::Overflow::Next;
+    });
+    for n in 0..40 {
+        bench.alert(&phone(1), &format!("alert {n:02}"), 3);
+        pass(secs(60)).await;
+    }
+    let other = bench.alert(&phone(2), "another number", 3);
+    pass(secs(60)).await;
+    let sent = |n: usize| gateway.taken().iter().filter(|(_, to, _)| *to == phone(n)).count();
+    assert_eq!((sent(1), sent(2)), (3, 1), "it is one number's bound");
+    assert_eq!(bench.state(other).await, AlertState::Sent);
+    assert_eq!(bench.count_events(|e| matches!(e, Event::HeldBack { .. })), 1);
+
+    // What is urgent goes out all the same.
+    let urgent = bench.alert(&phone(1), "urgent", 1);
+    pass(secs(2)).await;
+    assert_eq!((sent(1), bench.state(urgent).await), (4, AlertState::Sent));
+
+    // All the others, with what comes meanwhile, in hours of three SMS; the urgent one was one of them.
+    for _ in 0..18 {
+        pass(secs(600)).await;
+    }
+    let taken: Vec<_> = gateway.taken().into_iter().filter(|(_, to, _)| *to == phone(1)).collect();
+    for hour in taken.windows(4).filter(|four| four.iter().all(|(_, _, text)| !text.contains("urgent"))) {
+        assert!(hour[3].0 - hour[0].0 >= secs(3600), "{hour:?}");
+    }
+    for n in 0..40 {
+        assert!(taken.iter().any(|(_, _, text)| text.contains(&format!("alert {n:02}"))), "alert {n}");
+    }
+    bench.audit().await;
+    bench.stop().await.unwrap();
+}

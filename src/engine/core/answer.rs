@@ -14,7 +14,7 @@ impl Core {
         let change = self.failover.succeeded(job.way, now);
         self.tell(change, None);
         let recipient = self.recipients.entry(job.recipient.clone()).or_default();
-        recipient.last_sms = Some(now);
+        recipient.went_out(&self.policy, now);
         recipient.failures = 0;
         recipient.backoff_until = None;
         recipient.pauses = 0;
@@ -118,7 +118,7 @@ impl Core {
     ) {
         let change = self.failover.troubled(job.way, &job.recipient, now);
         self.tell(change, Some(error));
-        self.recipients.entry(job.recipient.clone()).or_default().last_sms = Some(now);
+        self.recipients.entry(job.recipient.clone()).or_default().went_out(&self.policy, now);
         let again = job.possible_duplicate && !bug(Bug::ResendForEver);
         let held = again || self.policy.on_unknown == OnUnknown::Hold;
         self.out.events.push(Event::Doubtful {

@@ -2,11 +2,18 @@
 
 use super::*;
 
+/// What `max_per_hour` counts in.
+const HOUR: Duration = Duration::from_secs(3600);
+
 #[derive(Debug, Default)]
 pub(super) struct Recipient {
     pub(super) busy: bool,
     /// When an SMS last went out, or may have.
     pub(super) last_sms: Option<Instant>,
+    /// When the last SMS went out that `max_per_hour` counts, the oldest first, and as many as it allows.
+    pub(super) counted: VecDeque<Instant>,
+    /// It was told that `max_per_hour` holds what waits.
+    pub(super) held_back: bool,
     /// When the first of what waits became known.
     pub(super) waiting_since: Option<Instant>,
     /// Failures by its own fault, in a row; and until when it waits for them.
@@ -23,6 +30,26 @@ pub(super) struct Recipient {
     pub(super) resends: Vec<Uuid>,
     pub(super) ready: Option<Turn>,
     pub(super) timer: Option<Instant>,
+}
+
+impl Recipient {
+    /// An SMS went out, or may have.
+    pub(super) fn went_out(&mut self, policy: &Policy, now: Instant) {
+        self.last_sms = Some(now);
+        if policy.max_per_hour > 0 {
+            self.counted.push_back(now);
+        }
+        while self.counted.len() > policy.max_per_hour as usize {
+            self.counted.pop_front();
+        }
+    }
+
+    /// Until when `max_per_hour` lets no more SMS go out. One that was lowered counts what is remembered.
+    fn full_until(&self, policy: &Policy) -> Option<Instant> {
+        let most = policy.max_per_hour as usize;
+        let oldest = self.counted.len().checked_sub(most).filter(|_| most > 0)?;
+        self.counted.get(oldest).map(|at| *at + HOUR)
+    }
 }
 
 impl Core {
@@ -60,9 +87,11 @@ impl Core {
             id: d.doubt.carried.first().copied().unwrap_or(AlertId(0)),
         });
         let quiet_until = recipient.last_sms.map(|at| at + self.policy.group_interval);
+        let full_until = recipient.full_until(&self.policy);
         let Some(turn) = resend.or(first) else {
-            // Only what keeps the next alert apart from the last SMS is worth remembering.
-            match quiet_until.filter(|until| *until > now) {
+            // Only what keeps the next alert apart from the last SMS, or counts, is worth remembering.
+            let counts_until = recipient.counted.back().map(|at| *at + HOUR);
+            match quiet_until.max(counts_until).filter(|until| *until > now) {
                 Some(until) => {
                     recipient.timer = Some(until);
                     self.timers.insert((until, phone.clone()));
@@ -83,7 +112,14 @@ impl Core {
             }
         };
         let left_until = left_until.filter(|_| resend.is_none());
-        let waits_for = [collected, recipient.backoff_until, recipient.paused_until, left_until];
+        // What is urgent goes out all the same, and counts; and so does what was begun already.
+        let full_until = full_until.filter(|until| *until > now && collected.is_some());
+        if full_until.is_none() {
+            recipient.held_back = false;
+        } else if !std::mem::replace(&mut recipient.held_back, true) {
+            self.out.events.push(Event::HeldBack { recipient: phone.clone() });
+        }
+        let waits_for = [collected, recipient.backoff_until, recipient.paused_until, left_until, full_until];
         let due = waits_for.into_iter().flatten().max();
         match due.filter(|at| *at > now) {
             Some(at) => {
@@ -134,5 +170,31 @@ impl Core {
         if self.spoken_of.len() < WINDOW && self.spoken_of.insert(alert.id) {
             self.out.events.push(Event::Barred { alert: alert.id, recipient: phone });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Main;
+
+    #[test]
+    fn as_many_as_may_go_within_an_hour_are_counted_whatever_was_allowed_before() {
+        let policy = |max_per_hour| Policy::new(&Main { max_per_hour, ..Main::default() });
+        let (start, mut recipient) = (Instant::now(), Recipient::default());
+        let at = |minutes: u64| start + Duration::from_secs(60 * minutes);
+        for minutes in [0, 10, 20] {
+            assert_eq!(recipient.full_until(&policy(3)), None);
+            recipient.went_out(&policy(3), at(minutes));
+        }
+        assert_eq!(recipient.full_until(&policy(3)), Some(at(60)));
+        recipient.went_out(&policy(3), at(60));
+        assert_eq!((recipient.full_until(&policy(3)), recipient.counted.len()), (Some(at(70)), 3));
+        // Lowered, raised, lifted.
+        assert_eq!(recipient.full_until(&policy(1)), Some(at(120)));
+        assert_eq!(recipient.full_until(&policy(4)), None);
+        assert_eq!(recipient.full_until(&policy(0)), None);
+        recipient.went_out(&policy(0), at(61));
+        assert!(recipient.counted.is_empty());
     }
 }

@@ -135,6 +135,7 @@ fn shown(event: &Event) -> (&'static str, Value) {
         }
         Event::BadNumber { alert, detail, .. } => ("bad_number", json!({ "alert": alert, "detail": detail })),
         Event::Barred { alert, recipient } => ("barred", json!({ "alert": alert, "to": recipient })),
+        Event::HeldBack { recipient } => ("held_back", json!({ "to": recipient })),
         Event::Expired { alerts } => ("expired", json!({ "alerts": alerts })),
         Event::Vanished { alerts } => ("vanished", json!({ "alerts": alerts })),
         Event::DispatcherDown { dispatcher, reason, wronged, .. } => {
