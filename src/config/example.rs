@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::keys::{self, Known};
+use super::section::SECRET_FORMS;
 
 /// The file itself.
 pub(crate) const TEXT: &str = include_str!("../../dist/smsd.conf");
@@ -63,6 +64,14 @@ pub(crate) struct Key {
     pub(crate) is_secret: bool,
     /// How the key begins, if the rest is the operator's own.
     pub(crate) prefix: Option<String>,
+}
+
+impl Key {
+    /// The keys by which a secret may be given instead.
+    pub(crate) fn other_places(&self) -> Vec<String> {
+        let forms = SECRET_FORMS.iter().filter(|form| self.is_secret && !form.is_empty());
+        forms.map(|form| format!("{}{form}", self.name)).collect()
+    }
 }
 
 /// How the keys are titled that may stand in the section of every way out.

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use roff::{Inline, Roff, bold, roman};
 
-use crate::config::SECRET_FORMS;
 use crate::config::example::{COMMON, Example, Item, Key, Section, Words};
 
 /// The manual page.
@@ -33,8 +32,8 @@ pub(super) fn page(example: &Example) -> String {
                     for (n, key) in keys.iter().enumerate() {
                         roff.control(if n == 0 { "TP" } else { "TQ" }, []);
                         let mut said = vec![bold(line(key)), roman(format!(" ({})", word(key)))];
-                        for (n, place) in other_places(key).into_iter().enumerate() {
-                            said.extend([roman(if n == 0 { "; or " } else { ", " }), bold(place)]);
+                        for (n, other) in key.other_places().into_iter().enumerate() {
+                            said.extend([roman(if n == 0 { "; or " } else { ", " }), bold(other)]);
                         }
                         roff.text(said);
                     }
@@ -93,10 +92,12 @@ pub(super) fn markdown(example: &Example) -> String {
                     let _ = writeln!(text, "\n#### {}\n", names.join(", "));
                     for key in keys {
                         let _ = write!(text, "* `{}` ({})", line(key), word(key));
-                        for (n, place) in other_places(key).into_iter().enumerate() {
-                            let _ = write!(text, "{} `{place}`", if n == 0 { "; a secret: or" } else { "," });
-                        }
-                        text.push('\n');
+                        let others: Vec<String> =
+                            key.other_places().iter().map(|key| format!("`{key}`")).collect();
+                        let _ = match others.is_empty() {
+                            true => writeln!(text),
+                            false => writeln!(text, "; a secret: or {}", others.join(", ")),
+                        };
                     }
                     for words in words {
                         markdown_of(&mut text, words);
@@ -127,12 +128,6 @@ fn line(key: &Key) -> String {
 /// Whether that holds without being said.
 fn word(key: &Key) -> &'static str {
     if key.is_default { "default" } else { "example" }
-}
-
-/// Where a secret may stand instead.
-fn other_places(key: &Key) -> Vec<String> {
-    let forms = SECRET_FORMS.iter().filter(|form| key.is_secret && !form.is_empty());
-    forms.map(|form| format!("{}{form}", key.name)).collect()
 }
 
 fn capital(words: &str) -> String {
