@@ -266,6 +266,8 @@ pub enum Event {
         /// Who.
         by: String,
     },
+    /// The queue has answered for the first time, and what waits is known.
+    Ready,
     /// The configuration was read again.
     Reloaded,
     /// The new configuration is faulty; the old one stays.
@@ -421,6 +423,7 @@ impl Event {
             Event::Tested { attempt, recipient, dispatcher, class, by } => {
                 tracing::info!(%attempt, to = %recipient, %dispatcher, class, by, "a test was sent");
             }
+            Event::Ready => tracing::info!("the queue answers; ready"),
             Event::Reloaded => tracing::info!("configuration reread"),
             Event::ReloadRefused { faults } => {
                 tracing::error!("the new configuration is faulty and the old one stays:\n{faults}");
