@@ -22,6 +22,7 @@ mod proxy;
 mod daemon {
     pub mod bench;
 
+    mod activation;
     mod alertmanager;
     mod bad_input;
     mod boost;
@@ -40,6 +41,7 @@ mod daemon {
     mod machine;
     mod mail;
     mod nav;
+    mod nav_starts;
     mod overload;
     mod past;
     mod pooler;
@@ -47,7 +49,9 @@ mod daemon {
     mod process;
     mod programs;
     mod python_queue;
+    mod reload;
     mod secrets;
+    mod service;
     mod torture;
     mod ways_out;
 }
