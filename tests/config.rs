@@ -658,7 +658,7 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     assert_eq!(config.http.tokens[1].scopes.to_string(), "send");
 
     let mut way_out = fields(&config.dispatchers[0]);
-    for inner in ["name", "kind", "classes"] {
+    for inner in ["name", "kind", "classes", "files"] {
         way_out.remove(inner);
     }
     way_out.extend(["url", "success", "class.400", "type", "enabled"].map(str::to_owned));
