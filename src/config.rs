@@ -34,7 +34,6 @@ pub use fault::{Fault, Faults, Severity};
 pub use http::{HttpConfig, Listen, TlsFiles, Token};
 pub use load::{Loaded, load};
 pub use secret::Secret;
-pub(crate) use section::SECRET_FORMS;
 pub use smtp::{Network, SmtpConfig, TextOf};
 pub use spool::SpoolConfig;
 
