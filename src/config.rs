@@ -38,11 +38,13 @@ pub use smtp::{Network, SmtpConfig, TextOf};
 pub use spool::SpoolConfig;
 
 use crate::alert::Phone;
+use crate::dispatch::smtp::Tls;
 use crate::dispatch::{self, boost, debug, exec, gammu, http_get, mail, python};
 use crate::intake::{alertmanager, grafana, hook, notification};
 use crate::queue::Age;
 use crate::queue::mirror::PythonClass;
 pub use crate::sms::transliterate::Transliterate;
+use crate::telemetry::admin::Gravity;
 
 /// All that the configuration says.
 #[derive(Clone, Debug)]
@@ -114,6 +116,41 @@ impl Config {
             to: or(&mail.to, &nav.admin_mail),
             from: or(&mail.from, &nav.default_from_email),
         }
+    }
+
+    /// Who is mailed what, and through which server; `None`: nobody. User, password, port and encryption of nav.conf are
+    /// those of its own server, and go to no other.
+    ///
+    /// # Errors
+    /// Why nobody can be mailed: an address of nav.conf that is none.
+    pub fn admin_mail(&self) -> Result<Option<AdminMail>, String> {
+        let (mail, nav) = (self.mail(), &self.nav);
+        let Some(to) = &mail.to else { return Ok(None) };
+        let addresses = to.split([',', '\n']).map(str::trim).filter(|one| !one.is_empty());
+        let to = addresses
+            .map(|one| mail::address(one).map(str::to_owned).ok_or_else(|| one.to_owned()))
+            .collect::<Result<Vec<_>, String>>();
+        let to = to.map_err(|one| format!("ADMIN_MAIL: {:?} is no mail address", value::clipped(&one)))?;
+        if to.is_empty() {
+            return Ok(None);
+        }
+        if let Some(from) = mail.from.as_deref().filter(|from| mail::address(from).is_none()) {
+            return Err(format!("DEFAULT_FROM_EMAIL: {:?} is no mail address", value::clipped(from)));
+        }
+        let mut relay = mail::relay::Settings { fromaddr: mail.from, ..Default::default() };
+        match (&self.main.mail.server, &nav.email_host) {
+            (Some(server), _) => relay.server = dispatchers::mail::server(server).ok(),
+            (None, Some(host)) => {
+                relay.server = Some((host.clone(), nav.email_port));
+                relay.tls = nav.email_use_tls.then_some(Tls::StartTls);
+                relay.username.clone_from(&nav.email_host_user);
+                relay.password.clone_from(&nav.email_host_password);
+            }
+            (None, None) => {}
+        }
+        let level = mail.level.unwrap_or_default();
+        let level = Gravity::ALL.into_iter().find(|gravity| gravity.as_str() == level);
+        Ok(Some(AdminMail { level: level.unwrap_or(Gravity::Error), to, relay }))
     }
 
     /// Where the pid file goes: `PID_DIR` of nav.conf, else `$RUNTIME_DIRECTORY`, else `/run/smsd` for root, else
@@ -201,6 +238,8 @@ pub struct Main {
     pub log_level: LogLevel,
     /// Form of a log line.
     pub log_format: LogFormat,
+    /// The text of each SMS is logged, at `debug`.
+    pub log_texts: bool,
     /// Where the log goes; `None`: stderr in the foreground, `LOG_DIR/smsd.log` in the background.
     pub log_file: Option<PathBuf>,
     /// Embedded queue and what must survive a restart.
@@ -244,7 +283,8 @@ impl Default for Main {
             deny: Vec::new(),
             max_per_hour: 0,
             log_level: LogLevel::Info,
-            log_format: LogFormat::Text,
+            log_format: LogFormat::Auto,
+            log_texts: false,
             log_file: None,
             state_dir: None,
             shutdown_timeout: Duration::from_secs(30),
@@ -319,6 +359,8 @@ pub enum LogLevel {
 /// Form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// The journal's own fields where standard error is the journal, else as `Text`.
+    Auto,
     /// For people.
     Text,
     /// One JSON object a line.
@@ -336,6 +378,17 @@ pub struct MailConfig {
     pub to: Option<String>,
     /// `fromaddr`.
     pub from: Option<String>,
+}
+
+/// Who is mailed what, and how.
+#[derive(Clone, Debug)]
+pub struct AdminMail {
+    /// What is at least so grave is mailed.
+    pub level: Gravity,
+    /// To these addresses.
+    pub to: Vec<String>,
+    /// Through this server.
+    pub relay: mail::relay::Settings,
 }
 
 /// `[queue]`.

@@ -3,6 +3,7 @@
 //! Everything runs in one function, which returns when all is over; nothing is detached. What happens before
 //! (arguments, pid file, privileges, background) is the command line's business.
 
+mod admin;
 mod around;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use crate::os::descriptors;
 use crate::queue::Queue;
 use crate::queue::mirror::Mirror;
 use crate::standing::Standing;
+use crate::telemetry::admin::Gravity;
 use crate::telemetry::{Event, Hub, Sampler};
 use crate::web::{Site, limits};
 
@@ -99,6 +101,7 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
     let ways = build(&config, descriptors)?;
     let settings = settings(&config, &ways);
     let hub = Arc::new(Hub::new(lights(&config)));
+    hub.mail_from(mailed(&config));
     let (desk, clerk) = intake::desk(Arc::clone(&queue));
     let (sampler, asker) = Sampler::new(Arc::clone(&queue));
     let names = names(&config);
@@ -141,6 +144,7 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
                         // One that is not yet read is replaced by nothing newer: the next SIGHUP says it again.
                         Ok((ways, config)) => if let Ok(place) = commands.try_reserve() {
                             hub.use_dispatchers(lights(&config));
+                            hub.mail_from(mailed(&config));
                             place.send(Command::Reconfigure(Box::new(self::settings(&config, &ways)), WaysBox(ways.clone())));
                             stand.send_replace(Arc::new(Standing { config, ways }));
                         },
@@ -234,6 +238,11 @@ fn way_config(d: &DispatcherConfig, main: &Main) -> WayConfig {
 /// The dispatchers' names and types.
 fn lights(config: &Config) -> Vec<(Arc<str>, &'static str)> {
     config.dispatchers.iter().map(|d| (d.name.as_str().into(), d.kind.as_str())).collect()
+}
+
+/// From what gravity on the admin is mailed.
+fn mailed(config: &Config) -> Option<Gravity> {
+    config.admin_mail().ok().flatten().map(|mail| mail.level)
 }
 
 fn names(config: &Config) -> String {

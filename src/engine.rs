@@ -869,6 +869,9 @@ impl Engine {
         let now = Instant::now();
         self.core.drain(now);
         self.unwritten(now);
+        if let Some(reason) = &reason {
+            (self.events)(Event::GaveUp { reason: reason.to_string() });
+        }
         (self.events)(Event::Stopping { in_flight: self.core.in_flight() });
         self.stopping = Some((now + self.settings.shutdown_timeout, reason));
     }

@@ -194,6 +194,17 @@ pub trait Queue: Send + Sync {
     /// All that is known of one alert; `None` if there is none with that id.
     async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError>;
 
+    /// What these alerts say and whose they are; one that is gone is left out.
+    async fn mention(&self, ids: &[AlertId]) -> Result<Vec<Mention>, QueueError> {
+        let mut mentions = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(Story { alert, .. }) = self.show(*id).await? {
+                mentions.push(Mention { id: *id, to: alert.to, text: alert.text, account: None });
+            }
+        }
+        Ok(mentions)
+    }
+
     /// What waits, in a few milliseconds, whatever has ended before.
     async fn depth(&self) -> Result<Depth, QueueError>;
 

@@ -3,12 +3,17 @@
 //! The engine says what happened as an [`Event`]; here it becomes a log line. One line per SMS and per change of
 //! state, never one per retry, never the text of an alert, and foreign words only escaped and cut.
 
+pub mod admin;
 pub mod board;
 pub mod history;
 mod hub;
+pub mod journal;
+mod line;
 pub mod log;
 pub mod metrics;
 pub mod sampler;
+#[cfg(test)]
+mod samples;
 
 pub use hub::{Hub, Told};
 pub use sampler::{Sample, Sampler};
@@ -69,6 +74,8 @@ pub enum Event {
         alerts: usize,
         /// How many it only counts.
         squeezed: usize,
+        /// As how many segments the network carries it.
+        segments: usize,
         /// Which attempt at it this was.
         number: u32,
         /// An earlier attempt may have been taken.
@@ -278,6 +285,20 @@ pub enum Event {
         /// The faults.
         faults: String,
     },
+    /// An SMS is handed to a dispatcher, and its text is wanted in the log (`log_texts`).
+    Wording {
+        /// The attempt.
+        attempt: Uuid,
+        /// To whom.
+        recipient: Phone,
+        /// What the phone is to show.
+        text: Arc<str>,
+    },
+    /// smsd stops by itself.
+    GaveUp {
+        /// Why.
+        reason: String,
+    },
     /// A stop was asked for.
     Stopping {
         /// SMS on their way that are waited for.
@@ -288,171 +309,6 @@ pub enum Event {
         /// SMS that were still on their way: they come into doubt.
         in_flight: usize,
     },
-}
-
-impl Event {
-    /// Writes the event to the log.
-    pub fn log(&self) {
-        match self {
-            Event::ProgramEnded { dispatcher, reason, pause } => {
-                tracing::warn!(%dispatcher, "{reason}; it is started again after {} s, when it is needed", pause.as_secs());
-            }
-            Event::Garbled { dispatcher, what } => {
-                tracing::warn!(%dispatcher, "the program says {what}, which is left alone");
-            }
-            Event::LateAnswer { dispatcher, attempt } => {
-                tracing::debug!(%dispatcher, attempt, "the program has answered too late");
-            }
-            Event::Overheard { dispatcher, words } => {
-                tracing::debug!(%dispatcher, "the program says: {words}")
-            }
-            Event::Accepted {
-                attempt,
-                recipient,
-                dispatcher,
-                alerts,
-                squeezed,
-                number,
-                possible_duplicate,
-                references,
-                queued_at: _,
-                took,
-            } => {
-                tracing::info!(%attempt, to = %recipient, %dispatcher, alerts, squeezed, number, possible_duplicate,
-                    reference = references.join(","), ms = millis(*took), "SMS accepted");
-            }
-            Event::Refused { attempt, recipient, dispatcher, number, error, took } => {
-                tracing::warn!(%attempt, to = %recipient, %dispatcher, number, class = %error.class,
-                    code = error.code.as_deref().unwrap_or("-"), ms = millis(*took), "SMS not taken: {error}");
-            }
-            Event::Doubtful { attempt, recipient, dispatcher, held, error, took } => {
-                let next = if *held {
-                    "it waits for a person: smsd queue list --state held"
-                } else {
-                    "it is resent after the grace"
-                };
-                tracing::warn!(%attempt, to = %recipient, %dispatcher, ms = millis(*took),
-                    "nobody knows whether the SMS was taken ({error}); {next}");
-            }
-            Event::Resent { attempt, resend_of, recipient } => {
-                tracing::warn!(%attempt, %resend_of, to = %recipient, "resending an attempt in doubt: a possible duplicate");
-            }
-            Event::Held { attempt, recipient } => {
-                tracing::error!(%attempt, to = %recipient, "an attempt in doubt waits for a person: smsd queue list --state held");
-            }
-            Event::Superseded { attempt, recipient } => {
-                tracing::warn!(%attempt, to = %recipient, "another instance has taken this attempt over");
-            }
-            Event::Peers { instances: 1 } => tracing::info!("no other instance works on this queue any more"),
-            Event::Peers { instances } => tracing::info!(instances, "others work on this queue too"),
-            Event::Outrun { attempts } => {
-                tracing::debug!(
-                    attempts,
-                    "not begun: another instance was first, or the alerts were changed"
-                );
-            }
-            Event::Ignored { recipient, alerts, reason, detail } => {
-                tracing::error!(to = %recipient, alerts = list(alerts), "alerts ignored: {reason}: {detail}");
-            }
-            Event::BadNumber { alert, number, detail } => {
-                let mut number = number.clone();
-                clip(&mut number, 64);
-                tracing::error!(%alert, number, "alert ignored: {detail}");
-            }
-            Event::Barred { alert, recipient } => {
-                tracing::warn!(%alert, to = %recipient, "allow/deny forbid this number; the alert waits");
-            }
-            Event::HeldBack { recipient } => {
-                tracing::warn!(to = %recipient, "max_per_hour is reached for this number; its alerts wait");
-            }
-            Event::Expired { alerts } => {
-                tracing::warn!(alerts = list(alerts), "alerts ignored: older than autocancel");
-            }
-            Event::Vanished { alerts } => {
-                tracing::warn!(
-                    alerts = list(alerts),
-                    "alerts were removed or changed by others while their SMS was on its way"
-                );
-            }
-            Event::DispatcherDown { dispatcher, cause, reason, wronged } => {
-                let until = match cause {
-                    Cause::Trouble => "it is probed, first after 1 s",
-                    Cause::Refusals => {
-                        "it refused five different numbers in a row; it is probed, first after 1 s"
-                    }
-                    Cause::Misconfigured => "it needs a person; it is probed every 10 minutes",
-                };
-                tracing::error!(%dispatcher, wronged, "dispatcher out of rotation: {reason}; {until}");
-            }
-            Event::DispatcherUp { dispatcher } => tracing::info!(%dispatcher, "dispatcher works again"),
-            Event::AllDown { waiting } => {
-                tracing::error!(waiting, "no dispatcher works; alerts wait");
-            }
-            Event::WayOut => tracing::info!("there is a way out again; what waits is sent"),
-            Event::QueueLost { reason } => {
-                tracing::error!("the queue does not answer: {reason}; trying again")
-            }
-            Event::QueueBack { after } => {
-                tracing::info!(seconds = after.as_secs_f64(), "the queue answers again");
-            }
-            Event::ElsewhereLost { reason } => {
-                tracing::error!(
-                    "{reason}; trying again; what was taken over from there goes out all the same"
-                );
-            }
-            Event::ElsewhereBack { after } => {
-                tracing::info!(seconds = after.as_secs_f64(), "the queue elsewhere answers again");
-            }
-            Event::Unheard { alert, elsewhere } => tracing::warn!(
-                %alert, "{elsewhere} was told how this alert ended and says that it waits; it is not sent again for an \
-                hour; to send it again at once: smsd queue requeue {alert}"
-            ),
-            Event::LeaseLost => tracing::warn!("the lease ran out; joining anew"),
-            Event::FromThePast { forgot, until } => {
-                tracing::error!(%until, "the queue has come back from the past: {forgot}; nothing is sent until what \
-                    may have been sent before is held");
-            }
-            Event::Suspected { alerts: 0, doubts: 0, until } => {
-                tracing::warn!(%until, "the queue came back from the past, and nothing that waits in it is suspect");
-            }
-            Event::Suspected { alerts, doubts, until } => {
-                tracing::error!(alerts, doubts, %until, "the queue came back from the past: what waits since before is \
-                    held, since it may have been sent; new alerts go out. Look: smsd queue list --state held. Send \
-                    all of it anyway: smsd queue release --held-by-guard; or accept, or cancel --held-by-guard");
-            }
-            Event::NotKept { reason } => {
-                tracing::warn!(
-                    "{reason}; sending goes on, but a queue that comes back from the past while smsd \
-                    does not run may not be noticed"
-                );
-            }
-            Event::Tested { attempt, recipient, dispatcher, class, by } => {
-                tracing::info!(%attempt, to = %recipient, %dispatcher, class, by, "a test was sent");
-            }
-            Event::Reloaded => tracing::info!("configuration reread"),
-            Event::ReloadRefused { faults } => {
-                tracing::error!("the new configuration is faulty and the old one stays:\n{faults}");
-            }
-            Event::Stopping { in_flight } => tracing::info!(in_flight, "stopping: no new work"),
-            Event::Stopped { in_flight: 0 } => tracing::info!("stopped"),
-            Event::Stopped { in_flight } => {
-                tracing::warn!(in_flight, "stopped with SMS on their way: they are in doubt");
-            }
-        }
-    }
-}
-
-fn millis(d: Duration) -> f64 {
-    (d.as_secs_f64() * 10_000.0).round() / 10.0
-}
-
-fn list(ids: &[AlertId]) -> String {
-    const MOST: usize = 20;
-    let mut s = ids.iter().take(MOST).map(|id| id.to_string()).collect::<Vec<_>>().join(",");
-    if ids.len() > MOST {
-        s.push_str(&format!(",… ({} in all)", ids.len()));
-    }
-    s
 }
 
 /// Cuts a foreign string to at most `max` bytes at a character, and makes its control characters visible:

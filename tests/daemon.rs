@@ -22,6 +22,7 @@ mod proxy;
 mod daemon {
     pub mod bench;
 
+    mod admin_mail;
     mod alertmanager;
     mod bad_input;
     mod boost;

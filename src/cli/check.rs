@@ -9,11 +9,12 @@ use super::output::{self, count, json, print, shown};
 use super::{FAILED, Globals, Session, block_on, dispatcher, exit};
 use crate::config::{self, Config, Env, Faults};
 use crate::dispatch::DispatcherStatus;
+use crate::dispatch::mail::relay::Relay;
 
 /// Arguments.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Connect to the queue and probe each dispatcher, too
+    /// Connect to the queue and the mail server and probe each dispatcher, too
     #[arg(long)]
     probe: bool,
     /// One JSON object on stdout
@@ -34,6 +35,23 @@ struct Report {
     queue: Option<QueueProbe>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dispatchers: Option<Vec<DispatcherStatus>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_mail: Option<Mailed>,
+    #[serde(skip)]
+    nobody_mailed: bool,
+}
+
+/// Who is mailed what.
+#[derive(Debug, Serialize)]
+struct Mailed {
+    level: &'static str,
+    to: Vec<String>,
+    server: String,
+    /// With `--probe`: whether the server would take a mail of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    up: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
 }
 
 /// What the queue answered.
@@ -61,7 +79,10 @@ impl Check {
             faults,
             queue: None,
             dispatchers: None,
+            admin_mail: config.as_ref().and_then(|config| Mailed::by(config).ok()).map(|(mailed, _)| mailed),
+            nobody_mailed: false,
         };
+        report.nobody_mailed = config.is_some() && report.admin_mail.is_none();
         if let (true, Some(config)) = (self.probe, config) {
             let session = Session { config, env, globals: globals.clone() };
             report.probe(&session)?;
@@ -77,11 +98,14 @@ impl Check {
 
 impl Report {
     fn probe(&mut self, session: &Session) -> anyhow::Result<()> {
-        let (queue, dispatchers) = block_on(async {
+        let (queue, dispatchers, mailed) = block_on(async {
             let queue = probe_queue(session).await;
-            Ok((queue, dispatcher::probe_all(&session.config).await))
+            let dispatchers = dispatcher::probe_all(&session.config).await;
+            Ok((queue, dispatchers, Mailed::probe(&session.config).await))
         })?;
         self.sound &= queue.up && dispatchers.iter().all(|d| d.state == "up");
+        self.sound &= mailed.as_ref().is_none_or(|mailed| mailed.up == Some(true));
+        self.admin_mail = mailed;
         self.queue = Some(queue);
         self.dispatchers = Some(dispatchers);
         Ok(())
@@ -100,6 +124,14 @@ impl Report {
         if let Some(dispatchers) = &self.dispatchers {
             dispatcher::table(dispatchers).print()?;
         }
+        if let Some(mailed) = &self.admin_mail {
+            let answer = mailed.answer.as_deref().map(|words| format!(": {}", shown(words, 512)));
+            let answer = answer.unwrap_or_default();
+            let Mailed { level, to, server, .. } = mailed;
+            print(&format!("admin mail {level} and graver to {} through {server}{answer}\n", to.join(", ")))?;
+        } else if self.nobody_mailed {
+            print("admin mail to nobody: set mailaddr in [main]\n")?;
+        }
         if self.sound {
             globals.say(format_args!("sound ({})", self.named()));
         } else {
@@ -112,6 +144,26 @@ impl Report {
 
     fn named(&self) -> String {
         if self.files.is_empty() { "no smsd.conf could be used".to_owned() } else { self.files.join(", ") }
+    }
+}
+
+impl Mailed {
+    /// As configured, with the server. Nobody: an error without words.
+    fn by(config: &Config) -> Result<(Mailed, Relay), String> {
+        let mail = config.admin_mail()?.ok_or_else(String::new)?;
+        let relay = Relay::new(mail.relay).map_err(|e| e.to_string())?;
+        let (level, server) = (mail.level.as_str(), relay.place());
+        Ok((Mailed { level, to: mail.to, server, up: None, answer: None }, relay))
+    }
+
+    /// The same, and whether the server lets us in.
+    async fn probe(config: &Config) -> Option<Mailed> {
+        let (mailed, relay) = Mailed::by(config).ok()?;
+        let (up, answer) = match relay.probe().await {
+            Ok(words) => (true, words),
+            Err(failure) => (false, relay.words(&failure, &[])),
+        };
+        Some(Mailed { up: Some(up), answer: Some(answer), ..mailed })
     }
 }
 

@@ -80,6 +80,12 @@ fn read(path: &Path, env: &Env, faults: &mut Collector) -> Option<Config> {
         config.files.push(nav_conf);
     }
     dispatchers::mail::fill_in(&mut config);
+    if let Err(why) = config.admin_mail() {
+        faults.push(Severity::Warning, |s| {
+            Fault::new(s, format!("nav.conf, {why}; no mail goes to the admin"))
+                .hint("mailaddr and fromaddr in [main] come before it".to_owned())
+        });
+    }
     Some(config)
 }
 

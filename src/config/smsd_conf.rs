@@ -99,9 +99,13 @@ fn main(mut s: Section<'_, '_>) -> Main {
 
     let levels = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"].map(|level| (level, level));
     main.mail.level = s.get("mailwarnlevel", value::one_of(&levels)).map(str::to_owned);
-    main.mail.server = s.get("mailserver", value::word);
-    main.mail.to = s.get("mailaddr", value::line);
-    main.mail.from = s.get("fromaddr", value::line);
+    let as_it_stands = |text: &str| text.to_owned();
+    main.mail.server =
+        s.get("mailserver", |text| dispatchers::mail::server(text).map(|_| as_it_stands(text)));
+    main.mail.to = s.get("mailaddr", |text| {
+        value::list(dispatchers::mail::from)(text).map(|addresses| addresses.join(", "))
+    });
+    main.mail.from = s.get("fromaddr", dispatchers::mail::from);
 
     main.group_interval = s.get("group_interval", value::duration(Duration::ZERO..=YEAR));
     s.set("group_wait", &mut main.group_wait, value::duration(Duration::ZERO..=HOUR));
@@ -162,8 +166,9 @@ fn main(mut s: Section<'_, '_>) -> Main {
     s.set(
         "log_format",
         &mut main.log_format,
-        value::one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+        value::one_of(&[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)]),
     );
+    s.set("log_texts", &mut main.log_texts, value::boolean);
     main.log_file = s.path("log_file");
     main.state_dir = s.path("state_dir");
     s.close();

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::admin;
 use crate::intake::{self, Intake, smtp, spool};
 use crate::telemetry::sampler::Asker;
 use crate::web::{self, Site};
@@ -35,6 +36,8 @@ pub(crate) async fn run(site: Site, clerk: intake::Clerk, asker: Asker, over: Ca
         let (hub, queue, over) = (Arc::clone(&site.hub), Arc::clone(&site.queue), over.clone());
         async move { over.run_until_cancelled(hub.remember(&*queue)).await.unwrap_or_default() }
     };
+    let mail =
+        || admin::run(Arc::clone(&site.hub), Arc::clone(&site.queue), site.standing.clone(), over.clone());
     let standing = || (site.standing.clone(), over.clone());
     let spool = || {
         let (standing, over) = standing();
@@ -49,6 +52,7 @@ pub(crate) async fn run(site: Site, clerk: intake::Clerk, asker: Asker, over: Ca
         apart("the desk", &over, desk),
         apart("the look at the queue", &over, sampler),
         apart("the look at the last day", &over, history),
+        apart("the mail to the admin", &over, mail),
         apart("the spool", &over, spool),
         apart("the mail intake", &over, smtp),
         apart("the HTTP interface", &over, web),

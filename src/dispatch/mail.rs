@@ -7,23 +7,20 @@
 //! ten minutes for an alert, and a text gives a scanner little to look through.
 
 pub mod message;
+pub mod relay;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jiff::Timestamp;
-use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::time::Instant;
 
 use self::message::Message;
-use super::http_client::{CONNECT_TIMEOUT, native_roots};
+use self::relay::Relay;
 use super::quote::quote;
 use super::smtp::meaning::Meanings;
-use super::smtp::{Envelope, Failure, Reply, Server, Session, Tls};
+use super::smtp::{Envelope, Failure, Reply, Tls};
 use super::url_template::PHONE;
 use super::{Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
 use crate::config::Secret;
@@ -52,26 +49,13 @@ pub struct Settings {
 /// NAV's subject.
 pub const SUBJECT: &str = "sms %(phone)s";
 
-/// Where mail goes if nothing says where (NAV: Django's default).
-const SERVER: &str = "localhost";
-
-/// From whom mail comes if nothing says from whom (NAV's default).
-const FROM: &str = "nav@localhost";
-
-/// The usual ports (RFC 5321 §4.5.4.2, RFC 8314 §3.3).
-const PORT: u16 = 25;
-const SMTPS_PORT: u16 = 465;
-
 /// Hands an SMS to a mail server, one session each.
 pub struct MailDispatcher {
-    settings: Settings,
-    from: String,
-    from_address: String,
-    server: OnceLock<Server>,
-    roots: Option<Arc<RootCertStore>>,
+    mailaddr: String,
+    subject: String,
+    relay: Relay,
     meanings: Meanings,
     limits: Limits,
-    secrets: Vec<String>,
 }
 
 /// What is wrong with its configuration: the key, and the problem.
@@ -94,87 +78,35 @@ impl MailDispatcher {
         meanings: Meanings,
         limits: Limits,
     ) -> Result<MailDispatcher, SettingsError> {
-        let error = |key, problem: String| SettingsError { key, problem };
-        let from = settings.fromaddr.clone().unwrap_or_else(|| FROM.to_owned());
-        let from_address = address(&from)
-            .ok_or_else(|| error("fromaddr", format!("{from:?} found; expected a mail address in ASCII")))?
-            .to_owned();
-        let example = settings.mailaddr.replace(PHONE, "4799999999");
+        let Settings { mailaddr, subject, server, tls, tls_ca, username, password, fromaddr } = settings;
+        let relay = Relay::new(relay::Settings { server, tls, tls_ca, username, password, fromaddr })?;
+        let example = mailaddr.replace(PHONE, "4799999999");
         if address(&example) != Some(&example) {
-            return Err(error("mailaddr", format!("{:?} found; expected a mail address", settings.mailaddr)));
+            let problem = format!("{mailaddr:?} found; expected a mail address");
+            return Err(SettingsError { key: "mailaddr", problem });
         }
-        let roots = settings.tls_ca.as_ref().map(|path| {
-            let unusable =
-                |why: String| error("tls_ca", format!("{} can not be used: {why}", path.display()));
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|e| unusable(e.to_string()))?;
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates {
-                let certificate = certificate.map_err(|e| unusable(e.to_string()))?;
-                roots.add(certificate).map_err(|e| unusable(e.to_string()))?;
-            }
-            if roots.is_empty() {
-                Err(unusable("it holds no certificate".into()))
-            } else {
-                Ok(Arc::new(roots))
-            }
-        });
-        let mut secrets = Vec::new();
-        if let Some(password) = settings.password.as_ref().map(Secret::reveal).filter(|p| !p.is_empty()) {
-            let user = settings.username.as_deref().unwrap_or_default();
-            secrets.push(BASE64_STANDARD.encode(format!("\0{user}\0{password}")));
-            secrets.push(BASE64_STANDARD.encode(password));
-            secrets.push(password.clone());
-        }
-        let meanings = Meanings { address_per_number: settings.mailaddr.contains(PHONE), ..meanings };
-        Ok(MailDispatcher {
-            roots: roots.transpose()?,
-            settings,
-            from,
-            from_address,
-            server: OnceLock::new(),
-            meanings,
-            limits,
-            secrets,
-        })
-    }
-
-    /// The server; the system's certificates are read when first needed, and only if there is TLS.
-    fn server(&self) -> &Server {
-        self.server.get_or_init(|| {
-            let settings = &self.settings;
-            let tls = settings.tls.unwrap_or(Tls::None);
-            let (host, port) = settings.server.clone().unwrap_or_else(|| (SERVER.to_owned(), None));
-            let usual = if tls == Tls::Smtps { SMTPS_PORT } else { PORT };
-            let roots = self.roots.clone().unwrap_or_else(|| match tls {
-                Tls::None => Arc::new(RootCertStore::empty()),
-                Tls::StartTls | Tls::Smtps => Arc::new(native_roots()),
-            });
-            let password = settings.password.as_ref().map(|password| password.reveal().clone());
-            let login = settings.username.clone().zip(password);
-            Server { host, port: port.unwrap_or(usual), tls, roots, login }
-        })
+        let meanings = Meanings { address_per_number: mailaddr.contains(PHONE), ..meanings };
+        Ok(MailDispatcher { mailaddr, subject, relay, meanings, limits })
     }
 
     async fn send(&self, sms: &Sms, id: &str) -> Result<Reply, Failure> {
-        let session = Session::open(self.server(), Instant::now() + sms.timeout).await?;
-        let to = self.settings.mailaddr.replace(PHONE, sms.recipient.as_str());
+        let session = self.relay.open(Instant::now() + sms.timeout).await?;
+        let to = self.mailaddr.replace(PHONE, sms.recipient.as_str());
         let message = Message {
-            from: &self.from,
+            from: self.relay.from(),
             to: &to,
-            subject: &self.settings.subject.replace(PHONE, sms.recipient.as_str()),
+            subject: &self.subject.replace(PHONE, sms.recipient.as_str()),
             id,
             date: Timestamp::now(),
             text: &sms.text,
+            fold: false,
         };
         let mail = message.to_bytes(session.offers("8BITMIME"));
-        session.send(Envelope { from: &self.from_address, to: &to }, &mail).await
+        session.send(Envelope { from: self.relay.from_address(), to: &to }, &mail).await
     }
 
     fn failed(&self, failure: &Failure, text: &str) -> SubmitError {
-        let words = quote(failure.to_string().as_bytes(), &self.secrets, &forms(text));
-        let server = self.server();
-        let error =
-            SubmitError::new(self.meanings.of(failure), format!("{}:{}: {words}", server.host, server.port));
+        let error = SubmitError::new(self.meanings.of(failure), self.relay.words(failure, &forms(text)));
         match failure {
             Failure::Refused(_, reply) => error.code(reply.shown_code()),
             Failure::Lacking(_) | Failure::Broken(..) => error,
@@ -188,7 +120,7 @@ impl MailDispatcher {
         let name =
             named.and_then(|(_, after)| after.split(end).next()).map(|name| name.trim_end_matches('.'));
         let mut reference = match name.filter(|name| !name.is_empty()) {
-            Some(name) => quote(name.as_bytes(), &self.secrets, &[]),
+            Some(name) => quote(name.as_bytes(), self.relay.secrets(), &[]),
             None => id.to_owned(),
         };
         crate::telemetry::clip(&mut reference, REFERENCE_MAX);
@@ -206,8 +138,7 @@ impl Dispatcher for MailDispatcher {
     }
 
     async fn submit(&self, sms: &Sms) -> Result<Receipt, SubmitError> {
-        let domain = self.from_address.rsplit_once('@').map_or(SERVER, |(_, domain)| domain);
-        let id = format!("{}@{domain}", sms.key);
+        let id = self.relay.id(sms.key);
         match self.send(sms, &id).await {
             Ok(reply) => Ok(self.receipt(&reply, &id)),
             Err(failure) if self.meanings.is_accepted(&failure) => Ok(Receipt { references: vec![id] }),
@@ -216,12 +147,7 @@ impl Dispatcher for MailDispatcher {
     }
 
     async fn probe(&self) -> Result<Health, SubmitError> {
-        let begun = Instant::now();
-        let opened = Session::open(self.server(), begun + 2 * CONNECT_TIMEOUT).await;
-        opened.map_err(|failure| self.failed(&failure, ""))?.quit().await;
-        let (server, took) = (self.server(), begun.elapsed().as_millis());
-        let logged_in = if server.login.is_some() { "logged in at" } else { "greeted by" };
-        Ok(Health(format!("{logged_in} {}:{} in {took} ms", server.host, server.port)))
+        self.relay.probe().await.map(Health).map_err(|failure| self.failed(&failure, ""))
     }
 }
 

@@ -41,6 +41,7 @@ use crate::dispatch::{Class, Receipt, Sms, SubmitError};
 use crate::failover::{Cause, Change, Choice, Failover, State, WayConfig, WayId};
 use crate::queue::{AttemptState, Doubt, NewAttempt, Peers, Settlement};
 use crate::seeded::{Bug, bug};
+use crate::sms::measure;
 use crate::telemetry::Event;
 
 /// How many waiting alerts the engine knows at most; the rest wait in the queue.

@@ -34,6 +34,8 @@ pub struct Policy {
     pub deny: Vec<String>,
     /// SMS to one recipient within an hour at most; 0 = no bound.
     pub max_per_hour: u32,
+    /// The text of each SMS is told to the log.
+    pub log_texts: bool,
 }
 
 impl Policy {
@@ -53,6 +55,7 @@ impl Policy {
             allow: main.allow.clone(),
             deny: main.deny.clone(),
             max_per_hour: main.max_per_hour,
+            log_texts: main.log_texts,
         }
     }
 

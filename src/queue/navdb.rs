@@ -36,8 +36,8 @@ use super::news::Bell;
 use super::postgres::{Ear, Fault, Link, Server, Settings};
 use super::{
     Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
-    Known, Look, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled,
-    Settlement, Stats, Story, Submission, Submitted, Suspects, Which,
+    Known, Look, Mention, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Schema, SchemaStatus,
+    Settled, Settlement, Stats, Story, Submission, Submitted, Suspects, Which,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
@@ -264,6 +264,22 @@ impl Queue for NavDbQueue {
 
     async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
         self.reports.run(&self.server, |client| async move { reports::show(&client, id).await }).await
+    }
+
+    async fn mention(&self, ids: &[AlertId]) -> Result<Vec<Mention>, QueueError> {
+        let named = self
+            .reports
+            .run(&self.server, |client| async move { reports::mention(&client, ids, true).await })
+            .await;
+        match named {
+            // Not everybody who may read smsq may read the accounts.
+            Err(QueueError::Refused(_)) => {
+                self.reports
+                    .run(&self.server, |client| async move { reports::mention(&client, ids, false).await })
+                    .await
+            }
+            named => named,
+        }
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {

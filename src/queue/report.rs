@@ -164,6 +164,28 @@ pub struct Story {
     pub notes: Vec<Note>,
 }
 
+/// An alert as a mail to the admin names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mention {
+    /// Its key.
+    pub id: AlertId,
+    /// The number as queued.
+    pub to: String,
+    /// The text as queued.
+    pub text: String,
+    /// Whose it is, where the queue knows accounts.
+    pub account: Option<Account>,
+}
+
+/// An account of NAV's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The person's name.
+    pub name: String,
+    /// What the person logs in as.
+    pub login: String,
+}
+
 /// Depth, age and totals.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {

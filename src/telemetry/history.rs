@@ -180,6 +180,7 @@ mod tests {
             dispatcher: dispatcher.into(),
             alerts: 1,
             squeezed: 0,
+            segments: 1,
             number: 1,
             possible_duplicate: false,
             references: vec![],

@@ -1,14 +1,15 @@
-//! Where events come together: the log, the board of what holds now, the last day, the metrics, and the feed of what
-//! happens.
+//! Where events come together: the log, the board of what holds now, the last day, the metrics, what is to be mailed,
+//! and the feed of what happens.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio::time::sleep;
 
 use super::Event;
+use super::admin::{Batch, Collector, Gravity};
 use super::board::Board;
 use super::history::{BUCKETS, Course, History, STEP};
 use super::metrics::Metrics;
@@ -25,6 +26,8 @@ pub struct Hub {
     known: Mutex<Known>,
     metrics: Metrics,
     feed: broadcast::Sender<Arc<Told>>,
+    /// There is something to mail.
+    mail: Notify,
 }
 
 /// What was learned from the events.
@@ -32,6 +35,7 @@ pub struct Hub {
 struct Known {
     board: Board,
     history: History,
+    admin: Collector,
 }
 
 /// An event and when it was told.
@@ -48,9 +52,14 @@ impl Hub {
     pub fn new(dispatchers: impl IntoIterator<Item = (Arc<str>, &'static str)>) -> Hub {
         let now = Timestamp::now();
         let hub = Hub {
-            known: Mutex::new(Known { board: Board::new([], now), history: History::default() }),
+            known: Mutex::new(Known {
+                board: Board::new([], now),
+                history: History::default(),
+                admin: Collector::default(),
+            }),
             metrics: Metrics::default(),
             feed: broadcast::channel(FEED).0,
+            mail: Notify::new(),
         };
         hub.use_dispatchers(dispatchers);
         hub
@@ -61,10 +70,14 @@ impl Hub {
         event.log();
         let at = Timestamp::now();
         self.metrics.learn(&event, at);
-        self.with(|known| {
+        let to_mail = self.with(|known| {
             known.board.learn(&event, at);
             known.history.learn(&event, at);
+            known.admin.learn(&event, at)
         });
+        if to_mail {
+            self.mail.notify_one();
+        }
         // Nobody may be listening.
         let _ = self.feed.send(Arc::new(Told { at, event }));
     }
@@ -98,6 +111,28 @@ impl Hub {
     /// What happens from now on.
     pub fn listen(&self) -> broadcast::Receiver<Arc<Told>> {
         self.feed.subscribe()
+    }
+
+    /// What is at least so grave is mailed from now on; `None`: nothing.
+    pub fn mail_from(&self, gravity: Option<Gravity>) {
+        self.with(|known| known.admin.collect_from(gravity));
+    }
+
+    /// Returns when there is something to mail. One waits at a time.
+    pub async fn has_mail(&self) {
+        while !self.with(|known| known.admin.waits()) {
+            self.mail.notified().await;
+        }
+    }
+
+    /// What is to be mailed.
+    pub fn take_mail(&self) -> Batch {
+        self.with(|known| known.admin.take())
+    }
+
+    /// What could not be mailed.
+    pub fn keep_mail(&self, batch: Batch) {
+        self.with(|known| known.admin.give_back(batch));
     }
 
     /// Learns from the ledger how the day before was; tries until the queue answers. Charts can wait: the caller drops

@@ -19,6 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
+use super::journal::{self, Fields, Journal, SOCKET};
 use crate::config::{LogFormat, LogLevel};
 
 /// Lines that wait to be written; the next ones are lost.
@@ -40,17 +41,26 @@ impl Log {
     /// # Errors
     /// The file can not be opened for appending, a log was started before, or the system gives no more threads.
     pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>) -> io::Result<Log> {
-        let sink = match file {
-            Some(path) => append(path)?,
+        // A journal that takes nothing from us gets the text that it reads from standard error.
+        let journal = if file.is_none() && format == LogFormat::Auto && to_journal() {
+            Journal::at(Path::new(SOCKET)).ok()
+        } else {
+            None
+        };
+        let fields = journal.is_some();
+        let sink: Box<dyn Write + Send> = match (file, journal) {
+            (Some(path), _) => Box::new(append(path)?),
+            (None, Some(journal)) => Box::new(journal),
             // Whoever writes to the standard error of Rust's library waits for whoever is at it.
-            None => File::from(io::stderr().as_fd().try_clone_to_owned()?),
+            (None, None) => Box::new(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
         };
         let next = Arc::new(Mutex::new(None));
         let lines = Lines::start(sink, Arc::clone(&next), tell)?;
         let colour = file.is_none() && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let layer = fmt::layer().with_writer(lines.clone()).with_ansi(colour).with_target(false);
         let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
-            LogFormat::Text => layer.boxed(),
+            LogFormat::Auto if fields => Fields(lines.clone()).boxed(),
+            LogFormat::Auto | LogFormat::Text => layer.boxed(),
             LogFormat::Json => layer.json().flatten_event(true).boxed(),
         };
         // Other crates' own words are for debugging smsd only.
@@ -224,6 +234,13 @@ impl Writer {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Is standard error the journal?
+fn to_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").ok();
+    nix::sys::stat::fstat(io::stderr())
+        .is_ok_and(|s| journal::is_journal(stream.as_deref(), s.st_dev, s.st_ino))
 }
 
 fn append(path: &Path) -> io::Result<File> {

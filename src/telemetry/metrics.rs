@@ -40,6 +40,8 @@ const OUTCOMES: [&str; 8] = [
 const ENDS: [&str; 2] = ["sent", "ignored"];
 /// The network's later word.
 const DELIVERIES: [&str; 2] = ["delivered", "undelivered"];
+/// How a try to mail the admin may end.
+const MAILS: [&str; 2] = ["sent", "failed"];
 /// A severity by itself, if people use it; the rest together.
 const SEVERITIES: [&str; 7] = ["1", "2", "3", "4", "5", "other", "none"];
 
@@ -65,6 +67,7 @@ pub struct Metrics {
     possible_duplicates: Counter,
     delivery_reports: Family<Labels<2>, Counter>,
     reloaded: Gauge<i64, AtomicI64>,
+    mails: Family<Labels<1>, Counter>,
 }
 
 /// Makes a histogram of [`SUBMIT_BOUNDS`].
@@ -90,6 +93,7 @@ impl Default for Metrics {
             possible_duplicates: Counter::default(),
             delivery_reports: Family::default(),
             reloaded: Gauge::default(),
+            mails: Family::default(),
         };
         metrics.reloaded.set(1);
         for end in ENDS {
@@ -97,6 +101,9 @@ impl Default for Metrics {
         }
         for reason in Reason::ALL {
             metrics.ignored.get_or_create_owned(&[("reason", reason.as_str().into())]);
+        }
+        for result in MAILS {
+            metrics.mails.get_or_create_owned(&[("result", result.into())]);
         }
         metrics.registered()
     }
@@ -134,7 +141,18 @@ impl Metrics {
             "1 if the configuration was read without fault when it was last read",
             self.reloaded.clone(),
         );
+        r.register(
+            "smsd_admin_mails",
+            "Mails to the admin: taken by the mail server, or tried in vain",
+            self.mails.clone(),
+        );
         self
+    }
+
+    /// A mail to the admin was taken, or was not.
+    pub fn mailed(&self, taken: bool) {
+        let [sent, failed] = MAILS;
+        self.mails.get_or_create(&[("result", if taken { sent } else { failed }.into())]).inc();
     }
 
     /// A dispatcher that may be told of: its series are there from now on.
@@ -418,6 +436,7 @@ mod tests {
             dispatcher: "gw".into(),
             alerts: 2,
             squeezed: 3,
+            segments: 1,
             number: 1,
             possible_duplicate,
             references: vec![PHONE.to_owned()],
@@ -574,6 +593,7 @@ mod tests {
             "smsd_queue_seconds_count",
             "smsd_in_doubt_total",
             "smsd_possible_duplicates_total",
+            "smsd_admin_mails_total{result=\"failed\"}",
             "smsd_intake_total{intake=\"spool\",result=\"queued\"}",
         ] {
             assert_eq!(value(&text, series), 0.0, "{series}");

@@ -61,3 +61,15 @@ impl Fixture for Nav {
 }
 
 queue_contract!(Nav, tokio::test(flavor = "multi_thread"));
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_are_mentioned_without_their_accounts_where_these_can_not_be_read() {
+    let nav = Nav::fresh().await;
+    let id = nav.insert("+4790000001", "a text", Severity(None), Duration::ZERO).await;
+    nav.database.sql("ALTER TABLE account RENAME TO elsewhere");
+    let mentions = nav.queue.mention(&[id]).await.unwrap();
+    assert_eq!(
+        mentions.iter().map(|m| (m.text.as_str(), &m.account)).collect::<Vec<_>>(),
+        [("a text", &None)]
+    );
+}

@@ -342,6 +342,7 @@ macro_rules! queue_contract {
             }
             reports {
                 depth_counts_what_waits
+                mention_says_what_alerts_are_and_whose
                 recent_attempts_come_in_pages
                 undecided_attempts_come_oldest_first
                 history_sums_what_has_ended

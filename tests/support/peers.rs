@@ -10,7 +10,8 @@ use serde_json::Value;
 pub struct Peer {
     pub port: u16,
     child: Child,
-    said: Lines<BufReader<ChildStdout>>,
+    /// What it says; none once somebody else listens.
+    pub said: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl Peer {
@@ -19,12 +20,12 @@ impl Peer {
             python(script).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
         let port = said.next().expect("scripts/install-test-deps installs what it needs").unwrap();
-        Peer { port: port.parse().unwrap(), child, said }
+        Peer { port: port.parse().unwrap(), child, said: Some(said) }
     }
 
     /// The next line that it says, as JSON.
     pub fn line(&mut self) -> Value {
-        serde_json::from_str(&self.said.next().unwrap().unwrap()).unwrap()
+        serde_json::from_str(&self.said.as_mut().unwrap().next().unwrap().unwrap()).unwrap()
     }
 }
 

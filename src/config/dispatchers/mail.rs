@@ -92,7 +92,7 @@ fn mailaddr(text: &str) -> Parsed<String> {
 }
 
 /// An address, or a name with one.
-fn from(text: &str) -> Parsed<String> {
+pub(in super::super) fn from(text: &str) -> Parsed<String> {
     if address(text).is_some() {
         Ok(text.to_owned())
     } else {
@@ -101,7 +101,7 @@ fn from(text: &str) -> Parsed<String> {
 }
 
 /// `HOST`, `HOST:PORT`, `[ADDRESS]:PORT`.
-fn server(text: &str) -> Parsed<(String, Option<u16>)> {
+pub(in super::super) fn server(text: &str) -> Parsed<(String, Option<u16>)> {
     let bare_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
     let (host, port) = match text.rsplit_once(':').filter(|_| !bare_v6 && !text.ends_with(']')) {
         Some((host, port)) => (host, Some(port)),

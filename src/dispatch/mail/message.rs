@@ -7,6 +7,9 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jiff::Timestamp;
 
+/// Characters of a line of a header, as RFC 5322 §2.1.1 recommends.
+const LINE: usize = 78;
+
 /// What goes into a mail.
 pub struct Message<'a> {
     /// `From`, as configured: an address, or a name with the address in angle brackets.
@@ -21,6 +24,8 @@ pub struct Message<'a> {
     pub date: Timestamp,
     /// The SMS.
     pub text: &'a str,
+    /// A long subject goes over several lines, as people's programs read it and a simple gateway may not.
+    pub fold: bool,
 }
 
 impl Message<'_> {
@@ -33,11 +38,14 @@ impl Message<'_> {
         };
         let date =
             jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_string(&self.date).unwrap_or_default();
+        let subject = words(self.subject);
+        let subject =
+            if self.fold && !subject.contains('\r') { folded("Subject", &subject) } else { subject };
         let mut mail = String::new();
         for (name, value) in [
             ("From", header(self.from)),
             ("To", header(self.to)),
-            ("Subject", header(self.subject)),
+            ("Subject", subject),
             ("Date", date),
             ("Message-ID", format!("<{}>", self.id)),
             ("MIME-Version", "1.0".into()),
@@ -69,6 +77,22 @@ fn lines(text: &str) -> String {
     text.split('\n').flat_map(|line| [line, "\r\n"]).collect()
 }
 
+/// The lines of a header, each but the first with a space before it (RFC 5322 §2.2.3). A word is never torn.
+fn folded(name: &str, value: &str) -> String {
+    let (mut folded, mut room) = (String::new(), LINE.saturating_sub(name.len() + 2));
+    for (n, word) in value.split(' ').enumerate() {
+        if n > 0 {
+            // A line of spaces alone would end the header for some.
+            let fits = room > word.len() || word.is_empty();
+            folded.push_str(if fits { " " } else { "\r\n " });
+            room = if fits { room } else { LINE }.saturating_sub(1);
+        }
+        folded.push_str(word);
+        room = room.saturating_sub(word.len());
+    }
+    folded
+}
+
 /// Lines of 76 characters (RFC 2045 §6.8).
 fn in_base64(text: &str) -> String {
     let encoded = BASE64_STANDARD.encode(text);
@@ -82,13 +106,21 @@ fn in_base64(text: &str) -> String {
     lines + "\r\n"
 }
 
-/// A header's value: as it is in ASCII, else its words outside ASCII as encoded words of at most 75 characters
-/// (RFC 2047 §2). An address in angle brackets at its end stays as it is.
+/// A header with an address: as it is in ASCII, else with its name in encoded words.
 fn header(value: &str) -> String {
     if value.chars().all(|c| matches!(c, ' '..='~')) {
         return value.to_owned();
     }
-    let (words, address) = value.split_at(value.rfind(" <").unwrap_or(value.len()));
+    let (name, address) = value.split_at(value.rfind(" <").unwrap_or(value.len()));
+    words(name) + address
+}
+
+/// Words in a header: as they are in ASCII, else in encoded words of at most 75 characters (RFC 2047 §2), a line each.
+/// What would be read as an encoded word is encoded, too.
+fn words(words: &str) -> String {
+    if !words.contains("=?") && words.chars().all(|c| matches!(c, ' '..='~')) {
+        return words.to_owned();
+    }
     let mut encoded = Vec::new();
     let mut piece = String::new();
     for c in words.chars().filter(|c| !c.is_control()) {
@@ -100,7 +132,7 @@ fn header(value: &str) -> String {
     }
     encoded.push(piece);
     let encoded = encoded.iter().map(|piece| format!("=?utf-8?B?{}?=", BASE64_STANDARD.encode(piece)));
-    encoded.collect::<Vec<_>>().join("\r\n ") + address
+    encoded.collect::<Vec<_>>().join("\r\n ")
 }
 
 #[cfg(test)]
@@ -110,7 +142,8 @@ mod tests {
     fn mail(text: &str, subject: &str, eight: bool) -> String {
         let from = "NAV på nett <nav@example.org>";
         let date = "2026-11-23T19:00:00Z".parse().unwrap();
-        let message = Message { from, to: "sms@example.org", subject, id: "1@example.org", date, text };
+        let message =
+            Message { from, to: "sms@example.org", subject, id: "1@example.org", date, text, fold: true };
         String::from_utf8(message.to_bytes(eight)).unwrap()
     }
 
@@ -152,5 +185,23 @@ mod tests {
         let mail = mail("x", &format!("{}\r\nBcc: all@example.org", "æ".repeat(60)), false);
         assert!(!mail.contains("Bcc"), "{mail}");
         assert!(mail.lines().all(|line| line.len() <= 76 + "Subject: ".len()), "{mail}");
+        // What looks like an address at its end is none.
+        let mail = self::mail("x", "æ <\r\nBcc: all@example.org>", false);
+        assert!(!mail.contains("Bcc"), "{mail}");
+        let mail = self::mail("x", "=?utf-8?B?DQpCY2M=?=", false);
+        assert!(
+            mail.contains("Subject: =?utf-8?B?PT91"),
+            "what is no encoded word does not become one: {mail}"
+        );
+    }
+
+    #[test]
+    fn a_long_subject_is_folded_between_words() {
+        let subject = "smsd noc: dispatcher gw is down: connection refused by the gateway at  203.0.113.7, port 80 (+3 more)";
+        let mail = mail("x", subject, false);
+        let head = mail.split("\r\nDate: ").next().unwrap();
+        assert!(mail.lines().all(|line| line.len() <= 78), "{mail}");
+        assert_eq!(head.split_once("Subject: ").unwrap().1.replace("\r\n ", " "), subject);
+        assert!(head.contains("\r\n "), "{head}");
     }
 }

@@ -26,6 +26,7 @@ impl Core {
             dispatcher: self.failover.config(job.way).name.clone(),
             alerts: job.carried.len(),
             squeezed: job.counted.len(),
+            segments: measure(&job.text).segments,
             number: job.number,
             possible_duplicate: job.possible_duplicate,
             references: receipt.references.clone(),

@@ -277,6 +277,10 @@ impl Core {
                 recipient: job.recipient.clone(),
             });
         }
+        if self.policy.log_texts {
+            let (recipient, text) = (job.recipient.clone(), job.text.clone());
+            self.out.events.push(Event::Wording { attempt: id, recipient, text });
+        }
         let timeout = self.failover.config(job.way).timeout;
         self.failover.submit_begins(job.way, now);
         if bug(Bug::SentBeforeSubmit) {

@@ -13,8 +13,8 @@ use crate::queue::past::STORM_GUARD;
 use crate::queue::postgres::{Parameter, Statement, in_transaction};
 use crate::queue::report::{HISTORY, step_micros};
 use crate::queue::{
-    AlertRow, AlertState, AttemptRow, AttemptState, Audit, Depth, Filter, Layer, Note, Offender, Period,
-    Stats, Story,
+    Account, AlertRow, AlertState, AttemptRow, AttemptState, Audit, Depth, Filter, Layer, Mention, Note,
+    Offender, Period, Stats, Story,
 };
 
 /// The audit names at most so many offenders.
@@ -219,6 +219,23 @@ pub(super) async fn show(client: &Client, id: AlertId) -> Verb<Option<Story>> {
         attempts: attempts.iter().map(attempt).collect::<Verb<_>>()?,
         notes: notes.iter().map(note).collect::<Verb<_>>()?,
     }))
+}
+
+/// What the alerts say, and with `named` whose they are.
+pub(super) async fn mention(client: &Client, keys: &[AlertId], named: bool) -> Verb<Vec<Mention>> {
+    const NAMED: &str = "SELECT q.id::bigint, q.phone::text, q.msg::text, a.name::text, a.login::text \
+         FROM smsq q LEFT JOIN account a ON a.id = q.accountid WHERE q.id = ANY($1) ORDER BY q.id";
+    const BARE: &str = "SELECT q.id::bigint, q.phone::text, q.msg::text, NULL::text, NULL::text FROM smsq q \
+         WHERE q.id = ANY($1) ORDER BY q.id";
+    let keys: Vec<i64> = keys.iter().map(|id| id.0).collect();
+    let keys: [Parameter<'_>; 1] = [(&keys, Type::INT8_ARRAY)];
+    let rows = client.query_typed(if named { NAMED } else { BARE }, &keys).await?;
+    let mention = |row: &Row| {
+        let (name, login): (Option<String>, Option<String>) = (row.try_get(3)?, row.try_get(4)?);
+        let account = name.zip(login).map(|(name, login)| Account { name, login });
+        Ok(Mention { id: AlertId(row.try_get(0)?), to: row.try_get(1)?, text: row.try_get(2)?, account })
+    };
+    rows.iter().map(mention).collect()
 }
 
 pub(super) async fn recent(client: &Client, before: Option<Uuid>, limit: usize) -> Verb<Vec<AttemptRow>> {

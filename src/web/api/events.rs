@@ -93,6 +93,7 @@ fn shown(event: &Event) -> (&'static str, Value) {
             dispatcher,
             alerts,
             squeezed,
+            segments,
             number,
             possible_duplicate,
             references,
@@ -102,7 +103,7 @@ fn shown(event: &Event) -> (&'static str, Value) {
             "accepted",
             json!({
                 "attempt": attempt, "to": recipient, "dispatcher": dispatcher, "alerts": alerts, "squeezed": squeezed,
-                "number": number, "possible_duplicate": possible_duplicate, "references": references,
+                "segments": segments, "number": number, "possible_duplicate": possible_duplicate, "references": references,
                 "took_seconds": took.as_secs_f64(),
             }),
         ),
@@ -164,6 +165,9 @@ fn shown(event: &Event) -> (&'static str, Value) {
         Event::Reloaded => ("reloaded", json!({})),
         // The faults may quote the configuration: who may read the log reads them there.
         Event::ReloadRefused { .. } => ("reload_refused", json!({})),
+        // The text is for the log alone.
+        Event::Wording { attempt, .. } => ("wording", json!({ "attempt": attempt })),
+        Event::GaveUp { reason } => ("gave_up", json!({ "reason": reason })),
         Event::Stopping { in_flight } => ("stopping", json!({ "in_flight": in_flight })),
         Event::Stopped { in_flight } => ("stopped", json!({ "in_flight": in_flight })),
     }

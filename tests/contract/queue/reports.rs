@@ -143,3 +143,20 @@ pub async fn history_sums_what_has_ended<F: Fixture>(f: &F) {
     assert_eq!(late, 1, "those before are left out");
     assert!(q.history(ever, Duration::from_secs(1)).await.unwrap().is_sorted_by_key(|p| p.from));
 }
+
+pub async fn mention_says_what_alerts_are_and_whose<F: Fixture>(f: &F) {
+    let q = f.queue();
+    assert_eq!(q.mention(&[]).await.unwrap(), []);
+    let old = f.insert("12 x", "no number; 'quoted'\r\nand på linja", Severity(None), Duration::ZERO).await;
+    let id = q.submit(&[new_alert(f, PHONE, "with an account", Some(1))]).await.unwrap()[0];
+    let gone = AlertId(id.0 + 1_000);
+    let mut said = q.mention(&[id, gone, old]).await.unwrap();
+    said.sort_by_key(|mention| mention.id);
+    let what: Vec<_> = said.iter().map(|m| (m.id, m.to.as_str(), m.text.as_str())).collect();
+    let want = [(old, "12 x", "no number; 'quoted'\r\nand på linja"), (id, PHONE, "with an account")];
+    assert_eq!(what, want);
+    // Where there are accounts, the alert's is named as NAV names it.
+    let named = said[1].account.as_ref().map(|account| (account.name.as_str(), account.login.as_str()));
+    assert!(matches!(named, None | Some(("Ann Admin", "admin") | ("Bob", "bob"))), "{named:?}");
+    assert_eq!(named.is_some(), f.account().is_some());
+}
