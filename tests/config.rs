@@ -220,6 +220,19 @@ impl Chance {
     }
 }
 
+/// What it says is not known, so nothing is sent by a DebugDispatcher that would call it sent.
+#[test]
+fn a_folder_that_can_not_be_looked_into_may_hold_the_configuration() {
+    let site = Site::empty();
+    fs::create_dir_all(site.dir.path().join("etc")).unwrap();
+    let folder = site.dir.path().join("etc/smsd");
+    std::os::unix::fs::symlink(&folder, &folder).unwrap();
+    let said = site.load().unwrap_err().to_string();
+    assert!(said.contains("etc/smsd/smsd.conf"), "{said}");
+    site.write("etc/nav/smsd.conf", HTTP);
+    assert!(site.load().is_ok(), "one that is found counts");
+}
+
 // -- a site: a directory with files and an environment ------------------------------------------
 
 struct Site {

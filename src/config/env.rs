@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
+use std::{fmt, io};
 use std::path::{Path, PathBuf};
 
 /// The environment that the configuration is found and completed from.
@@ -63,12 +63,22 @@ impl Env {
         .collect()
     }
 
-    /// The smsd.conf that counts, if there is one.
+    /// The smsd.conf that counts, if there is one. With none found, one that may be there counts, in a folder that we may
+    /// not look into: that it can not be read is then told, and nothing is taken for sent by a DebugDispatcher.
     pub(super) fn find(&self) -> Option<PathBuf> {
         self.path("SMSD_CONFIG").or_else(|| {
             let mut dirs = self.nav_dirs();
             dirs.push(self.system.join("etc/smsd"));
-            dirs.into_iter().map(|d| d.join("smsd.conf")).find(|f| f.exists())
+            let mut hidden = None;
+            for file in dirs.into_iter().map(|dir| dir.join("smsd.conf")) {
+                match file.try_exists() {
+                    Ok(true) => return Some(file),
+                    Ok(false) => {}
+                    Err(e) if e.kind() == io::ErrorKind::NotADirectory => {}
+                    Err(_) => hidden = hidden.or(Some(file)),
+                }
+            }
+            hidden
         })
     }
 }
