@@ -392,7 +392,7 @@ pub struct AdminMail {
 }
 
 /// `[queue]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct QueueConfig {
     /// Which queue, and where.
     pub kind: QueueKind,
@@ -413,7 +413,7 @@ impl Default for QueueConfig {
 }
 
 /// Which queue, and where.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum QueueKind {
     /// NAV's table in PostgreSQL.
     NavDb(PostgresTarget),
@@ -445,7 +445,7 @@ impl QueueKind {
 }
 
 /// Where a PostgreSQL database is. What is `None` comes from the `PG*` environment, `.pgpass` and libpq's defaults.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PostgresTarget {
     /// `url`: `postgresql://…` or `host=… dbname=…`; wins over the rest.
     pub url: Option<Secret<String>>,
@@ -487,7 +487,10 @@ pub struct NavConf {
 }
 
 /// One configured way out.
-#[derive(Clone, Debug)]
+///
+/// Two are equal if they would be built alike: what a reload finds equal stays as it is, with its connections and
+/// children. Files that a key names count by what they hold.
+#[derive(Clone, Debug, PartialEq)]
 pub struct DispatcherConfig {
     /// Its name: that of its section.
     pub name: String,
@@ -507,6 +510,8 @@ pub struct DispatcherConfig {
     pub probe_interval: Option<Duration>,
     /// `class.CODE: CLASS`: code, in lower case like every key → what it means.
     pub classes: BTreeMap<String, crate::dispatch::status::Status>,
+    /// What files hold that are read only when it is built: SHA-256, or `None` of one that can not be read.
+    pub files: BTreeMap<PathBuf, Option<[u8; 32]>>,
 }
 
 impl DispatcherConfig {
@@ -522,6 +527,7 @@ impl DispatcherConfig {
             max_segments: None,
             probe_interval: None,
             classes: BTreeMap::new(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -532,7 +538,7 @@ impl DispatcherConfig {
 }
 
 /// The types of dispatchers that this program has, with their keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum DispatcherKind {
     /// Sends nowhere; for tests and demonstrations.
     Debug(debug::Settings),

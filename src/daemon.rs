@@ -5,6 +5,8 @@
 
 mod admin;
 mod around;
+mod service;
+mod ways;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,21 +17,22 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::compose::Shape;
-use crate::config::{Config, DispatcherConfig, Main};
-use crate::dispatch::{self, BuildError};
+pub use self::ways::{build_ways, settings};
+
+use self::service::Service;
+use self::ways::{Fixed, build};
+use crate::config::Config;
+use crate::dispatch::BuildError;
 use crate::engine::guard::Keep;
-use crate::engine::policy::Policy;
-use crate::engine::{Command, Engine, Resources, Settings, Ways, WaysBox, core::Stop};
-use crate::failover::WayConfig;
+use crate::engine::{Command, Engine, Resources, WaysBox, core::Stop};
 use crate::intake;
-use crate::os::descriptors;
+use crate::os::{Inherited, Notify};
 use crate::queue::Queue;
 use crate::queue::mirror::Mirror;
 use crate::standing::Standing;
 use crate::telemetry::admin::Gravity;
 use crate::telemetry::{Event, Hub, Sampler};
-use crate::web::{Site, limits};
+use crate::web::Site;
 
 /// What the daemon is given by whoever starts it.
 pub struct Setup {
@@ -55,6 +58,10 @@ pub struct Setup {
     pub socket: Option<PathBuf>,
     /// Opens the log file again.
     pub reopen_log: Box<dyn FnMut() + Send>,
+    /// The service manager, if one wants to hear of us.
+    pub notify: Option<Notify>,
+    /// Sockets that were opened for us.
+    pub inherited: Inherited,
 }
 
 /// How the daemon ended when it was asked to.
@@ -97,9 +104,12 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         mut reload,
         mut reopen_log,
         socket,
+        notify,
+        inherited,
     } = setup;
-    let ways = build(&config, descriptors)?;
-    let settings = settings(&config, &ways);
+    let ways = build(&config, None, descriptors)?;
+    let (settings, fixed) = (settings(&config, &ways), Fixed::of(&config));
+    let service = Arc::new(Service::new(notify));
     let hub = Arc::new(Hub::new(lights(&config)));
     hub.mail_from(mailed(&config));
     let (desk, clerk) = intake::desk(Arc::clone(&queue));
@@ -107,7 +117,15 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
     let names = names(&config);
     let kind = config.queue.kind.as_str();
     let (stand, standing) = watch::channel(Arc::new(Standing { config, ways: ways.clone() }));
-    let site = Site { queue: Arc::clone(&queue), hub: Arc::clone(&hub), sampler, desk, standing, socket };
+    let site = Site {
+        queue: Arc::clone(&queue),
+        hub: Arc::clone(&hub),
+        sampler,
+        desk,
+        standing,
+        socket,
+        inherited: Arc::new(inherited),
+    };
     let resources = Resources {
         queue,
         ways,
@@ -126,9 +144,12 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
     let (commands, inbox) = mpsc::channel(1);
     tracing::info!(queue = kind, dispatchers = names, "smsd {} started", crate::VERSION);
 
-    let engine = Engine::new(settings, resources).run(stop.clone(), inbox);
-    let work = work(engine, mirror, |over| around::run(site, clerk, asker, over));
+    let engine = Engine::new(settings, resources);
+    let told = (Arc::clone(&service), engine.pulse());
+    let engine = engine.run(stop.clone(), inbox);
+    let work = work(engine, mirror, |over| around::run(site, clerk, asker, told, over));
     tokio::pin!(work);
+    let mut reload_asked = false;
     loop {
         tokio::select! {
             result = &mut work => return Ok(result.map(|()| Ended::Well)?),
@@ -137,20 +158,38 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
                     tracing::warn!("a second signal: leaving at once; what is on its way comes into doubt");
                     return Ok(Ended::AtOnce);
                 }
-                Asked::Stop => stop.cancel(),
-                Asked::Reload => {
-                    reopen_log();
-                    match reload().and_then(|config| Ok((build(&config, descriptors).map_err(|e| e.to_string())?, config))) {
-                        // One that is not yet read is replaced by nothing newer: the next SIGHUP says it again.
-                        Ok((ways, config)) => if let Ok(place) = commands.try_reserve() {
-                            hub.use_dispatchers(lights(&config));
-                            hub.mail_from(mailed(&config));
-                            place.send(Command::Reconfigure(Box::new(self::settings(&config, &ways)), WaysBox(ways.clone())));
-                            stand.send_replace(Arc::new(Standing { config, ways }));
-                        },
-                        Err(faults) => hub.tell(Event::ReloadRefused { faults }),
-                    }
+                Asked::Stop => {
+                    service.stopping(stand.borrow().config.main.shutdown_timeout);
+                    stop.cancel();
                 }
+                Asked::Reload => reload_asked = true,
+            },
+            // When the engine has read the last one: the newest is never left unread.
+            Ok(place) = commands.reserve(), if reload_asked => {
+                reload_asked = false;
+                service.reloading();
+                reopen_log();
+                let before = Arc::clone(&stand.borrow());
+                let built = reload().and_then(|config| {
+                    let ways = build(&config, Some(&before), descriptors).map_err(|e| e.to_string())?;
+                    Ok((config, ways))
+                });
+                let refused = built.is_err();
+                match built {
+                    Ok((config, ways)) => {
+                        let stays = fixed.differs(&config);
+                        if !stays.is_empty() {
+                            tracing::warn!("{} changed, which takes a restart; until then the old holds", stays.join(", "));
+                        }
+                        hub.use_dispatchers(lights(&config));
+                        hub.mail_from(mailed(&config));
+                        let settings = self::settings(&config, &ways);
+                        place.send(Command::Reconfigure(Box::new(settings), WaysBox(ways.clone())));
+                        stand.send_replace(Arc::new(Standing { config, ways }));
+                    }
+                    Err(faults) => hub.tell(Event::ReloadRefused { faults }),
+                }
+                service.reloaded(refused);
             }
         }
     }
@@ -175,64 +214,6 @@ pub(crate) async fn work<T, A: Future<Output = ()>>(
         }
     };
     tokio::join!(engine, mirroring, around(settled.clone())).0
-}
-
-/// The dispatchers, built, in order of priority, with what the engine needs to know of each.
-///
-/// # Errors
-/// The first that can not be built as configured.
-pub fn build_ways(config: &Config) -> Result<Ways, BuildError> {
-    let way = |d: &DispatcherConfig| Ok((way_config(d, &config.main), dispatch::build(d, &config.main)?));
-    config.dispatchers.iter().map(way).collect()
-}
-
-/// What the engine works by. An SMS is composed for the narrowest of the dispatchers, so that a failover does not
-/// change what it says.
-pub fn settings(config: &Config, ways: &Ways) -> Settings {
-    let main = &config.main;
-    let narrowest = ways.iter().filter_map(|(_, d)| d.limits().max_segments).min().unwrap_or(u8::MAX);
-    Settings {
-        policy: Policy::new(main),
-        shape: Shape { max_segments: main.max_segments.min(narrowest).max(1), ..Shape::of(main) },
-        poll_interval: config.queue.poll_interval,
-        autocancel: main.autocancel.clone(),
-        shutdown_timeout: main.shutdown_timeout,
-    }
-}
-
-/// As many ways as [`build_ways`], within what the process may open.
-fn build(config: &Config, descriptors: u64) -> Result<Ways, BuildError> {
-    let connections = limits::connections(&config.http, descriptors);
-    Ok(within_descriptors(build_ways(config)?, descriptors.saturating_sub(connections as u64)))
-}
-
-/// No more submits at once than there can be connections: one that finds no descriptor would count as its dispatcher's
-/// failure.
-fn within_descriptors(mut ways: Ways, descriptors: u64) -> Ways {
-    let wanted: usize = ways.iter().map(|(way, _)| way.concurrency).sum();
-    let needed = descriptors::OURS.saturating_add(wanted as u64);
-    if needed > descriptors {
-        let share = descriptors::share(descriptors, ways.len());
-        for (way, _) in &mut ways {
-            way.concurrency = way.concurrency.min(share);
-        }
-        tracing::warn!(
-            "{needed} descriptors may be needed and {descriptors} are allowed: at most {share} SMS at once by each \
-             dispatcher; raise the limit (ulimit -n, LimitNOFILE=) or lower `concurrency`"
-        );
-    }
-    ways
-}
-
-fn way_config(d: &DispatcherConfig, main: &Main) -> WayConfig {
-    WayConfig {
-        name: d.name.as_str().into(),
-        concurrency: d.concurrency(main),
-        rate: d.rate,
-        timeout: d.timeout.unwrap_or(main.submit_timeout),
-        grace: d.grace.unwrap_or_else(|| d.kind.grace()),
-        remembers: d.kind.remembers(),
-    }
 }
 
 /// The dispatchers' names and types.

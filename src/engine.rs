@@ -12,6 +12,7 @@ pub mod guard;
 pub mod outcome;
 mod pipe;
 pub mod policy;
+pub mod pulse;
 pub mod retry;
 mod silence;
 pub mod waiting;
@@ -33,6 +34,7 @@ use self::core::{Core, Covered, Outbox, SUBMIT_MARGIN, Stop, Submit};
 use self::guard::{Asker, Guard, Keep};
 use self::pipe::{Pipe, QUEUE_PAUSE};
 use self::policy::Policy;
+use self::pulse::{AT_REST, Pulse};
 use self::silence::{Silence, Verb};
 use crate::alert::{Alert, AlertId};
 use crate::compose::Shape;
@@ -140,6 +142,7 @@ pub struct Engine {
     requeueing: bool,
     silence: Silence,
     stopping: Option<(Instant, Option<Stop>)>,
+    pulse: Pulse,
 }
 
 /// Work that came to its end.
@@ -264,9 +267,15 @@ impl Engine {
             requeueing: false,
             silence: Silence::default(),
             stopping: None,
+            pulse: Pulse::default(),
         };
         engine.use_ways(ways, now);
         engine
+    }
+
+    /// Beats for as long as the engine goes on.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Works until `stop` is cancelled (then finishes what is on its way, at most `shutdown_timeout`), or until
@@ -289,7 +298,20 @@ impl Engine {
             {
                 return self.leave().await;
             }
-            let wake = self.next_wake(now);
+            let mut wake = self.next_wake(now);
+            if bug(Bug::LoopHangs) && self.core.in_flight() > 0 {
+                loop {
+                    std::thread::park();
+                }
+            }
+            if bug(Bug::LoopSpins) && self.pulse.is_ready() {
+                wake = now;
+            }
+            // All is done that there was to do by now. Whoever has more to do at once, again and again, spins.
+            if wake > now {
+                self.pulse.beat();
+                wake = wake.min(now + AT_REST);
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if self.stopping.is_none() => self.stop(None),
@@ -659,6 +681,7 @@ impl Engine {
                 for id in &about.attempts {
                     self.core.settled(*id, settled.superseded.contains(id), now);
                 }
+                self.let_go();
                 if lost {
                     self.lose_lease(now);
                 }
@@ -706,6 +729,9 @@ impl Engine {
                     self.looks.next_full = now + self.settings.policy.delay;
                 }
                 self.looks.walk = last.filter(|_| full_page);
+                if self.pulse.set_ready() {
+                    (self.events)(Event::Ready);
+                }
             }
         }
         self.core.learn(alerts, now);
@@ -812,7 +838,8 @@ impl Engine {
         }
     }
 
-    /// Dispatchers that are gone stay until what they have on its way is over.
+    /// Dispatchers that are the same as before keep what they know and have open. Those that are gone stay until what
+    /// they have on its way is over.
     fn use_ways(&mut self, ways: Ways, now: Instant) {
         let (configs, dispatchers): (Vec<_>, Vec<_>) = ways.into_iter().unzip();
         let mut order =
@@ -820,7 +847,20 @@ impl Engine {
         if bug(Bug::ReloadMixesDispatchers) {
             order.sort();
         }
+        let is_new = |(way, new): &(&WayId, &Arc<dyn Dispatcher>)| {
+            self.dispatchers.get(way).is_none_or(|old| !Arc::ptr_eq(old, new))
+        };
+        let rebuilt: Vec<WayId> =
+            order.iter().zip(&dispatchers).filter(is_new).map(|(way, _)| *way).collect();
+        self.core.rebuilt(&rebuilt, now);
         self.dispatchers.extend(order.into_iter().zip(dispatchers));
+        self.let_go();
+    }
+
+    /// What is not configured any more, and has nothing on its way, ends with its connections and children.
+    fn let_go(&mut self) {
+        let core = &self.core;
+        self.dispatchers.retain(|way, _| !core.is_over(*way));
     }
 
     // -- time and stopping ---------------------------------------------------------------------

@@ -85,7 +85,8 @@ impl Failover {
     }
 
     /// Takes a new configuration. A dispatcher that keeps its name keeps its state; one that is gone ends
-    /// what it has in flight. Returns their places in the order given.
+    /// what it has in flight. Returns their places in the order given. Which of them were built anew says
+    /// [`Failover::rebuilt`].
     pub fn reconfigure(&mut self, configs: Vec<WayConfig>, now: Instant) -> Vec<WayId> {
         let mut order = Vec::with_capacity(configs.len());
         for config in configs {
@@ -99,6 +100,16 @@ impl Failover {
         }
         self.order.clone_from(&order);
         order
+    }
+
+    /// It was built anew. What was changed may be what was wrong: if it is down, it is probed at once.
+    pub fn rebuilt(&mut self, id: WayId, now: Instant) {
+        self.ways[id.0].rebuilt(now);
+    }
+
+    /// Is it not in use any more, and has it ended what it had on its way?
+    pub fn is_over(&self, id: WayId) -> bool {
+        !self.order.contains(&id) && self.ways[id.0].is_idle()
     }
 
     /// Those in use, by priority.

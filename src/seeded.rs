@@ -44,6 +44,8 @@ pub enum Bug {
     KeptAfterSubmit,
     CommitsNotSynced,
     AcceptedBeforeDurable,
+    LoopHangs,
+    LoopSpins,
 }
 
 impl Bug {
@@ -87,6 +89,8 @@ impl Bug {
     ];
     /// Those that the real program with a real file must show.
     pub const OF_THE_FILE: [Bug; 2] = [Bug::CommitsNotSynced, Bug::AcceptedBeforeDurable];
+    /// Those that the watchdog must notice.
+    pub const OF_THE_LOOP: [Bug; 2] = [Bug::LoopHangs, Bug::LoopSpins];
 }
 
 #[cfg(feature = "seeded-bugs")]
@@ -109,7 +113,11 @@ mod chosen {
     pub(crate) fn bug(bug: Bug) -> bool {
         let named = || {
             let name = std::env::var("SMSD_SEEDED_BUG").ok()?;
-            Bug::ALL.into_iter().chain(Bug::OF_THE_FILE).find(|bug| format!("{bug:?}") == name)
+            Bug::ALL
+                .into_iter()
+                .chain(Bug::OF_THE_FILE)
+                .chain(Bug::OF_THE_LOOP)
+                .find(|bug| format!("{bug:?}") == name)
         };
         HERE.get() == Some(bug) || *EVERYWHERE.get_or_init(named) == Some(bug)
     }

@@ -278,6 +278,8 @@ pub enum Event {
         /// Who.
         by: String,
     },
+    /// The queue has answered for the first time, and what waits is known.
+    Ready,
     /// The configuration was read again.
     Reloaded,
     /// The new configuration is faulty; the old one stays.

@@ -31,6 +31,7 @@ pub use problem::Problem;
 
 use self::access::Door;
 use crate::intake::Desk;
+use crate::os::Inherited;
 use crate::queue::Queue;
 use crate::standing::Standing;
 use crate::telemetry::{Hub, Sampler};
@@ -50,6 +51,8 @@ pub struct Site {
     pub standing: watch::Receiver<Arc<Standing>>,
     /// The socket by which this user's own commands ask the daemon.
     pub socket: Option<PathBuf>,
+    /// Sockets that were opened for us.
+    pub inherited: Arc<Inherited>,
 }
 
 impl Site {

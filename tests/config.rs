@@ -311,7 +311,8 @@ fn every_key_of_main() {
          mailwarnlevel: critical\nmailserver: mx\nmailaddr: a@b\nfromaddr: c@d\ngroup_interval: 2m\n\
          group_wait: 250ms\nurgent_severity: 2\nmax_segments: 3\ncompose: digest\noverflow: next\nencoding: gsm7\n\
          transliterate: none\nprefix: \"NAV: \"\non_unknown: hold\nconcurrency: 4\nsubmit_timeout: 5\n\
-         allow: +47, 0046 (0)\n  +45\ndeny: 829\nmax_per_hour: 30\nlog_level: debug\nlog_format: json\nlog_file: x.log\n\
+         allow: +47, 0046 (0)\n  +45\ndeny: 829\nmax_per_hour: 30\nlog_level: debug\nlog_format: json\n\
+         log_texts: yes\nlog_file: x.log\n\
          state_dir: /s\nshutdown_timeout: 0\n"
     ))
     .clean();
@@ -325,6 +326,7 @@ fn every_key_of_main() {
     assert_eq!((age.text.as_str(), age.duration), ("1 day 12 hours", seconds(36.0 * 3600.0)));
     let mail = [&main.mail.level, &main.mail.server, &main.mail.to, &main.mail.from];
     assert_eq!(mail.map(|m| m.as_deref().unwrap()), ["CRITICAL", "mx", "a@b", "c@d"]);
+    assert!(main.log_texts);
     assert_eq!((main.group_interval(), main.group_wait), (seconds(120.0), seconds(0.25)));
     assert_eq!((main.urgent_severity, main.max_segments, main.concurrency), (2, 3, 4));
     assert_eq!(main.compose, config::Style::Digest);
@@ -658,7 +660,7 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     assert_eq!(config.http.tokens[1].scopes.to_string(), "send");
 
     let mut way_out = fields(&config.dispatchers[0]);
-    for inner in ["name", "kind", "classes"] {
+    for inner in ["name", "kind", "classes", "files"] {
         way_out.remove(inner);
     }
     way_out.extend(["url", "success", "class.400", "type", "enabled"].map(str::to_owned));
@@ -687,6 +689,33 @@ fn the_example_shows_every_key_once_and_its_examples_are_sound() {
     let mut gammu = fields(&smsd::dispatch::gammu::Settings::default());
     gammu.insert("class.CMS 500".to_owned());
     assert_eq!(section("\n[GammuDispatcher]"), gammu);
+}
+
+#[test]
+fn the_admin_is_mailed_as_main_says_and_else_as_nav_conf_does() {
+    let mailed = |main: &str, nav: &str| {
+        let site = Site::new(&format!("{HTTP}[main]\n{main}\n"));
+        site.write("etc/nav/nav.conf", nav);
+        let mail = site.load().unwrap().config.admin_mail();
+        mail.map(|mail| mail.map(|m| (m.level.as_str(), m.to.join(" "), m.relay.server, m.relay.username)))
+    };
+    let nav = "ADMIN_MAIL=nav@example.org\nEMAIL_HOST=mx.example.org\nEMAIL_PORT=587\nEMAIL_HOST_USER=relay\n\
+               EMAIL_HOST_PASSWORD=secret\nEMAIL_USE_TLS=True\n";
+    let own = "mailaddr: NOC <noc@example.org>, me@example.org\nmailserver: mail.example.org:2525\nmailwarnlevel: debug";
+    let host = |name: &str, port| Some((name.to_owned(), port));
+    assert_eq!(mailed("", ""), Ok(None));
+    let navs = ("ERROR", "nav@example.org".into(), host("mx.example.org", Some(587)), Some("relay".into()));
+    assert_eq!(mailed("", nav), Ok(Some(navs)));
+    // What nav.conf logs in with goes to no other server.
+    let owns = ("DEBUG", "noc@example.org me@example.org".into(), host("mail.example.org", Some(2525)), None);
+    assert_eq!(mailed(own, nav), Ok(Some(owns.clone())));
+    assert_eq!(mailed(own, ""), Ok(Some(owns)));
+    assert_eq!(mailed("", "ADMIN_MAIL=root\n"), Err("ADMIN_MAIL: \"root\" is no mail address".to_owned()));
+    let site = Site::new(HTTP);
+    site.write("etc/nav/nav.conf", "ADMIN_MAIL=root\n");
+    let warnings = site.load().unwrap().warnings;
+    assert_eq!((warnings.len(), warnings[0].severity), (1, Severity::Warning));
+    assert!(warnings[0].message.contains("no mail goes to the admin"), "{warnings:?}");
 }
 
 #[test]

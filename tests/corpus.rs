@@ -16,6 +16,8 @@ mod config;
 mod gsm;
 #[path = "fuzz/http_rules.rs"]
 mod http_rules;
+#[path = "fuzz/http_template.rs"]
+mod http_template;
 #[path = "fuzz/mail.rs"]
 mod mail;
 #[path = "fuzz/pdu.rs"]
@@ -24,6 +26,10 @@ mod pdu;
 mod phone;
 #[path = "fuzz/postgres.rs"]
 mod postgres;
+#[path = "fuzz/smtp_replies.rs"]
+mod smtp_replies;
+#[path = "fuzz/soap.rs"]
+mod soap;
 #[path = "fuzz/spool.rs"]
 mod spool;
 #[path = "fuzz/url_template.rs"]
@@ -73,6 +79,11 @@ fn http_rules() {
 }
 
 #[test]
+fn http_template() {
+    replay("http_template", http_template::run);
+}
+
+#[test]
 fn mail() {
     replay("mail", mail::run);
 }
@@ -90,6 +101,16 @@ fn phone() {
 #[test]
 fn postgres() {
     replay("postgres", postgres::run);
+}
+
+#[test]
+fn smtp_replies() {
+    replay("smtp_replies", smtp_replies::run);
+}
+
+#[test]
+fn soap() {
+    replay("soap", soap::run);
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod daemon {
     pub mod bench;
 
     mod admin_mail;
+    mod activation;
     mod alertmanager;
     mod bad_input;
     mod boost;
@@ -42,6 +43,7 @@ mod daemon {
     mod mail;
     mod markers;
     mod nav;
+    mod nav_starts;
     mod overload;
     mod past;
     mod pooler;
@@ -49,7 +51,9 @@ mod daemon {
     mod process;
     mod programs;
     mod python_queue;
+    mod reload;
     mod secrets;
+    mod service;
     mod torture;
     mod ways_out;
 }

@@ -18,12 +18,13 @@ use crate::config::{self, Config, Env, Faults, Loaded};
 use crate::daemon::{self, Ended};
 use crate::engine::guard::RecordFile;
 use crate::os::descriptors::{self, OURS};
-use crate::os::{BootTime, PidFile, PidFileError, User, daemonize, privileges};
+use crate::os::{BootTime, Inherited, Notify, PidFile, PidFileError, User, daemonize, privileges};
 use crate::telemetry::log::Log;
 
 /// Starts the daemon; returns when it has stopped.
 pub(crate) fn start(globals: &Globals, foreground: bool, overrides: Overrides) -> anyhow::Result<ExitCode> {
     let env = Env::from_process();
+    let (inherited, odd) = Inherited::take();
     // In the background the working directory is `/`.
     let explicit = globals.config.as_deref().map(std::path::absolute).transpose()?;
     let load = move |env: &Env| {
@@ -40,6 +41,8 @@ pub(crate) fn start(globals: &Globals, foreground: bool, overrides: Overrides) -
     if let Some(user) = &user {
         pidfile.give_to(user.uid, user.gid)?;
         user.become_it()?;
+    } else {
+        privileges::forswear()?;
     }
     let descriptors = descriptors::take_all().context("the limit of descriptors can not be asked for")?;
     if descriptors <= OURS {
@@ -63,7 +66,7 @@ pub(crate) fn start(globals: &Globals, foreground: bool, overrides: Overrides) -
         let env = env.clone();
         move || reloaded(load(&env))
     };
-    let result = run(config, &env, log.as_deref(), lock, descriptors, reload);
+    let result = run(config, &env, log.as_deref(), lock, descriptors, (inherited, odd), reload);
     // The lock goes last: whoever gets it knows that nothing of us is left.
     match result {
         Ok(Ended::AtOnce) => pidfile.leave_behind(),
@@ -79,10 +82,12 @@ fn run(
     log_file: Option<&Path>,
     lock: String,
     descriptors: u64,
+    (inherited, odd): (Inherited, Vec<String>),
     reload: impl FnMut() -> Result<Config, String> + Send + 'static,
 ) -> anyhow::Result<Ended> {
     let log = Log::start(config.main.log_level, config.main.log_format, log_file)
         .with_context(|| no_log(log_file.unwrap_or(Path::new("stderr"))))?;
+    odd.iter().for_each(|odd| tracing::warn!("{odd}"));
     // It outlives everything that may have something to say.
     let log = Arc::new(log);
     let reopened = Arc::clone(&log);
@@ -105,6 +110,8 @@ fn run(
             descriptors,
             boot_clock: Box::new(BootTime::now),
             reload: Box::new(reload),
+            notify: Notify::from_env(env).context("no socket to the service manager")?,
+            inherited,
             socket: Some(pid_file.with_extension("sock")),
             reopen_log: Box::new(move || {
                 if let Err(e) = reopened.reopen() {

@@ -13,9 +13,11 @@ pub(super) mod mail;
 mod python;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::Regex;
+use sha2::{Digest, Sha256};
 
 use super::fault::{Fault, Severity};
 use super::ini::Entry;
@@ -156,6 +158,8 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
     config.max_segments = s.get("max_segments", value::integer(1..=255));
     config.probe_interval = s.get("probe_interval", probe_interval).flatten();
     config.classes = classes(&mut s, kind);
+    config.files =
+        settings.iter().flat_map(read_when_built).map(|path| (path.clone(), digest(path))).collect();
     if let Some(DispatcherKind::Python(settings)) = &mut settings {
         python::hand_on(&mut s, settings);
     }
@@ -165,6 +169,15 @@ fn way_out(reader: &mut Reader<'_>, name: &str, entry: &Entry) -> WayOut {
         Some(settings) => WayOut::Enabled(Box::new(DispatcherConfig { kind: settings, ..config })),
         None => WayOut::Faulty,
     }
+}
+
+/// The files that are read when a way out is built, and not with the configuration.
+fn read_when_built(kind: &DispatcherKind) -> Option<&PathBuf> {
+    if let DispatcherKind::Mail(settings) = kind { settings.tls_ca.as_ref() } else { None }
+}
+
+fn digest(path: &Path) -> Option<[u8; 32]> {
+    Some(Sha256::digest(std::fs::read(path).ok()?).into())
 }
 
 /// The type of a way out: its `type`, else its name. `None` if this version has none of that type, which is

@@ -22,6 +22,18 @@ pub struct HttpConfig {
     pub hosts: Vec<String>,
 }
 
+impl HttpConfig {
+    /// What is missing before other machines may reach us.
+    pub fn lacks(&self) -> Option<&'static str> {
+        match (self.tokens.is_empty(), self.tls.is_none()) {
+            (true, true) => Some("a token, tls_cert and tls_key"),
+            (true, false) => Some("a token"),
+            (false, true) => Some("tls_cert and tls_key"),
+            (false, false) => None,
+        }
+    }
+}
+
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Listen {
@@ -29,6 +41,8 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
+    /// Sockets that systemd has opened for us: those of this `FileDescriptorName=`, or all.
+    Systemd(Option<String>),
 }
 
 /// Somebody who may ask.
@@ -51,6 +65,8 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// The word for a socket of systemd's.
+const SYSTEMD: &str = "systemd";
 /// The longest path that the address of a Unix socket holds, in bytes (`sun_path` of Linux with its final NUL: 108).
 pub const SOCKET_PATH_MAX: usize = 107;
 /// The longest name of a token, so that it fits a record with what it is used for.
@@ -59,11 +75,11 @@ pub const NAME_MAX: usize = 40;
 const TOKEN_MIN: usize = 16;
 
 impl Listen {
-    /// True if only this machine can reach it.
+    /// True if only this machine can reach it. Of a socket of systemd's that is known when it is there, and judged then.
     pub fn is_local(&self) -> bool {
         match self {
             Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
-            Listen::Unix(_) => true,
+            Listen::Unix(_) | Listen::Systemd(_) => true,
         }
     }
 }
@@ -73,6 +89,8 @@ impl std::fmt::Display for Listen {
         match self {
             Listen::Tcp(address) => address.fmt(f),
             Listen::Unix(path) => path.display().fmt(f),
+            Listen::Systemd(None) => f.write_str(SYSTEMD),
+            Listen::Systemd(Some(name)) => write!(f, "{SYSTEMD}:{name}"),
         }
     }
 }
@@ -88,8 +106,16 @@ impl FromStr for Listen {
                 Err(format!("the path of a socket of at most {SOCKET_PATH_MAX} bytes"))
             };
         }
+        if let Some(name) = text.strip_prefix(SYSTEMD) {
+            match name.strip_prefix(':') {
+                None if name.is_empty() => return Ok(Listen::Systemd(None)),
+                Some(name) if !name.is_empty() => return Ok(Listen::Systemd(Some(name.to_owned()))),
+                _ => {}
+            }
+        }
         text.parse().map(Listen::Tcp).map_err(|_| {
-            "an address and port such as 127.0.0.1:8465 or [::1]:8465, or the absolute path of a socket"
+            "an address and port such as 127.0.0.1:8465 or [::1]:8465, the absolute path of a socket, or systemd or \
+             systemd:NAME"
                 .to_owned()
         })
     }
@@ -113,15 +139,9 @@ pub(super) fn read(mut s: Section<'_, '_>) -> HttpConfig {
     http.tokens = tokens(&mut s);
     s.set("hosts", &mut http.hosts, value::list(|text| value::word(&text.to_lowercase())));
     http.tls = tls_files(&mut s);
-    let protected = http.tls.is_some() && !http.tokens.is_empty();
     if let (Some(open), Some(entry)) = (http.listen.iter().find(|l| !l.is_local()), s.entry("listen"))
-        && !protected
+        && let Some(lacks) = http.lacks()
     {
-        let lacks = match (http.tokens.is_empty(), http.tls.is_none()) {
-            (true, true) => "a token, tls_cert and tls_key",
-            (true, false) => "a token",
-            _ => "tls_cert and tls_key",
-        };
         let message = format!("{open} can be reached from other machines, which needs {lacks}");
         let hint = "or listen on 127.0.0.1 only; smsd token new makes a token".to_owned();
         s.fault(entry, message, hint);

@@ -602,7 +602,7 @@ pub(super) fn bare(key: &str) -> &str {
 }
 
 /// How a secret's key may end, and where the secret is then: in the line, in a file, in a variable, with systemd.
-pub(crate) const SECRET_FORMS: [&str; 4] = ["", "_file", "_env", "_credential"];
+pub(super) const SECRET_FORMS: [&str; 4] = ["", "_file", "_env", "_credential"];
 /// Where systemd puts the credentials of `smsd.service`, below the root.
 const OUR_CREDENTIALS: &str = "run/credentials/smsd.service";
 /// Bytes of a secret at most.

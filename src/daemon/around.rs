@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::admin;
+use super::service::Service;
+use crate::engine::pulse::Pulse;
 use crate::intake::{self, Intake, smtp, spool};
 use crate::telemetry::sampler::Asker;
 use crate::web::{self, Site};
@@ -22,7 +24,13 @@ use crate::web::{self, Site};
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs all of it until `over` is cancelled.
-pub(crate) async fn run(site: Site, clerk: intake::Clerk, asker: Asker, over: CancellationToken) {
+pub(crate) async fn run(
+    site: Site,
+    clerk: intake::Clerk,
+    asker: Asker,
+    (service, pulse): (Arc<Service>, Pulse),
+    over: CancellationToken,
+) {
     let (clerk, asker) = (Arc::new(Mutex::new(clerk)), Arc::new(Mutex::new(asker)));
     let desk = || {
         let (clerk, over) = (Arc::clone(&clerk), over.clone());
@@ -47,6 +55,12 @@ pub(crate) async fn run(site: Site, clerk: intake::Clerk, asker: Asker, over: Ca
         let (standing, over) = standing();
         smtp::run(site.desk.at(Intake::Smtp), standing, over)
     };
+    let told = || {
+        let (service, pulse, standing) = (Arc::clone(&service), pulse.clone(), site.standing.clone());
+        let (hub, sampler, over) = (Arc::clone(&site.hub), site.sampler.clone(), over.clone());
+        let patience = move || standing.borrow().config.main.shutdown_timeout;
+        async move { service.work(pulse, hub, sampler, patience, over).await }
+    };
     let web = || web::serve(site.clone(), over.clone());
     tokio::join!(
         apart("the desk", &over, desk),
@@ -56,6 +70,7 @@ pub(crate) async fn run(site: Site, clerk: intake::Clerk, asker: Asker, over: Ca
         apart("the spool", &over, spool),
         apart("the mail intake", &over, smtp),
         apart("the HTTP interface", &over, web),
+        apart("what the service manager is told", &over, told),
     );
 }
 

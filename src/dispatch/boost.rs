@@ -40,7 +40,7 @@ use super::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
 use crate::config::Secret;
 
 /// Its keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `url` of the service. Secret, since a user and a password may stand in it.
     pub url: Secret<String>,

@@ -16,7 +16,7 @@ use super::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
 use crate::alert::Phone;
 
 /// Its keys.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `result`.
     pub result: Outcome,

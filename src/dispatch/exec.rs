@@ -25,7 +25,7 @@ use crate::os::child;
 use crate::sms::{Encoding, measure};
 
 /// Its keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `command`, `directory` and `env.…`.
     pub program: Program,
@@ -45,7 +45,7 @@ pub enum Mode {
 }
 
 /// What is started, and where.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// The program, by its path or to be found in `PATH`.
     pub path: PathBuf,

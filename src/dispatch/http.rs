@@ -39,7 +39,7 @@ use crate::config::Secret;
 use crate::sms::{Encoding, measure};
 
 /// Its keys, put together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// What is sent.
     pub request: Request,
@@ -61,7 +61,7 @@ pub const NAMES: [&str; 8] =
 pub const SETTABLE: [&str; 4] = ["username", "password", "token", "sender"];
 
 /// How we say who we are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// Not, or in the templates.
     None,
@@ -74,7 +74,7 @@ pub enum Auth {
 }
 
 /// What a request is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Parts {
     /// GET, POST or PUT.
     pub method: Method,
@@ -118,6 +118,13 @@ pub struct Request {
     target: Template,
     fixed: HeaderMap,
     secrets: Vec<String>,
+}
+
+impl PartialEq for Request {
+    /// All else comes of its parts.
+    fn eq(&self, other: &Request) -> bool {
+        self.parts == other.parts
+    }
 }
 
 /// Why a request can not be made.

@@ -28,6 +28,13 @@ pub struct Settings {
     pub success: Option<Regex>,
 }
 
+impl PartialEq for Settings {
+    fn eq(&self, other: &Settings) -> bool {
+        let Settings { url, success } = self;
+        *url == other.url && success.as_ref().map(Regex::as_str) == other.success.as_ref().map(Regex::as_str)
+    }
+}
+
 /// Reads the rule `success`. It is bounded in size, and so are the tables that matching builds: whatever a gateway
 /// answers, judging it takes little memory and time.
 ///

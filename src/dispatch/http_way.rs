@@ -35,6 +35,7 @@ pub fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
 }
 
 /// A certificate, those between it and its authority, and its key.
+#[derive(PartialEq)]
 pub struct Identity {
     /// The certificate first.
     pub(super) certificates: Vec<CertificateDer<'static>>,
@@ -57,6 +58,13 @@ impl Identity {
     }
 }
 
+impl PartialEq for Way {
+    fn eq(&self, other: &Way) -> bool {
+        let roots = |way: &Way| way.roots.as_ref().map(|store| store.roots.clone());
+        roots(self) == roots(other) && self.identity == other.identity && self.proxy == other.proxy
+    }
+}
+
 impl Clone for Identity {
     fn clone(&self) -> Identity {
         Identity { certificates: self.certificates.clone(), key: self.key.clone_key() }
@@ -70,7 +78,7 @@ impl fmt::Debug for Identity {
 }
 
 /// A proxy: https goes through a tunnel (CONNECT), http is asked of it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Proxy {
     /// Host and port.
     pub(super) authority: Authority,

@@ -26,7 +26,7 @@ use super::{Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
 use crate::config::Secret;
 
 /// Its keys; what is `None` has a default that does not depend on other files.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `mailaddr`: the gateway's address; may hold the place of the number.
     pub mailaddr: String,

@@ -15,7 +15,7 @@ use super::status::Status;
 use crate::config::Secret;
 
 /// Its keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `python`: the interpreter.
     pub python: PathBuf,

@@ -166,9 +166,7 @@ impl Session {
             Tls::Smtps => timeout_at(within, encrypted(server, tcp)).await.map_err(slow)??,
             Tls::None | Tls::StartTls => Box::new(tcp),
         };
-        let mut session = Session { stream: BufReader::new(stream), deadline, extensions: Vec::new() };
-        session.expect(Phase::Greeting, Reply::is_positive).await?;
-        session.hello(&own_name).await?;
+        let mut session = Session::over(stream, &own_name, deadline).await?;
         if server.tls == Tls::StartTls {
             session = session.start_tls(server).await?;
             session.hello(&own_name).await?;
@@ -176,6 +174,22 @@ impl Session {
         if let Some((user, password)) = &server.login {
             session.log_in(user, password).await?;
         }
+        Ok(session)
+    }
+
+    /// Greets and is greeted over a connection that is there; `own_name` is what EHLO says.
+    ///
+    /// # Errors
+    /// [`Failure`]: nothing of a mail has gone out.
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        own_name: &str,
+        deadline: Instant,
+    ) -> Result<Session, Failure> {
+        let stream = BufReader::new(Box::new(stream) as Box<dyn Stream>);
+        let mut session = Session { stream, deadline, extensions: Vec::new() };
+        session.expect(Phase::Greeting, Reply::is_positive).await?;
+        session.hello(own_name).await?;
         Ok(session)
     }
 

@@ -203,6 +203,16 @@ impl Core {
         order
     }
 
+    /// These dispatchers were built anew.
+    pub fn rebuilt(&mut self, ways: &[WayId], now: Instant) {
+        ways.iter().for_each(|way| self.failover.rebuilt(*way, now));
+    }
+
+    /// Is this dispatcher not configured any more, and has it ended what it had on its way?
+    pub fn is_over(&self, way: WayId) -> bool {
+        self.failover.is_over(way)
+    }
+
     /// An id for an attempt or an instance.
     pub fn new_id(&mut self) -> Uuid {
         (self.ids)()

@@ -181,8 +181,48 @@ fn a_new_configuration_keeps_the_state_of_what_keeps_its_name() {
     assert_eq!(order[1], first);
     assert!(order[0] != second, "a new one has a place of its own");
     assert_eq!(failover.choose(&[order[0]], now), Choice::Down, "still down");
+    assert!(failover.probes(now).is_empty(), "a reload is no reason to ask it");
+    failover.rebuilt(first, now);
     assert_eq!(failover.probes(now), [first], "but what was changed may be what was wrong");
     failover.succeeded(second, now);
+}
+
+#[test]
+fn a_reload_fills_no_bucket_ends_no_slow_start_and_asks_one_that_needs_a_person() {
+    let now = Instant::now();
+    let rated = || WayConfig { rate: Some(1.0), ..way("rated", 4) };
+    let mut failover = Failover::new(vec![rated(), way("slow", 8), way("broken", 4)], now);
+    let [fast, slow, broken] = *failover.order() else { unreachable!() };
+    failover.taken(fast, now);
+    (0..5).for_each(|n| drop(failover.troubled(slow, &phone(n), now)));
+    assert_eq!(failover.probes(now + secs(1)), [slow]);
+    failover.probed(slow, Ok(()), now);
+    failover.taken(slow, now);
+    failover.succeeded(slow, now);
+    failover.settled(slow);
+    failover.misconfigured(broken, now);
+
+    failover.reconfigure(vec![rated(), way("slow", 8), way("broken", 4)], now);
+    assert_eq!(failover.choose(&[slow, broken], now), Choice::Busy, "no second token");
+    for _ in 0..2 {
+        assert_eq!(failover.choose(&[fast, broken], now), Choice::Take(slow));
+        failover.taken(slow, now);
+    }
+    assert_eq!(failover.choose(&[fast, broken], now), Choice::Busy, "two at once after a return");
+    assert_eq!(failover.probes(now), [broken]);
+}
+
+#[test]
+fn one_that_is_gone_is_over_when_its_last_sms_is_settled() {
+    let (mut failover, first, second, now) = two();
+    failover.taken(second, now);
+    failover.submit_begins(second, now);
+    failover.reconfigure(vec![way("first", 4)], now);
+    assert!(!failover.is_over(second));
+    failover.submit_ended(second);
+    assert!(!failover.is_over(second), "its outcome is not written yet");
+    failover.settled(second);
+    assert!(failover.is_over(second) && !failover.is_over(first));
 }
 
 #[test]

@@ -111,14 +111,30 @@ impl Way {
         }
     }
 
-    /// What was changed may be what was wrong: a dispatcher that is down is probed at once.
+    /// What stays as it was goes on where it is: its rate, its slow start, its pause. One that needs a person is
+    /// probed at once all the same, since whoever reloads may be that person.
     pub(super) fn reconfigure(&mut self, config: WayConfig, now: Instant) {
-        self.bucket = Bucket::new(config.rate, now);
-        self.room = config.concurrency;
+        if config.rate != self.config.rate {
+            self.bucket = Bucket::new(config.rate, now);
+        }
+        let is_full_size = self.room >= self.config.concurrency;
+        self.room = if is_full_size { config.concurrency } else { self.room.min(config.concurrency) };
         self.config = config;
+        if self.cause() == Some(Cause::Misconfigured) {
+            self.rebuilt(now);
+        }
+    }
+
+    /// What was changed may be what was wrong: a dispatcher that is down is probed at once.
+    pub(super) fn rebuilt(&mut self, now: Instant) {
         if let Health::Down { pause, cause, .. } = self.health {
             self.health = Health::Down { until: now, pause, cause };
         }
+    }
+
+    /// True if nothing is on its way through it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.on_their_way == 0 && self.submitting == 0
     }
 
     pub(super) fn name(&self) -> &str {

@@ -38,6 +38,9 @@ pub enum UserError {
         /// Why.
         source: io::Error,
     },
+    /// The system did not take our word that we want no new privileges.
+    #[error("can not forswear new privileges: {0}")]
+    Forswear(#[source] io::Error),
     /// Root could be regained, so it was not given up.
     #[error("became user {0:?}, but root can be regained; this system is not safe to run on")]
     Regained(String),
@@ -76,7 +79,7 @@ impl User {
         {
             return Err(UserError::Regained(self.name.clone()));
         }
-        no_new_privileges().map_err(fail("forswearing new privileges"))
+        forswear()
     }
 
     /// Makes a folder with its parents, the last one owned by this user. What is there is left as it is.
@@ -97,12 +100,16 @@ pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
-/// No program that we start (a gateway's helper, gammu) gains rights by being set-user-id.
-fn no_new_privileges() -> nix::Result<()> {
+/// Forswears new privileges, for good: no program that we start (a gateway's helper, gammu) gains rights by being
+/// set-user-id.
+///
+/// # Errors
+/// [`UserError::Forswear`].
+pub fn forswear() -> Result<(), UserError> {
     match prctl::set_no_new_privs() {
         // Kernels before 3.5 and some sandboxes do not know it.
         Err(Errno::EINVAL | Errno::ENOSYS) => Ok(()),
-        other => other,
+        other => other.map_err(|e| UserError::Forswear(e.into())),
     }
 }
 

@@ -170,6 +170,7 @@ impl Event {
             Event::Tested { attempt, recipient, dispatcher, class, by } => {
                 tracing::info!(name: "tested", %attempt, to = %recipient, %dispatcher, class, by = fit(by), "a test was sent");
             }
+            Event::Ready => tracing::info!(name: "ready", "the queue answers; ready"),
             Event::Reloaded => tracing::info!(name: "reloaded", "configuration reread"),
             Event::ReloadRefused { faults } => {
                 let faults = faults.lines().take(FAULTS).map(fit).collect::<Vec<_>>().join("\n");

@@ -307,6 +307,34 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_that_hangs_holds_up_nobody_and_gets_what_there_is_room_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let journal = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+        let lines = Lines::start(Journal::at(&socket).unwrap(), Arc::default(), |_| {}).unwrap();
+        let all = tracing_subscriber::registry().with(Fields(lines.clone()));
+        let started = Instant::now();
+        tracing::subscriber::with_default(all, || {
+            for n in 0..WAITING + 5_000 {
+                tracing::info!(name: "accepted", n, "SMS accepted");
+            }
+        });
+        lines.end(Duration::from_millis(50));
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        assert!(lines.lost.load(Ordering::Relaxed) > 3_000);
+        // It goes on.
+        journal.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let (mut got, mut buffer) = (0, [0; 4096]);
+        while let Ok(n) = journal.recv(&mut buffer) {
+            let line = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            assert!(line.contains(&format!("\nMESSAGE=SMS accepted n={got}\n")), "{line}");
+            assert!(line.contains("PRIORITY=6\n") && line.contains(&format!("SMSD_N={got}\n")), "{line}");
+            got += 1;
+        }
+        assert_eq!(got + lines.lost.load(Ordering::Relaxed), WAITING as u64 + 5_000);
+    }
+
+    #[test]
     fn a_full_disk_tears_no_line_but_its_own() {
         let (mut lines, handle, out, tellings) = log();
         // All of the first, half of the second, nothing of the third, then there is room.

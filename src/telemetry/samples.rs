@@ -56,6 +56,7 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
         Event::BadNumber { alert, number: reason(), detail: reason() },
         Event::Barred { alert, recipient: recipient.clone() },
         Event::HeldBack { recipient: recipient.clone() },
+        Event::Ready,
         Event::Expired { alerts: alerts.clone() },
         Event::Vanished { alerts: alerts.clone() },
         Event::DispatcherUp { dispatcher: dispatcher.clone() },
@@ -102,7 +103,7 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
     all
 }
 
-const KINDS: usize = 37;
+const KINDS: usize = 38;
 
 /// Each kind of event in its place: one that is new does not get past this.
 fn place(event: &Event) -> usize {
@@ -144,5 +145,6 @@ fn place(event: &Event) -> usize {
         Event::GaveUp { .. } => 34,
         Event::Stopping { .. } | Event::Stopped { .. } => 35,
         Event::HeldBack { .. } => 36,
+        Event::Ready => 37,
     }
 }

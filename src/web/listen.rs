@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use futures_util::future::join_all;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -30,7 +31,7 @@ use super::access::{Came, From};
 use super::limits::{self, Places};
 use super::{Closing, Site, router, tls};
 use crate::config::{HttpConfig, Listen, TlsFiles};
-use crate::os::descriptors;
+use crate::os::{Inherited, descriptors};
 
 /// Between two tries to listen where we can not, and to read a certificate that can not be read.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -44,7 +45,8 @@ const OUR_COMMANDS: usize = 32;
 /// Serves until `over` is cancelled.
 pub async fn serve(site: Site, over: CancellationToken) {
     let mut standing = site.standing.clone();
-    let socket = site.socket.clone();
+    let (socket, inherited) = (site.socket.clone(), Arc::clone(&site.inherited));
+    tell_of_unheard(&standing.borrow().config.http, &inherited);
     let app = router(site).layer(Extension(Closing(over.clone())));
     let tasks = TaskTracker::new();
     if let Some(path) = socket {
@@ -59,14 +61,21 @@ pub async fn serve(site: Site, over: CancellationToken) {
     let descriptors = descriptors::allowed().unwrap_or(1_024);
     let (keys, tls) = watch::channel(Tls::Off);
     let mut open: HashMap<Listen, CancellationToken> = HashMap::new();
+    let mut lacked = None;
     let mut places = Arc::new(Places::new(0));
     loop {
         let http = standing.borrow_and_update().config.http.clone();
         let again = renew(&keys, &http);
+        let lacks = http.lacks();
+        let judged_anew = std::mem::replace(&mut lacked, lacks) != lacks;
         open.retain(|address, listening| {
-            let stays = http.listen.contains(address);
-            if !stays {
+            let named = http.listen.contains(address);
+            if !named {
                 tracing::info!("HTTP listens on {address} no more");
+            }
+            // Of a socket that was opened for us, only now is known who reaches it.
+            let stays = named && !(judged_anew && matches!(address, Listen::Systemd(_)));
+            if !stays {
                 listening.cancel();
             }
             stays
@@ -78,9 +87,10 @@ pub async fn serve(site: Site, over: CancellationToken) {
             if !open.contains_key(address) {
                 let until = over.child_token();
                 open.insert(address.clone(), until.clone());
-                let tls = matches!(address, Listen::Tcp(_)).then(|| tls.clone());
+                let tls = Some(tls.clone());
                 let desk = Desk { app: app.clone(), places: Arc::clone(&places), over: over.clone(), tls };
-                tasks.spawn(listen(address.clone(), until, desk, tasks.clone()));
+                let opened = (Arc::clone(&inherited), lacks);
+                tasks.spawn(listen(address.clone(), opened, until, desk, tasks.clone()));
             }
         }
         tokio::select! {
@@ -99,7 +109,7 @@ struct Desk {
     app: Router,
     places: Arc<Places>,
     over: CancellationToken,
-    /// What holds for TLS; `None` where it is never spoken.
+    /// What holds for TLS; `None` where it is never spoken. By a Unix socket it never is.
     tls: Option<watch::Receiver<Tls>>,
 }
 
@@ -141,13 +151,20 @@ fn renew(keys: &watch::Sender<Tls>, http: &HttpConfig) -> bool {
     }
 }
 
-async fn listen(address: Listen, until: CancellationToken, desk: Desk, tasks: TaskTracker) {
+async fn listen(
+    address: Listen,
+    (inherited, lacks): (Arc<Inherited>, Option<&'static str>),
+    until: CancellationToken,
+    desk: Desk,
+    tasks: TaskTracker,
+) {
     let mut said = None;
     loop {
-        match bind::bind(&address).await {
+        match bind::bind(&address, &inherited, lacks).await {
             Ok(bound) => {
-                tracing::info!("HTTP listens on {}", bound.address());
-                return accept(bound, &until, &desk, &tasks, None).await;
+                bound.iter().for_each(|bound| tracing::info!("HTTP listens on {}", bound.address()));
+                join_all(bound.into_iter().map(|bound| accept(bound, &until, &desk, &tasks, None))).await;
+                return;
             }
             Err(error) => {
                 let error = error.to_string();
@@ -212,7 +229,10 @@ async fn accept(
         // All are being answered: whoever comes now has to come again.
         let Some(seat) = desk.places.take() else { continue };
         let (app, over) = (desk.app.clone(), desk.over.clone());
-        let tls = desk.tls.as_ref().map(|tls| tls.borrow().clone()).unwrap_or(Tls::Off);
+        let tls = match (&accepted, &desk.tls) {
+            (Accepted::Tcp(..), Some(tls)) => tls.borrow().clone(),
+            _ => Tls::Off,
+        };
         tasks.spawn(async move {
             let came = Came { from, tls: matches!(tls, Tls::On(..)) };
             let talk = async {
@@ -237,6 +257,22 @@ async fn accept(
                 () = seat.place.given_away.cancelled() => {}
             }
         });
+    }
+}
+
+/// Whoever asks at a socket that systemd has opened and we do not listen on waits for ever.
+fn tell_of_unheard(http: &HttpConfig, inherited: &Inherited) {
+    let heard = |name: &str| {
+        http.listen.iter().any(|listen| match listen {
+            Listen::Systemd(wanted) => wanted.as_deref().is_none_or(|wanted| wanted == name),
+            _ => false,
+        })
+    };
+    for name in inherited.names().filter(|name| !heard(name)) {
+        tracing::warn!(
+            "systemd has handed over the socket {name:?}, and nobody answers there: `listen` in [http] lacks \
+             systemd:{name}"
+        );
     }
 }
 

@@ -261,6 +261,13 @@ fn a_mail_server_that_is_away_or_silent_or_refuses_is_told_once_and_holds_up_not
                 std::thread::sleep(Duration::from_secs(12));
             }
             assert_eq!(daemon.said("a mail to the admin was not taken"), 1);
+            // Through another server all of it is told at once.
+            let mails = Mails::server(&["plain"]);
+            site.configure(&keys(mails.port, "delay: 0.2"), &ways(&[gateway.addr], "class.400: RCPT"));
+            daemon.signal(Signal::SIGHUP);
+            let mail = mails.next();
+            assert!(text(&mail).contains("\"no such number\" --> +4791999998"), "{mail}");
+            until("that is told", || (daemon.said("mails to the admin are taken again") == 1).then_some(()));
         }
         let asked = Instant::now();
         daemon.stop();

@@ -114,6 +114,29 @@ fn the_disk_of_its_log_is_full() {
     daemon.stop();
 }
 
+#[test]
+fn the_text_of_an_sms_is_told_to_who_asked_for_it_and_to_nobody_else() {
+    let gateway = gateway();
+    for (keys, told) in [
+        ("log_level: trace", 0),
+        ("log_texts: yes", 0),
+        ("log_level: debug\nlog_texts: yes", 1),
+        ("log_level: debug\nlog_texts: yes\nlog_format: json", 1),
+    ] {
+        let before = gateway.accepted_count();
+        let site = Site::embedded(keys, &ways(&[gateway.addr], ""));
+        let daemon = site.start().up();
+        assert_eq!(site.run(&["send", "--to", "+4790000001", "boxDown [bb-gw]"]).code, 0);
+        until("it is sent", || (gateway.accepted_count() == before + 1).then_some(()));
+        until("it is logged", || (daemon.said("SMS accepted") == 1).then_some(()));
+        assert_eq!(daemon.said("boxDown [bb-gw]"), told, "{keys}");
+        for field in ["segments", "queued_ms", "ms", "attempt", "dispatcher"] {
+            assert!(daemon.said(field) > 0, "{field}");
+        }
+        daemon.stop();
+    }
+}
+
 /// A program that ends with the value.
 struct Ends(Child);
 

@@ -25,6 +25,7 @@ pub(crate) fn named(name: &str, kind: DispatcherKind, classes: BTreeMap<String, 
         max_segments: Some(2),
         probe_interval: None,
         classes,
+        files: BTreeMap::new(),
     }
 }
 

@@ -91,10 +91,20 @@ async fn a_sound_certificate_is_taken_and_the_connection_kept() {
 #[tokio::test]
 async fn any_other_is_refused_before_a_byte_of_the_request() {
     let (authority, stranger) = (Authority::new(), Authority::new());
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let self_signed = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
     for (what, server) in [
         ("expired", authority.server("localhost", 2001)),
         ("wrong name", authority.server("other.example", 2999)),
         ("unknown authority", stranger.server("localhost", 2999)),
+        ("self-signed", Arc::new(self_signed)),
     ] {
         let gateway = Gateway::start_tls(Behaviour::ok(), server).await.unwrap();
         let dispatcher = dispatcher(&gateway, &authority).await;

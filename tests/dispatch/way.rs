@@ -1,6 +1,8 @@
 //! The way to a gateway that is not the usual one: a private authority, a client certificate, a proxy.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -36,7 +38,10 @@ async fn class(dispatcher: &Arc<dyn Dispatcher>) -> Option<Class> {
 fn files(authority: &Authority) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (certificate, key) = authority.client();
-    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        std::fs::set_permissions(dir.path().join(name), Permissions::from_mode(0o600)).unwrap();
+    };
     write("ca.pem", &authority.pem());
     write("client.pem", &certificate);
     write("client.key", &key);

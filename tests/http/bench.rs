@@ -72,7 +72,15 @@ impl Bench {
         let ways = build_ways(&config).unwrap();
         let (stand, standing) = watch::channel(Arc::new(Standing { config, ways }));
         let socket = Some(dir.path().join("smsd.sock"));
-        let site = Site { queue: Arc::clone(&queue), hub, sampler, desk, standing, socket };
+        let site = Site {
+            queue: Arc::clone(&queue),
+            hub,
+            sampler,
+            desk,
+            standing,
+            socket,
+            inherited: Arc::default(),
+        };
         let (over, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let ends = over.clone();
         tasks.spawn(async move {

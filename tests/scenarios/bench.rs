@@ -35,6 +35,8 @@ pub enum Answer {
     TakeAndHang,
     Hang,
     Refuse(Class),
+    /// A fault in its own code.
+    Panic,
 }
 
 /// A gateway that does as its script says, and remembers what it took.
@@ -109,6 +111,7 @@ impl Dispatcher for Gateway {
                 tokio::time::sleep(self.latency).await;
                 Ok(Receipt { references: vec!["7".into()] })
             }
+            Answer::Panic => panic!("on purpose"),
             Answer::Hang | Answer::TakeAndHang => {
                 tokio::time::sleep(HANG).await;
                 Err(SubmitError::new(Class::Unavailable, "much too late"))

@@ -324,3 +324,32 @@ async fn a_number_that_both_refuse_does_not_keep_one_from_coming_back_for_anothe
     bench.audit().await;
     bench.stop().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_one_submit_puts_that_attempt_in_doubt_and_ends_nothing_else() {
+    let struck = phone(7);
+    let bad = struck.clone();
+    let gateway =
+        Gateway::new(move |sms| if sms.recipient.as_str() == bad { Answer::Panic } else { Answer::Take });
+    let bench = Bench::start(&[&gateway]);
+    let ids: Vec<_> = (0..50).map(|n| bench.alert(&phone(n), "down", 3)).collect();
+    pass(secs(2)).await;
+    let story = bench.queue.show(ids[7]).await.unwrap().unwrap();
+    assert_eq!(story.attempts[0].state, AttemptState::InDoubt, "{story:#?}");
+    let states = bench.states().await;
+    assert_eq!(
+        (states[&AlertState::Sent], states[&AlertState::InDoubt]),
+        (49, 1),
+        "everybody else is served"
+    );
+
+    let again = bench.alert(&phone(8), "later", 1);
+    gateway.now(|_| Answer::Take);
+    pass(secs(120)).await;
+    assert_eq!(bench.state(again).await, AlertState::Sent);
+    assert_eq!(bench.state(ids[7]).await, AlertState::Sent, "resent after its grace");
+    let story = bench.queue.show(ids[7]).await.unwrap().unwrap();
+    assert!(story.attempts.last().unwrap().possible_duplicate, "and on record");
+    bench.audit().await;
+    bench.stop().await.unwrap();
+}

@@ -105,7 +105,15 @@ impl Open {
         let hub = Arc::new(Hub::new([]));
         let (stand, standing) = watch::channel(Arc::new(Standing { config, ways: Vec::new() }));
         let (sampler, _) = Sampler::new(Arc::clone(&queue));
-        let site = Site { queue: Arc::clone(&queue), hub, sampler, desk, standing, socket: None };
+        let site = Site {
+            queue: Arc::clone(&queue),
+            hub,
+            sampler,
+            desk,
+            standing,
+            socket: None,
+            inherited: Arc::default(),
+        };
         Open { queue, routes: router(site), stand, closing, clerk: Some(clerk) }
     }
 

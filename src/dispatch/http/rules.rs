@@ -59,7 +59,7 @@ impl Verdict {
 }
 
 /// The lists of one dispatcher.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules(Vec<(Verdict, Vec<Rule>)>);
 
 impl Rules {
@@ -92,7 +92,7 @@ impl Rules {
 }
 
 /// One line: conditions that must all hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule(Vec<Condition>);
 
 /// Why a line is no rule.
@@ -146,7 +146,7 @@ impl Rule {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Condition {
     negated: bool,
     what: What,
@@ -162,12 +162,22 @@ enum What {
 }
 
 /// What must be found there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Test {
     There,
     OneOf(Vec<String>),
     Within(Vec<RangeInclusive<u16>>),
-    Matches(Regex),
+    Matches(Pattern),
+}
+
+/// A regular expression; equal to another by its words.
+#[derive(Clone, Debug)]
+struct Pattern(Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
 }
 
 impl Condition {
@@ -184,7 +194,7 @@ impl Condition {
             if !words.take("~") {
                 return Err(words.wrong("~ and a regular expression"));
             }
-            return Ok(Condition { negated, what: What::Body, test: Test::Matches(words.regex()?) });
+            return Ok(Condition { negated, what: What::Body, test: Test::Matches(Pattern(words.regex()?)) });
         }
         let what = What::At(words.place()?);
         let test = if words.take("=") {
@@ -196,7 +206,7 @@ impl Condition {
             }
             Test::OneOf(values)
         } else if words.take("~") {
-            Test::Matches(words.regex()?)
+            Test::Matches(Pattern(words.regex()?))
         } else if words.is_done() || words.next() == "and" {
             Test::There
         } else {
@@ -215,7 +225,7 @@ impl Condition {
             Test::There => true,
             Test::OneOf(values) => values.contains(text),
             Test::Within(ranges) => ranges.iter().any(|range| range.contains(&status.as_u16())),
-            Test::Matches(regex) => regex.is_match(text),
+            Test::Matches(pattern) => pattern.0.is_match(text),
         };
         found.iter().any(is) != self.negated
     }
@@ -256,13 +266,13 @@ impl Place {
 }
 
 /// Where an answer has the gateway's reference: a pointer, an element, or `body ~ REGEX` (its first group, or all).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reference(Source);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Source {
     At(Place),
-    Body(Regex),
+    Body(Pattern),
 }
 
 impl Reference {
@@ -276,7 +286,7 @@ impl Reference {
             if !words.take("~") {
                 return Err(words.wrong("~ and a regular expression"));
             }
-            return Ok(Reference(Source::Body(words.regex()?)));
+            return Ok(Reference(Source::Body(Pattern(words.regex()?))));
         }
         let place = words.place()?;
         match words.is_done() {
@@ -290,7 +300,7 @@ impl Reference {
         let content = Content::new(body);
         match &self.0 {
             Source::At(place) => place.find(&content),
-            Source::Body(regex) => regex
+            Source::Body(Pattern(regex)) => regex
                 .captures(&content.text)
                 .and_then(|found| found.get(1).or_else(|| found.get(0)))
                 .map(|found| found.as_str().to_owned())

@@ -40,6 +40,7 @@ pub enum Context {
 pub struct Template {
     context: Context,
     engine: Environment<'static>,
+    source: String,
     names: Vec<String>,
 }
 
@@ -82,7 +83,7 @@ impl Template {
         names.retain(|name| !globals.contains(name));
         names.sort();
         names.dedup();
-        Ok(Template { context, engine, names })
+        Ok(Template { context, engine, source: source.to_owned(), names })
     }
 
     /// The names that it asks for, sorted: `text`, `var.account`.
@@ -120,6 +121,12 @@ impl Template {
     }
 }
 
+impl PartialEq for Template {
+    fn eq(&self, other: &Template) -> bool {
+        (self.context, &self.source) == (other.context, &other.source)
+    }
+}
+
 impl std::fmt::Debug for Template {
     /// Without its words: they may hold a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -128,7 +135,7 @@ impl std::fmt::Debug for Template {
 }
 
 /// What is put into templates: a name such as `text`, or `var.account`, and its value.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values(BTreeMap<String, Value>);
 
 impl Values {

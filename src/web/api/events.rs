@@ -162,6 +162,7 @@ fn shown(event: &Event) -> (&'static str, Value) {
             "tested",
             json!({ "attempt": attempt, "to": recipient, "dispatcher": dispatcher, "class": class, "by": by }),
         ),
+        Event::Ready => ("ready", json!({})),
         Event::Reloaded => ("reloaded", json!({})),
         // The faults may quote the configuration: who may read the log reads them there.
         Event::ReloadRefused { .. } => ("reload_refused", json!({})),

@@ -11,11 +11,14 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::{Listen, http::SOCKET_PATH_MAX};
+use crate::os::Inherited;
+use crate::os::inherited::Socket;
 
 /// Something that is listened on.
 pub(super) enum Bound {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    /// The file is ours, unless the socket was opened for us.
+    Unix(UnixListener, Option<SocketFile>),
 }
 
 /// Somebody who came.
@@ -30,12 +33,39 @@ pub(super) struct SocketFile {
     identity: (u64, u64),
 }
 
-/// Opens an address, or a socket that its group may use, too.
-pub(super) async fn bind(address: &Listen) -> io::Result<Bound> {
-    match address {
-        Listen::Tcp(address) => Ok(Bound::Tcp(TcpListener::bind(address).await?)),
-        Listen::Unix(path) => socket(path, 0o660).await,
+/// Opens an address, or a socket that its group may use, too; or takes those that were opened for us, of which none may
+/// be reached by other machines while we lack something for that.
+pub(super) async fn bind(
+    address: &Listen,
+    inherited: &Inherited,
+    lacks: Option<&str>,
+) -> io::Result<Vec<Bound>> {
+    let name = match address {
+        Listen::Tcp(address) => return Ok(vec![Bound::Tcp(TcpListener::bind(address).await?)]),
+        Listen::Unix(path) => return Ok(vec![socket(path, 0o660).await?]),
+        Listen::Systemd(name) => name.as_deref(),
+    };
+    let bound = inherited.named(name).map(|socket| match socket.another()? {
+        Socket::Unix(socket) => Ok(Bound::Unix(UnixListener::from_std(socket)?, None)),
+        Socket::Tcp(socket) => {
+            let address = socket.local_addr()?;
+            match lacks {
+                Some(lacks) if !Listen::Tcp(address).is_local() => {
+                    let message =
+                        format!("{address} can be reached from other machines, which needs {lacks}");
+                    Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
+                }
+                _ => Ok(Bound::Tcp(TcpListener::from_std(socket)?)),
+            }
+        }
+    });
+    let bound = bound.collect::<io::Result<Vec<Bound>>>()?;
+    if bound.is_empty() {
+        let message =
+            "systemd has handed over no such socket; see systemctl status smsd.socket, and start smsd anew";
+        return Err(io::Error::new(io::ErrorKind::NotFound, message));
     }
+    Ok(bound)
 }
 
 /// Opens a socket for our own user alone.
@@ -64,7 +94,7 @@ async fn socket(path: &Path, mode: u32) -> io::Result<Bound> {
     std::fs::set_permissions(path, Permissions::from_mode(mode))?;
     let there = std::fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), identity: (there.dev(), there.ino()) };
-    Ok(Bound::Unix(listener, file))
+    Ok(Bound::Unix(listener, Some(file)))
 }
 
 impl Bound {
@@ -84,7 +114,12 @@ impl Bound {
     pub(super) fn address(&self) -> String {
         match self {
             Bound::Tcp(listener) => listener.local_addr().map(|a| a.to_string()).unwrap_or_default(),
-            Bound::Unix(_, file) => file.path.display().to_string(),
+            Bound::Unix(_, Some(file)) => file.path.display().to_string(),
+            Bound::Unix(listener, None) => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                path.map_or_else(|| "a socket without a path".to_owned(), |path| path.display().to_string())
+            }
         }
     }
 }
