@@ -196,8 +196,9 @@ impl<'a> Section<'_, 'a> {
                 let path = self.directory().join(text);
                 self.check_readers(entry, &path);
                 // What is no path may be the secret itself, put behind the wrong key.
-                let is_path =
-                    path.exists() || (text.contains('/') && path.parent().is_some_and(Path::exists));
+                let absolute = text.starts_with('/') && !text.contains([':', '@', '?', '=']);
+                let near = text.contains('/') && path.parent().is_some_and(Path::exists);
+                let is_path = absolute || near || path.exists();
                 secret_file(&path, if is_path { Some(&path) } else { None })
             }
             "_env" => self.variable(text),
