@@ -75,7 +75,7 @@ fn told(event: &Event) -> (String, String) {
                 1 => "no dispatcher works, 1 alert waits".to_owned(),
                 n => format!("no dispatcher works, {n} alerts wait"),
             },
-            "Nothing goes out until one works again; nothing is given up meanwhile.".to_owned(),
+            "Nothing goes out until one works again.".to_owned(),
         ),
         Event::WayOut => said("a dispatcher works again, what waits is sent".to_owned(), ""),
         Event::QueueLost { reason } => (
