@@ -112,6 +112,10 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
     let service = Arc::new(Service::new(notify));
     let hub = Arc::new(Hub::new(lights(&config)));
     hub.mail_from(mailed(&config));
+    let mirror = mirror.map(|mirror| {
+        let hub = Arc::clone(&hub);
+        mirror.telling(move |event| hub.tell(event))
+    });
     let (desk, clerk) = intake::desk(Arc::clone(&queue));
     let (sampler, asker) = Sampler::new(Arc::clone(&queue));
     let names = names(&config);

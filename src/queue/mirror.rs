@@ -102,6 +102,8 @@ pub struct Mirror {
     complained: HashSet<AlertId>,
     /// Of which the queue elsewhere would not hear, and until when it is not told.
     refused: HashMap<AlertId, Instant>,
+    /// Who hears of what happens.
+    events: Box<dyn Fn(Event) + Send + Sync>,
 }
 
 impl Mirror {
@@ -115,7 +117,14 @@ impl Mirror {
             missed: HashSet::new(),
             complained: HashSet::new(),
             refused: HashMap::new(),
+            events: Box::new(|event| event.log()),
         }
+    }
+
+    /// Tells what happens to `events`, and not to the log alone.
+    #[must_use]
+    pub fn telling(self, events: impl Fn(Event) + Send + Sync + 'static) -> Mirror {
+        Mirror { events: Box::new(events), ..self }
     }
 
     /// Mirrors until `stop`; then tells what has ended.
@@ -130,12 +139,12 @@ impl Mirror {
             match passed {
                 Ok(()) => {
                     if let Some(since) = silent_since.take() {
-                        Event::ElsewhereBack { after: since.elapsed() }.log();
+                        (self.events)(Event::ElsewhereBack { after: since.elapsed() });
                     }
                 }
                 Err(error) if silent_since.is_none() => {
                     silent_since = Some(Instant::now());
-                    Event::ElsewhereLost { reason: error.to_string() }.log();
+                    (self.events)(Event::ElsewhereLost { reason: error.to_string() });
                 }
                 Err(_) => {}
             }
@@ -147,7 +156,7 @@ impl Mirror {
         // A request that was broken off has left its answer behind.
         self.elsewhere = Bridge::new(self.elsewhere.class().clone());
         if let Ok(Err(error)) = timeout(LAST_WORDS, self.tell()).await {
-            Event::ElsewhereLost { reason: error.to_string() }.log();
+            (self.events)(Event::ElsewhereLost { reason: error.to_string() });
         }
     }
 
@@ -230,7 +239,7 @@ impl Mirror {
                 let taken = self.queue.take_over(std::mem::take(&mut page)).await?;
                 for alert in taken.unheard {
                     if self.complained.len() < PAGE && self.complained.insert(alert) {
-                        Event::Unheard { alert, elsewhere: self.elsewhere.class().name() }.log();
+                        (self.events)(Event::Unheard { alert, elsewhere: self.elsewhere.class().name() });
                     }
                 }
             }

@@ -14,14 +14,14 @@ use super::bench::{Site, gateway, gateway_at, nobody_listens, until, until_withi
 use crate::peers::Peer;
 
 /// The mails that the server has taken, as they come.
-struct Mails {
+pub(super) struct Mails {
     taken: Receiver<Value>,
-    port: u16,
+    pub(super) port: u16,
     _server: Peer,
 }
 
 impl Mails {
-    fn server(args: &[&str]) -> Mails {
+    pub(super) fn server(args: &[&str]) -> Mails {
         let mut peer = Peer::start("smtp_server.py", args);
         let (to, mails) = channel();
         let said = peer.said.take().unwrap();
@@ -35,7 +35,7 @@ impl Mails {
     }
 
     #[track_caller]
-    fn next(&self) -> Value {
+    pub(super) fn next(&self) -> Value {
         self.taken.recv_timeout(Duration::from_secs(30)).expect("a mail")
     }
 
@@ -45,7 +45,7 @@ impl Mails {
     }
 }
 
-fn subject(mail: &Value) -> &str {
+pub(super) fn subject(mail: &Value) -> &str {
     mail["headers"]["Subject"].as_str().unwrap()
 }
 
@@ -54,7 +54,7 @@ fn text(mail: &Value) -> &str {
 }
 
 /// Keys of [main].
-fn keys(port: u16, more: &str) -> String {
+pub(super) fn keys(port: u16, more: &str) -> String {
     format!(
         "mailserver: 127.0.0.1:{port}\nmailaddr: noc@example.org\nfromaddr: smsd <smsd@example.org>\n{more}"
     )

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use smsd::demo::gateway::Behaviour;
 
+use super::admin_mail::{Mails, keys, subject};
 use super::bench::{Gateway, Site, gateway_that, give, until, until_within, ways};
 
 const CLASS: &str = include_str!("python_queue/file_queue.py");
@@ -134,6 +135,17 @@ fn a_class_that_fails_is_told_once_and_what_was_taken_over_goes_out() {
     fs::remove_file(place.site.path("gone")).unwrap();
     until("it is told", || (place.told("a").0 == "Y").then_some(()));
     until("that is said", || (daemon.said("the queue elsewhere answers again") == 1).then_some(()));
+    daemon.stop();
+}
+
+#[test]
+fn that_a_class_fails_is_mailed() {
+    let (gateway, mails) = (gateway_that(Behaviour::ok()), Mails::server(&["plain"]));
+    let place = Elsewhere::new(&keys(mails.port, ""), &gateway, "");
+    place.site.write("gone", "");
+    let daemon = place.site.start();
+    let mail = mails.next();
+    assert!(subject(&mail).ends_with("the queue elsewhere does not answer"), "{mail}");
     daemon.stop();
 }
 
