@@ -179,6 +179,17 @@ impl MemoryQueue {
         self.claims_refused.load(Ordering::Relaxed)
     }
 
+    /// Those of the alerts that `change` makes wait again.
+    fn made_to_wait(&self, ids: &[AlertId], change: impl Fn(&mut Tables, AlertId) -> bool) -> Vec<AlertId> {
+        let mut t = self.lock();
+        let changed: Vec<AlertId> = ids.iter().copied().filter(|id| change(&mut t, *id)).collect();
+        drop(t);
+        if !changed.is_empty() {
+            self.news.ring(News::Freed);
+        }
+        changed
+    }
+
     /// The time by this queue's clock.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
@@ -393,22 +404,13 @@ impl Queue for MemoryQueue {
     }
 
     async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError> {
-        let rejected: Vec<AlertId> = {
-            let t = self.lock();
-            ids.iter().copied().filter(|id| t.is_rejected(*id)).collect()
-        };
-        self.requeue(&rejected, "smsd").await
+        let now = self.now();
+        Ok(self.made_to_wait(ids, |t, id| t.reprieve(id, now)))
     }
 
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
         let now = self.now();
-        let mut t = self.lock();
-        let changed: Vec<AlertId> = ids.iter().copied().filter(|id| t.requeue(*id, by, now)).collect();
-        drop(t);
-        if !changed.is_empty() {
-            self.news.ring(News::Freed);
-        }
-        Ok(changed)
+        Ok(self.made_to_wait(ids, |t, id| t.requeue(id, by, now)))
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<AlertRow>, QueueError> {

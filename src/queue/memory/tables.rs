@@ -361,21 +361,37 @@ impl Tables {
         self.note(id, "ignored", Some(reason), why, by, now);
     }
 
-    pub(super) fn is_rejected(&self, id: AlertId) -> bool {
-        self.alerts.get(&id).is_some_and(|row| row.reason == Some(Reason::Rejected))
+    /// Makes it wait again if it was given up as rejected and no attempt has carried it after all. What its attempts did
+    /// goes on counting: one that is in doubt no more since it was repeated may yet turn out to have been taken.
+    pub(super) fn reprieve(&mut self, id: AlertId, now: Timestamp) -> bool {
+        let carried = |n: &usize| {
+            let attempt = &self.attempts[*n];
+            attempt.state == AttemptState::Accepted
+                && attempt.new.carried.contains(&id)
+                && !attempt.requeued.contains(&id)
+        };
+        let wronged = |row: &Row| row.reason == Some(Reason::Rejected) && !row.attempts.iter().any(carried);
+        self.alerts.get(&id).is_some_and(wronged) && self.wait_again(id, "smsd", now)
     }
 
     pub(super) fn requeue(&mut self, id: AlertId, by: &str, now: Timestamp) -> bool {
+        if !self.wait_again(id, by, now) {
+            return false;
+        }
+        for n in self.alerts.get(&id).map_or(&[][..], |row| &row.attempts) {
+            if !self.attempts[*n].state.is_unresolved() {
+                self.attempts[*n].requeued.insert(id);
+            }
+        }
+        true
+    }
+
+    fn wait_again(&mut self, id: AlertId, by: &str, now: Timestamp) -> bool {
         let Some(row) = self.alerts.get_mut(&id) else { return false };
         if row.standing == Standing::Waiting {
             return false;
         }
         row.since = now;
-        for n in &row.attempts {
-            if !self.attempts[*n].state.is_unresolved() {
-                self.attempts[*n].requeued.insert(id);
-            }
-        }
         self.set(id, Standing::Waiting, None, now);
         self.note(id, "requeued", None, "", by, now);
         true

@@ -99,13 +99,16 @@ const EXPIRE: &str = concat!(
      SELECT id::bigint FROM ended ORDER BY id"
 );
 
-/// What its attempts did counts no more.
+/// What its attempts did counts no more if a person says so; with `$3`, it goes on counting, and what one of them carried after
+/// all stays as it is.
 const REQUEUE: &str = "WITH again AS (UPDATE smsq q SET sent = 'N', smsid = NULL, timesent = NULL \
         WHERE q.id = ANY ($1) AND q.sent <> 'N' AND (NOT $3 OR q.sent = 'I' AND \
             (SELECT (n.what, n.reason) = ('ignored', 'rejected') FROM smsd.note n WHERE n.alert = q.id \
-                ORDER BY n.id DESC LIMIT 1)) RETURNING q.id), \
+                ORDER BY n.id DESC LIMIT 1) \
+            AND NOT EXISTS (SELECT FROM smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt \
+                WHERE l.alert = q.id AND l.carried AND NOT l.requeued AND a.state = 'accepted')) RETURNING q.id), \
      forgotten AS (UPDATE smsd.attempt_alert l SET requeued = true FROM again, smsd.attempt a \
-        WHERE l.alert = again.id AND a.id = l.attempt AND a.state NOT IN ('open', 'in_doubt', 'held')), \
+        WHERE NOT $3 AND l.alert = again.id AND a.id = l.attempt AND a.state NOT IN ('open', 'in_doubt', 'held')), \
      noted AS (INSERT INTO smsd.note (alert, what, detail, by) SELECT id, 'requeued', '', $2 FROM again) \
      SELECT id::bigint FROM again";
 

@@ -151,6 +151,35 @@ pub async fn a_reprieve_is_for_what_is_rejected_and_is_given_once<F: Fixture>(f:
     clean(&*q).await;
 }
 
+/// An SMS is in doubt, its resend is refused for good; then the gateway's yes to the first is heard of.
+pub async fn a_reprieve_sends_nothing_again_that_was_taken_after_all<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let me = joined(&*q, LONG).await;
+    for heard_before in [true, false] {
+        let ids = submitted(f, PHONE, 1).await;
+        let first = doubtful(&*q, me, PHONE, &ids).await;
+        let again = resend(&first);
+        assert_eq!(q.begin(me, &[again.clone()], &Known::default()).await.unwrap(), [again.id]);
+        let given_up = Settlement {
+            verdicts: vec![(ids[0], Verdict::Ignored(Reason::Rejected))],
+            ..close(&again, AttemptState::Rejected, "rejected")
+        };
+        settled(&*q, me, given_up).await;
+        if heard_before {
+            let late = q.settle(me, &[accept(&first)]).await.unwrap();
+            assert_eq!(late.vanished, ids, "it was ignored, and stays so");
+            assert_eq!(q.reprieve(&ids).await.unwrap(), []);
+        } else {
+            assert_eq!(q.reprieve(&ids).await.unwrap(), ids);
+            assert!(claimed(&*q).await[0].maybe_sent);
+            settled(&*q, me, accept(&first)).await;
+            assert_eq!(state(&*q, ids[0]).await, (AlertState::Sent, None));
+        }
+        assert_eq!(claimed_ids(&*q).await, []);
+    }
+    clean(&*q).await;
+}
+
 pub async fn requeue_makes_it_wait_again_on_record<F: Fixture>(f: &F) {
     let q = f.queue();
     let ids = submitted(f, PHONE, 2).await;
