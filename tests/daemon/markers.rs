@@ -335,12 +335,12 @@ impl Secrets {
             if (section.as_str(), key.as_str()) == ("queue", "url") {
                 continue;
             }
-            let stands = |(of, marked): &(String, String)| {
-                of == section
-                    && key.strip_suffix('*').map_or(marked == key, |prefix| marked.starts_with(prefix))
+            let names = |marked: &str| {
+                key.strip_suffix('*').map_or(marked == key, |prefix| marked.starts_with(prefix))
             };
-            // What one section of a type does without, another has.
-            let anywhere = |(_, marked): &(String, String)| marked == key;
+            let stands = |(of, marked): &(String, String)| of == section && names(marked);
+            // What one section of a type does without, another has; `*` alone would be anything.
+            let anywhere = |(_, marked): &(String, String)| key != "*" && names(marked);
             assert!(
                 marked.iter().any(stands) || (section != "http" && marked.iter().any(anywhere)),
                 "[{section}] {key} may be a secret, and no marker stands there"
