@@ -376,6 +376,37 @@ async fn forgotten_keys_leave_the_file() {
     }
 }
 
+/// Root looks into the file while it is opened: for a moment its companions are root's.
+#[tokio::test]
+async fn companions_that_can_not_be_opened_just_now_are_waited_for() {
+    let (_dir, path) = place();
+    drop(create(&path).await);
+    let companion = path.with_extension("db-wal");
+    until_gone(&companion);
+    std::fs::create_dir(&companion).unwrap();
+    let begun = std::time::Instant::now();
+    assert!(SqliteQueue::open(&path, LONG, false).await.is_err(), "not for ever");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let freed = std::thread::spawn({
+        let companion = companion.clone();
+        move || {
+            std::thread::sleep(Duration::from_millis(300));
+            std::fs::remove_dir(companion).unwrap();
+        }
+    });
+    assert!(SqliteQueue::open(&path, LONG, false).await.is_ok());
+    freed.join().unwrap();
+}
+
+/// The threads of a queue that was dropped close it a moment later.
+fn until_gone(path: &Path) {
+    let begun = std::time::Instant::now();
+    while path.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{} stays", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A clock that was ten years ahead for a while does not swallow alerts for as long.
 #[tokio::test]
 async fn a_key_used_by_a_clock_that_was_ahead_is_anothers() {

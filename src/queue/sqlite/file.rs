@@ -22,6 +22,8 @@ const TO_2: &str = include_str!("../migrations/sqlite-2.sql");
 const APPLICATION_ID: i32 = 0x736d_7364;
 /// How long a writer waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what can not be opened is tried again, and the pause between.
+const SOON: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(10));
 
 const DROP: &str = "
     DROP TABLE IF EXISTS submission;
@@ -38,6 +40,36 @@ const DROP: &str = "
 
 /// Opens the connection that writes.
 pub(super) fn open(path: &Path, create: bool) -> Result<Connection, Failure> {
+    patiently(|| open_once(path, create))
+}
+
+/// Opens a connection that only reports. The file and its schema are there.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, Failure> {
+    patiently(|| {
+        let conn = connect(path)?;
+        conn.pragma_update(None, "query_only", true)?;
+        Ok(conn)
+    })
+}
+
+/// Who opens the file first makes its companions (`-wal`, `-shm`), and who closes it last takes them away; if that is root
+/// who looks into it, they are root's for a moment. What can not be opened just then can be soon.
+fn patiently<T>(open: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
+    use ErrorCode::{CannotOpen, PermissionDenied, ReadOnly};
+    let begun = Instant::now();
+    loop {
+        match open() {
+            Err(Failure::Sqlite(Some(CannotOpen | PermissionDenied | ReadOnly), _))
+                if begun.elapsed() < SOON.0 =>
+            {
+                std::thread::sleep(SOON.1);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn open_once(path: &Path, create: bool) -> Result<Connection, Failure> {
     prepare(path, create)?;
     let conn = connect(path)?;
     let what = path.display();
@@ -75,13 +107,6 @@ pub(super) fn open(path: &Path, create: bool) -> Result<Connection, Failure> {
         create_schema(&conn)?;
         conn.execute_batch("COMMIT")?;
     }
-    Ok(conn)
-}
-
-/// Opens a connection that only reports. The file and its schema are there.
-pub(super) fn open_reader(path: &Path) -> Result<Connection, Failure> {
-    let conn = connect(path)?;
-    conn.pragma_update(None, "query_only", true)?;
     Ok(conn)
 }
 
