@@ -159,7 +159,7 @@ pub async fn a_reprieve_sends_nothing_again_that_was_taken_after_all<F: Fixture>
         let ids = submitted(f, PHONE, 1).await;
         let first = doubtful(&*q, me, PHONE, &ids).await;
         let again = resend(&first);
-        assert_eq!(q.begin(me, &[again.clone()], &Known::default()).await.unwrap(), [again.id]);
+        assert_eq!(q.begin(me, std::slice::from_ref(&again), &Known::default()).await.unwrap(), [again.id]);
         let given_up = Settlement {
             verdicts: vec![(ids[0], Verdict::Ignored(Reason::Rejected))],
             ..close(&again, AttemptState::Rejected, "rejected")
