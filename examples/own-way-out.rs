@@ -101,8 +101,8 @@ impl<Q: Queue> Queue for Told<Q> {
     async fn newest(&self) -> Result<AlertId, QueueError> {
         self.queue.newest().await
     }
-    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
-        self.queue.claim(look, limit).await
+    async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
+        self.queue.claim(look, limit, age).await
     }
     async fn begin(
         &self,

@@ -444,7 +444,10 @@ impl Engine {
         };
         self.looks.busy = true;
         self.core.looking();
-        self.ask(move |queue| async move { Done::Claimed(look, limit, queue.claim(look, limit).await) });
+        let age = self.settings.autocancel.clone();
+        self.ask(move |queue| async move {
+            Done::Claimed(look, limit, queue.claim(look, limit, age.as_ref()).await)
+        });
     }
 
     fn keep_lease(&mut self, now: Instant) {

@@ -86,8 +86,9 @@ pub trait Queue: Send + Sync {
     /// The highest key in the queue now, 0 if there is none: what is above it later is new.
     async fn newest(&self) -> Result<AlertId, QueueError>;
 
-    /// Alerts that wait and stand in no unresolved attempt, at most `limit`, in the order of [`Place`].
-    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError>;
+    /// Alerts that wait and stand in no unresolved attempt, at most `limit`, in the order of [`Place`]. With `age`, what
+    /// [`Queue::expire`] would take is left out, so that nobody waits until the queue is rid of it.
+    async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError>;
 
     /// Writes attempts before they are made; returns the ids of those that we own. What is not returned
     /// left no trace. See the contract, 1. A resend closes the attempt that it repeats as `resent`, in the
@@ -121,7 +122,8 @@ pub trait Queue: Send + Sync {
     async fn hold(&self, owner: Uuid, suspects: &Suspects, why: &str) -> Result<Caught, QueueError>;
 
     /// Ignores, with reason `expired`, what waits longer than `age` (a PostgreSQL interval) and stands in no
-    /// unresolved attempt. Returns the ids.
+    /// unresolved attempt: a page of it, at most [`EXPIRED_AT_ONCE`], the lowest keys first. Returns the ids; as long as the
+    /// page is full, there may be more.
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError>;
 
     /// Returns when there may be something to do, sooner than the next look: a notification, or alerts that were
@@ -269,7 +271,15 @@ pub enum QueueError {
     /// Nothing was written. Nothing that waits in it is to be sent before [`Queue::hold`] has seen to what is suspect.
     #[error("the queue has come back from the past: {0}")]
     FromThePast(#[from] Forgot),
+    /// A row that this call is about is locked by another session, or the database will not have it: nothing is wrong
+    /// with the rest of the call. Nothing was written. The caller asks again by halves, until what can not be
+    /// written stands alone.
+    #[error("{0}")]
+    Poisoned(String),
 }
+
+/// How many alerts one [`Queue::expire`] ends at most: a transaction that others do not notice.
+pub const EXPIRED_AT_ONCE: usize = 2_000;
 
 /// Who we are, as the ledger records it.
 #[derive(Clone, Debug)]

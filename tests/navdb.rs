@@ -104,7 +104,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
     let nobody_there = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let said = |target: PostgresTarget, setup| async move {
         let queue = navdb::open(&target, setup).await.unwrap();
-        queue.claim(Look::Full { after: None }, 1).await.unwrap_err()
+        queue.claim(Look::Full { after: None }, 1, None).await.unwrap_err()
     };
 
     let error = said(database.target_at("127.0.0.1", nobody_there), true).await;
@@ -161,7 +161,7 @@ async fn the_database_need_not_be_there_yet() {
     assert_eq!(queue.begin(me.id, &[attempt(0, ids[0])], &Known::default()).await.unwrap().len(), 1);
     server.stop();
     server.start();
-    assert_eq!(queue.claim(Look::Full { after: None }, 9).await.unwrap(), [], "what began is durable");
+    assert_eq!(queue.claim(Look::Full { after: None }, 9, None).await.unwrap(), [], "what began is durable");
 }
 
 // -- NAV's rows ----------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ async fn rows_are_read_as_nav_writes_them() {
          (1, '2026-07-01 12:00:00', '+47 99 99 99 99', 'æøå € ''\"\\ %s', NULL), \
          (2, '2026-01-01 12:00:00.5', '99999999', 'second', 3), (NULL, 'infinity', '', '', -1)",
     );
-    let found = queue.claim(Look::Full { after: None }, 9).await.unwrap();
+    let found = queue.claim(Look::Full { after: None }, 9, None).await.unwrap();
     let [odd, second, first] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((first.phone.as_str(), first.text.as_str()), ("+47 99 99 99 99", "æøå € '\"\\ %s"));
     assert_eq!((first.severity, second.severity), (Severity(None), Severity(Some(3))));
@@ -258,12 +258,12 @@ async fn late_commits_are_found_within_the_overlap_and_by_the_full_look() {
     insert(1000);
     insert(850);
     insert(700);
-    let new = queue.claim(Look::New { after: AlertId(1000) }, 9).await.unwrap();
+    let new = queue.claim(Look::New { after: AlertId(1000) }, 9, None).await.unwrap();
     assert_eq!(ids(new), [850, 1000]);
     insert(1001);
-    let new = queue.claim(Look::New { after: AlertId(1000) }, 1).await.unwrap();
+    let new = queue.claim(Look::New { after: AlertId(1000) }, 1, None).await.unwrap();
     assert_eq!(ids(new), [1001], "what is new comes before what may be late");
-    let full = queue.claim(Look::Full { after: None }, 9).await.unwrap();
+    let full = queue.claim(Look::Full { after: None }, 9, None).await.unwrap();
     assert_eq!(ids(full), [700, 850, 1000, 1001]);
 }
 
@@ -289,8 +289,8 @@ async fn a_claim_and_a_begin_cost_what_they_take_and_not_what_the_ledger_holds()
             FROM generate_series(60001, 65000) n",
     );
     let begun = Instant::now();
-    let claimed = queue.claim(Look::Full { after: None }, 4000).await.unwrap();
-    let newer = queue.claim(Look::New { after: AlertId(61_000) }, 4000).await.unwrap();
+    let claimed = queue.claim(Look::Full { after: None }, 4000, None).await.unwrap();
+    let newer = queue.claim(Look::New { after: AlertId(61_000) }, 4000, None).await.unwrap();
     eprintln!("claimed {:?}", begun.elapsed());
     assert_eq!((claimed.len(), newer.len()), (4000, 4000));
     let owner = instance();
@@ -432,7 +432,7 @@ async fn nothing_of_navs_is_altered_unasked_and_all_is_removed() {
         to_regnamespace('smsd') IS NOT NULL";
     let queue = navdb::open(&database.target(), true).await.unwrap();
     assert_eq!(queue.status().await.unwrap().version, None);
-    queue.claim(Look::Full { after: None }, 1).await.unwrap();
+    queue.claim(Look::Full { after: None }, 1, None).await.unwrap();
     assert_eq!(database.sql(shape), "0|1|t");
     queue.init(true).await.unwrap();
     queue.init(true).await.unwrap();
@@ -467,7 +467,7 @@ async fn a_schema_of_an_earlier_version_is_brought_to_this_one() {
     let server = Server::shared();
     let kept = async |queue: &NavDbQueue| {
         assert_eq!(queue.status().await.unwrap().version, Some(2));
-        let waiting = queue.claim(Look::Full { after: None }, 10).await.unwrap();
+        let waiting = queue.claim(Look::Full { after: None }, 10, None).await.unwrap();
         assert_eq!(waiting.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["waits"]);
         assert_eq!(queue.show(AlertId(1)).await.unwrap().unwrap().attempts.len(), 1);
         queue.submit(&alerts(1)).await.unwrap();
@@ -517,7 +517,7 @@ async fn new_alerts_make_themselves_known_within_20_ms() {
     let queue = ready(&database).await;
     queue.init(true).await.unwrap();
     let mut seen = AlertId(0);
-    queue.claim(Look::New { after: seen }, 9).await.unwrap();
+    queue.claim(Look::New { after: seen }, 9, None).await.unwrap();
     while tokio::time::timeout(Duration::from_millis(200), queue.wait()).await.is_ok() {}
     let mut delays = Vec::new();
     for _ in 0..15 {
@@ -527,7 +527,7 @@ async fn new_alerts_make_themselves_known_within_20_ms() {
             move || database.sql(insert)
         });
         tokio::time::timeout(Duration::from_secs(5), queue.wait()).await.expect("a notification comes");
-        let new = queue.claim(Look::New { after: seen }, 9).await.unwrap();
+        let new = queue.claim(Look::New { after: seen }, 9, None).await.unwrap();
         let last = new.iter().max_by_key(|a| a.id).unwrap();
         assert!(last.id > seen);
         seen = last.id;

@@ -193,7 +193,7 @@ async fn what_other_processes_queue_is_noticed() {
     let by_hand = "INSERT INTO alert (phone, text, severity) VALUES ('+4799999999', 'by hand', 1)";
     Connection::open(&path).unwrap().execute(by_hand, []).unwrap();
     timeout(Duration::from_secs(5), queue.wait()).await.unwrap();
-    let claimed = queue.claim(Look::Full { after: None }, 10).await.unwrap();
+    let claimed = queue.claim(Look::Full { after: None }, 10, None).await.unwrap();
     assert_eq!(claimed[0].text, "by hand");
     let age = jiff::Timestamp::now().duration_since(claimed[0].queued_at).as_secs();
     assert!((0..60).contains(&age), "the table's own default for the time: {age} s");
@@ -206,7 +206,7 @@ async fn one_row_that_is_no_text_holds_up_nobody() {
     let odd = "INSERT INTO alert (phone, text) VALUES (CAST(x'2b34ff37' AS TEXT), CAST(x'61ff62' AS TEXT))";
     Connection::open(&path).unwrap().execute(odd, []).unwrap();
     queue.submit(&[alert("good")]).await.unwrap();
-    let claimed = queue.claim(Look::Full { after: None }, 10).await.unwrap();
+    let claimed = queue.claim(Look::Full { after: None }, 10, None).await.unwrap();
     assert_eq!(claimed.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["good", "a\u{fffd}b"]);
 }
 
@@ -273,7 +273,7 @@ async fn the_schema_comes_and_goes() {
 
     queue.remove().await.unwrap();
     assert_eq!(queue.status().await.unwrap().version, None);
-    let without = queue.claim(Look::Full { after: None }, 1).await;
+    let without = queue.claim(Look::Full { after: None }, 1, None).await;
     assert!(matches!(&without, Err(QueueError::Refused(why)) if why.contains("smsd db init")), "{without:?}");
     queue.init(false).await.unwrap();
     assert_eq!(queue.audit().await.unwrap(), Default::default());
@@ -302,7 +302,7 @@ async fn a_file_of_an_earlier_version_is_brought_to_this_one() {
 
     let queue = create(&path).await;
     assert_eq!(queue.status().await.unwrap().version, Some(2));
-    let waiting = queue.claim(Look::Full { after: None }, 10).await.unwrap();
+    let waiting = queue.claim(Look::Full { after: None }, 10, None).await.unwrap();
     assert_eq!(waiting.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["waits"]);
     assert_eq!(queue.show(AlertId(1)).await.unwrap().unwrap().attempts.len(), 1);
     assert_eq!(queue.submit(&[alert("new")]).await.unwrap(), [AlertId(3)]);
@@ -346,7 +346,7 @@ async fn what_was_handed_in_is_known_after_a_kill() {
     let survivor = SqliteQueue::open(&copy, POLL, false).await.unwrap();
     let again = survivor.enqueue(&[submission]).await.unwrap();
     assert_eq!(again, [Submitted::Before(ids.clone())]);
-    assert_eq!(survivor.claim(Look::Full { after: None }, 10).await.unwrap().len(), 2);
+    assert_eq!(survivor.claim(Look::Full { after: None }, 10, None).await.unwrap().len(), 2);
 }
 
 /// Keys that are remembered no longer go, some with each call.
@@ -483,7 +483,7 @@ async fn a_failed_write_spoils_no_other() {
         });
     }
     tasks.join_all().await;
-    let all = queue.claim(Look::Full { after: None }, 1000).await.unwrap();
+    let all = queue.claim(Look::Full { after: None }, 1000, None).await.unwrap();
     assert_eq!(all.len(), 100);
     assert!(all.iter().all(|a| a.text == "good"), "half a submit is none");
 }

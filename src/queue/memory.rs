@@ -29,8 +29,9 @@ use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
 use crate::queue::news::Bell;
 use crate::queue::{
     Age, AlertRow, AttemptRow, AttemptState, Audit, Cancelled, Caught, Closing, Decision, Depth, Doubt,
-    Filter, Forgot, Grant, Instance, Known, Look, NewAlert, NewAttempt, News, Peers, Period, Place, Queue,
-    QueueError, Resolved, Settled, Settlement, Stats, Story, Submission, Submitted, Suspects, Which,
+    EXPIRED_AT_ONCE, Filter, Forgot, Grant, Instance, Known, Look, NewAlert, NewAttempt, News, Peers, Period,
+    Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Submission, Submitted, Suspects,
+    Which,
 };
 use tables::{Lease, Tables};
 
@@ -190,6 +191,13 @@ impl MemoryQueue {
         changed
     }
 
+    /// The greatest key of those that may have waited longer than `age`.
+    fn long_since(&self, t: &Tables, age: &Age) -> AlertId {
+        let newest = t.alerts.last_key_value().map_or(0, |(id, _)| id.0);
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        AlertId(arrivals.look(newest, self.made.elapsed(), age.duration))
+    }
+
     /// The time by this queue's clock.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
@@ -261,14 +269,17 @@ impl Queue for MemoryQueue {
         Ok(self.lock().alerts.last_key_value().map_or(AlertId(0), |(id, _)| *id))
     }
 
-    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
+    async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
+        let now = self.now();
         let one_less = |left: usize| left.checked_sub(1);
         if self.claims_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
             self.claims_refused.fetch_add(1, Ordering::Relaxed);
             return Err(QueueError::Unavailable("no claim is answered".into()));
         }
         let t = self.lock();
-        let free = |place: &&Place| !t.held.contains_key(&place.id);
+        let long = age.map(|age| (self.long_since(&t, age), age.duration));
+        let old = |id: AlertId| long.is_some_and(|(long, age)| t.is_old(id, long, age, now));
+        let free = |place: &&Place| !t.held.contains_key(&place.id) && !old(place.id);
         let places: Vec<Place> = match look {
             Look::Full { after } => t
                 .waiting
@@ -336,19 +347,15 @@ impl Queue for MemoryQueue {
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
         let now = self.now();
         let mut t = self.lock();
-        let newest = t.alerts.last_key_value().map_or(0, |(id, _)| id.0);
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        let long = AlertId(arrivals.look(newest, self.made.elapsed(), age.duration));
-        let old = |id: &AlertId| {
-            *id <= long && t.alerts.get(id).is_some_and(|row| since(row.since, now) > age.duration)
-        };
-        let ids: BTreeSet<AlertId> =
-            t.waiting.iter().map(|p| p.id).filter(|id| !t.held.contains_key(id)).filter(old).collect();
+        let long = self.long_since(&t, age);
+        let old = |id: &AlertId| !t.held.contains_key(id) && t.is_old(*id, long, age.duration, now);
+        let ids: BTreeSet<AlertId> = t.waiting.iter().map(|p| p.id).filter(old).collect();
+        let ids: Vec<AlertId> = ids.into_iter().take(EXPIRED_AT_ONCE).collect();
         let why = format!("waited longer than {}", age.text);
         for id in &ids {
             t.ignore(*id, Reason::Expired, &why, "smsd", now);
         }
-        Ok(ids.into_iter().collect())
+        Ok(ids)
     }
 
     async fn wait(&self) -> News {

@@ -169,7 +169,7 @@ impl Queue for NavDbQueue {
         self.look.run(&self.server, |client| async move { claim::newest(&client).await }).await
     }
 
-    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
+    async fn claim(&self, look: Look, limit: usize, _age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
         self.look.run(&self.server, |client| async move { claim::claim(&client, look, limit).await }).await
     }
 

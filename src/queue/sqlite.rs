@@ -187,7 +187,7 @@ impl Queue for SqliteQueue {
         self.writer.read(claim::newest).await
     }
 
-    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
+    async fn claim(&self, look: Look, limit: usize, _age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
         self.writer.read(move |conn| claim::claim(conn, look, limit)).await
     }
 

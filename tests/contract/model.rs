@@ -171,7 +171,7 @@ impl World {
                     .unwrap_err();
             }
             Step::Begin { owner, to, carried, counted } => {
-                let waiting = self.memory.claim(Look::Full { after: None }, usize::MAX).await.unwrap();
+                let waiting = self.memory.claim(Look::Full { after: None }, usize::MAX, None).await.unwrap();
                 let ids: Vec<AlertId> =
                     waiting.iter().filter(|a| a.phone == PHONES[*to]).map(|a| a.id).collect();
                 if let Some((carried, rest)) = ids.split_at_checked(*carried) {
@@ -254,7 +254,7 @@ impl World {
 
     /// Begins as the engine does: what an earlier SMS may have carried is marked.
     async fn begin(&mut self, owner: usize, mut new: NewAttempt) {
-        let waiting = self.memory.claim(Look::Full { after: None }, usize::MAX).await.unwrap();
+        let waiting = self.memory.claim(Look::Full { after: None }, usize::MAX, None).await.unwrap();
         new.possible_duplicate |= waiting
             .iter()
             .any(|a| a.maybe_sent && (new.carried.contains(&a.id) || new.counted.contains(&a.id)));
@@ -292,11 +292,13 @@ impl World {
             level(&mut sqlite.ended_at, memory.ended_at);
             assert_eq!(*memory, sqlite);
         }
-        let first = self.memory.claim(Look::Full { after: None }, 2).await.unwrap();
+        let first = self.memory.claim(Look::Full { after: None }, 2, None).await.unwrap();
         let after = first.last().map(|a| Place { severity: a.severity, id: a.id });
         for look in [Look::Full { after: None }, Look::Full { after }, Look::New { after: AlertId(3) }] {
-            let (memory, mut sqlite) =
-                (self.memory.claim(look, 10).await.unwrap(), self.sqlite.claim(look, 10).await.unwrap());
+            let (memory, mut sqlite) = (
+                self.memory.claim(look, 10, None).await.unwrap(),
+                self.sqlite.claim(look, 10, None).await.unwrap(),
+            );
             for (sqlite, memory) in sqlite.iter_mut().zip(&memory) {
                 sqlite.queued_at = memory.queued_at;
             }

@@ -210,7 +210,7 @@ pub async fn attempt_state(queue: &dyn Queue, attempt: &NewAttempt) -> Option<At
 }
 
 pub async fn claimed(queue: &dyn Queue) -> Vec<Alert> {
-    queue.claim(Look::Full { after: None }, 1000).await.unwrap()
+    queue.claim(Look::Full { after: None }, 1000, None).await.unwrap()
 }
 
 pub async fn claimed_ids(queue: &dyn Queue) -> Vec<AlertId> {

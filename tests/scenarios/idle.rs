@@ -95,9 +95,9 @@ impl Queue for SlowQueue {
         self.take_time("newest").await;
         self.queue.newest().await
     }
-    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
+    async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
         self.take_time("claim").await;
-        self.queue.claim(look, limit).await
+        self.queue.claim(look, limit, age).await
     }
     async fn begin(
         &self,

@@ -139,8 +139,9 @@ impl Queue for Connection {
         self.call("newest", |q| async move { q.newest().await }).await
     }
 
-    async fn claim(&self, look: Look, limit: usize) -> Result<Vec<Alert>, QueueError> {
-        self.call("claim", move |q| async move { q.claim(look, limit).await }).await
+    async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
+        let age = age.cloned();
+        self.call("claim", move |q| async move { q.claim(look, limit, age.as_ref()).await }).await
     }
 
     async fn begin(

@@ -92,6 +92,11 @@ impl Tables {
         }
     }
 
+    /// Has it waited longer than `age`? What came after the key `long` has not.
+    pub(super) fn is_old(&self, id: AlertId, long: AlertId, age: Duration, now: Timestamp) -> bool {
+        id <= long && self.alerts.get(&id).is_some_and(|row| since(row.since, now) > age)
+    }
+
     pub(super) fn find(&self, attempt: Uuid) -> Option<usize> {
         self.by_id.get(&attempt).copied()
     }

@@ -15,9 +15,9 @@ pub async fn most_severe_first_then_oldest<F: Fixture>(f: &F) {
     }
     let expected: Vec<AlertId> = [7, 2, 5, 4, 1, 3, 0, 6].into_iter().map(|i| ids[i]).collect();
     assert_eq!(claimed_ids(&*q).await, expected);
-    let top = q.claim(Look::Full { after: None }, 3).await.unwrap();
+    let top = q.claim(Look::Full { after: None }, 3, None).await.unwrap();
     assert_eq!(top.iter().map(|a| a.id).collect::<Vec<_>>(), expected[..3]);
-    assert_eq!(q.claim(Look::Full { after: None }, 0).await.unwrap(), []);
+    assert_eq!(q.claim(Look::Full { after: None }, 0, None).await.unwrap(), []);
 }
 
 pub async fn pages_join_without_gap_or_overlap<F: Fixture>(f: &F) {
@@ -30,7 +30,7 @@ pub async fn pages_join_without_gap_or_overlap<F: Fixture>(f: &F) {
     assert_eq!(all.len(), 40);
     let (mut paged, mut after) = (Vec::new(), None);
     loop {
-        let page = q.claim(Look::Full { after }, 7).await.unwrap();
+        let page = q.claim(Look::Full { after }, 7, None).await.unwrap();
         let Some(last) = page.last() else { break };
         after = Some(place(last));
         paged.extend(page);
@@ -42,22 +42,22 @@ pub async fn pages_join_without_gap_or_overlap<F: Fixture>(f: &F) {
 pub async fn a_look_for_new_alerts_finds_them<F: Fixture>(f: &F) {
     let q = f.queue();
     let old = submitted(f, PHONE, 3).await;
-    let none_seen = q.claim(Look::New { after: AlertId(0) }, 100).await.unwrap();
+    let none_seen = q.claim(Look::New { after: AlertId(0) }, 100, None).await.unwrap();
     assert_eq!(none_seen.iter().map(|a| a.id).collect::<Vec<_>>(), old);
 
     let least = f.insert(PHONE, "new", Severity(None), Duration::ZERO).await;
     let most = f.insert(PHONE, "new", Severity(Some(1)), Duration::ZERO).await;
-    let new = q.claim(Look::New { after: old[2] }, 100).await.unwrap();
+    let new = q.claim(Look::New { after: old[2] }, 100, None).await.unwrap();
     let above: Vec<AlertId> = new.iter().map(|a| a.id).filter(|id| *id > old[2]).collect();
     assert_eq!(above, [most, least]);
     assert!(new.is_sorted_by_key(place));
 
-    let above = q.claim(Look::New { after: most }, 100).await.unwrap();
+    let above = q.claim(Look::New { after: most }, 100, None).await.unwrap();
     assert!(above.iter().all(|a| a.id <= most));
 
     let me = joined(&*q, LONG).await;
     begun(&*q, me, PHONE, &[most]).await;
-    let new = q.claim(Look::New { after: old[2] }, 100).await.unwrap();
+    let new = q.claim(Look::New { after: old[2] }, 100, None).await.unwrap();
     assert!(new.iter().all(|a| a.id != most), "an alert in an open attempt is not new");
 }
 
@@ -94,7 +94,7 @@ pub async fn an_earlier_sms_may_have_carried_it<F: Fixture>(f: &F) {
 
     let seen: Vec<(AlertId, bool)> = claimed(&*q).await.iter().map(|a| (a.id, a.maybe_sent)).collect();
     assert_eq!(seen, [(ids[0], false), (ids[1], true), (ids[2], true), (ids[3], false)]);
-    let new = q.claim(Look::New { after: AlertId(0) }, 100).await.unwrap();
+    let new = q.claim(Look::New { after: AlertId(0) }, 100, None).await.unwrap();
     assert_eq!(new.iter().map(|a| (a.id, a.maybe_sent)).collect::<Vec<_>>(), seen);
 }
 
