@@ -136,9 +136,6 @@ impl<Q: Queue> Queue for Told<Q> {
     async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError> {
         self.queue.suspected(limit).await
     }
-    async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError> {
-        self.queue.reprieve(ids).await
-    }
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
         self.queue.requeue(ids, by).await
     }

@@ -138,8 +138,6 @@ pub struct Engine {
     looks: Looks,
     begins: Pipe<NewAttempt>,
     settlements: Pipe<(Uuid, Settlement)>,
-    requeues: Vec<AlertId>,
-    requeueing: bool,
     silence: Silence,
     stopping: Option<(Instant, Option<Stop>)>,
     pulse: Pulse,
@@ -157,7 +155,6 @@ enum Done {
     Doubts(Result<Vec<Doubt>, QueueError>),
     Begun(Uuid, Vec<Uuid>, Result<Vec<Uuid>, QueueError>),
     Settled(Batch, Result<Settled, QueueError>),
-    Requeued(Vec<AlertId>, Result<Vec<AlertId>, QueueError>),
     Submitted(Uuid, Result<Receipt, SubmitError>, Duration),
     Probed(WayId, Result<Health, SubmitError>),
     Kicked(News),
@@ -263,8 +260,6 @@ impl Engine {
             },
             begins: Pipe::new(now),
             settlements: Pipe::new(now),
-            requeues: Vec::new(),
-            requeueing: false,
             silence: Silence::default(),
             stopping: None,
             pulse: Pulse::default(),
@@ -333,14 +328,13 @@ impl Engine {
     // -- what is to be done ------------------------------------------------------------------
 
     fn carry_out(&mut self, now: Instant) {
-        let Outbox { begins, submits, settlements, probes, requeues, events, look_soon, look_now, stop } =
+        let Outbox { begins, submits, settlements, probes, events, look_soon, look_now, stop } =
             self.core.take_out();
         for event in events {
             (self.events)(event);
         }
         self.begins.gathered.extend(begins);
         self.settlements.gathered.extend(settlements);
-        self.requeues.extend(requeues);
         for submit in submits {
             self.submit(submit);
         }
@@ -383,15 +377,6 @@ impl Engine {
             let batch: Vec<Settlement> = batch.into_iter().map(|(_, s)| s).collect();
             let about = Batch::of(&batch);
             self.ask(move |queue| async move { Done::Settled(about, queue.settle(owner, &batch).await) });
-        }
-        // What was given up wrongly is made to wait again only when its giving up is written.
-        if !self.requeues.is_empty() && !self.requeueing && self.settlements.is_empty() {
-            self.requeueing = true;
-            let ids = std::mem::take(&mut self.requeues);
-            self.ask(move |queue| async move {
-                let result = queue.reprieve(&ids).await;
-                Done::Requeued(ids, result)
-            });
         }
     }
 
@@ -596,13 +581,6 @@ impl Engine {
                     }
                 }
             }
-            Ok(Done::Requeued(ids, result)) => {
-                self.requeueing = false;
-                self.looks.next_full = now;
-                if self.heard(Verb::Requeue, result).is_none() {
-                    self.requeues.extend(ids);
-                }
-            }
             Ok(Done::Probed(way, result)) => self.core.probed(way, result.map(|_| ()), now),
             // A queue's own task ended in a panic: what it was doing is not known to be done, and is asked again.
             Err(error) => {
@@ -612,7 +590,6 @@ impl Engine {
                 self.looks.busy = false;
                 self.looks.doubting = false;
                 self.looks.expiring = false;
-                self.requeueing = false;
                 self.lease.busy = false;
             }
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::alert::{AlertId, Phone};
+use crate::alert::Phone;
 use crate::seeded::{Bug, bug};
 use way::Way;
 pub use way::{Cause, State};
@@ -62,8 +62,6 @@ pub enum Change {
         way: WayId,
         /// Why.
         cause: Cause,
-        /// Alerts that were given up as rejected in the run of refusals that turned out to be the dispatcher's fault.
-        wronged: Vec<AlertId>,
     },
 }
 
@@ -189,24 +187,30 @@ impl Failover {
     }
 
     /// It did not take the SMS, or did not say, and the fault is its own.
-    pub fn troubled(&mut self, id: WayId, recipient: &Phone, now: Instant) -> Option<Change> {
+    pub fn troubled(&mut self, id: WayId, now: Instant) -> Option<Change> {
         if bug(Bug::BreakerNeverOpens) {
             self.ways[id.0].answered(now);
             return None;
         }
-        self.ways[id.0].troubled(recipient, now).then(|| self.down(id))
+        self.ways[id.0].troubled(now).then(|| self.down(id))
     }
 
-    /// It refused this recipient's SMS. `given_up` are alerts that end as rejected with this answer.
-    /// Five different recipients refused in a row are its own fault.
-    pub fn refused(
-        &mut self,
-        id: WayId,
-        recipient: &Phone,
-        given_up: &[AlertId],
-        now: Instant,
-    ) -> Option<Change> {
-        self.ways[id.0].refused(recipient, given_up, now).then(|| self.down(id))
+    /// It refused this recipient's SMS. Two different numbers refused in a row make it suspect.
+    pub fn refused(&mut self, id: WayId, recipient: &Phone, now: Instant) -> Option<Change> {
+        self.ways[id.0].refused(recipient, Cause::Refusals, now).then(|| self.down(id))
+    }
+
+    /// It said of this recipient's SMS that it needs a person. By itself that is a refusal like any other, since
+    /// one number's country may be what the account is not good for; a probe is to tell more.
+    pub fn misconfigured(&mut self, id: WayId, recipient: &Phone, now: Instant) -> Option<Change> {
+        self.ways[id.0].refused(recipient, Cause::Misconfigured, now).then(|| self.down(id))
+    }
+
+    /// This recipient waits, and no dispatcher is in rotation: suspect ones that have not refused it are probed soon.
+    pub fn hurry(&mut self, recipient: &Phone) {
+        for id in &self.order {
+            self.ways[id.0].hurry(recipient);
+        }
     }
 
     /// Would refusing this recipient now be the dispatcher's own fault, by breadth?
@@ -224,24 +228,14 @@ impl Failover {
         self.ways[id.0].throttled(retry_after, now);
     }
 
-    /// It needs a person.
-    pub fn misconfigured(&mut self, id: WayId, now: Instant) -> Option<Change> {
-        self.ways[id.0].misconfigured(now).then(|| self.down(id))
-    }
-
     /// Dispatchers to be probed now; each is marked as being probed.
     pub fn probes(&mut self, now: Instant) -> Vec<WayId> {
         self.order.iter().copied().filter(|id| self.ways[id.0].start_probe(now)).collect()
     }
 
     /// How a probe ended: well, badly for now, or badly until someone acts.
-    pub fn probed(&mut self, id: WayId, result: Result<(), Cause>, now: Instant) {
-        self.ways[id.0].probed(result, now);
-    }
-
-    /// The keys of alerts mean nothing any more: the queue has come back from the past.
-    pub fn forget_alerts(&mut self) {
-        self.ways.iter_mut().for_each(Way::forget_alerts);
+    pub fn probed(&mut self, id: WayId, result: Result<(), Cause>, now: Instant) -> Option<Change> {
+        self.ways[id.0].probed(result, now).then(|| self.down(id))
     }
 
     /// True if no dispatcher works. One on trial has not proved yet that it does.
@@ -254,10 +248,10 @@ impl Failover {
         self.order.iter().all(|id| self.ways[id.0].is_down())
     }
 
-    /// True if every dispatcher needs a person.
-    pub fn all_misconfigured(&self) -> bool {
-        !self.order.is_empty()
-            && self.order.iter().all(|id| self.ways[id.0].cause() == Some(Cause::Misconfigured))
+    /// True if every dispatcher has needed a person for [`MISCONFIGURED_FOR`] and [`MISCONFIGURED_PROBES`] probes, without a
+    /// break.
+    pub fn all_misconfigured_for_good(&self, now: Instant) -> bool {
+        !self.order.is_empty() && self.order.iter().all(|id| self.ways[id.0].is_misconfigured_for_good(now))
     }
 
     /// What people are told of it.
@@ -270,17 +264,34 @@ impl Failover {
         self.order.iter().filter_map(|id| self.ways[id.0].next_wake(now)).min()
     }
 
-    fn down(&mut self, way: WayId) -> Change {
-        let w = &mut self.ways[way.0];
-        Change::Down { way, cause: w.cause().unwrap_or(Cause::Trouble), wronged: w.take_wronged() }
+    fn down(&self, way: WayId) -> Change {
+        Change::Down { way, cause: self.ways[way.0].cause().unwrap_or(Cause::Trouble) }
     }
 }
 
-/// How long a dispatcher that needs a person is left alone before it is probed again.
-pub const MISCONFIGURED_PAUSE: Duration = Duration::from_secs(600);
+/// How long a dispatcher that needs a person is left alone before each next probe. The first pauses are short, since what
+/// looks like that may be a gateway that is being deployed, or a rate limit answered by 402.
+pub const MISCONFIGURED_PAUSES: [Duration; 5] = [
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+    Duration::from_secs(120),
+    Duration::from_secs(300),
+    Duration::from_secs(600),
+];
 
-/// How many failures in a row, or different recipients refused in a row, are the dispatcher's own fault.
+/// For how long, and ([`MISCONFIGURED_PROBES`]) in spite of how many probes, every dispatcher needs a person before
+/// `exit_on_permanent_error` ends the daemon.
+pub const MISCONFIGURED_FOR: Duration = Duration::from_secs(600);
+
+/// See [`MISCONFIGURED_FOR`].
+pub const MISCONFIGURED_PROBES: u32 = 3;
+
+/// How many failures in a row are the dispatcher's own fault.
 pub const STREAK: usize = 5;
+
+/// How many different numbers refused in a row, with none served between them, make a dispatcher suspect. A site has
+/// one to four phones on call: a rule that needs more of them would never notice that the gateway is at fault.
+pub const SUSPECT: usize = 2;
 
 /// How long a full dispatcher may go without any answer before others are used in its place.
 pub const STALL: Duration = Duration::from_secs(2);

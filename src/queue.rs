@@ -183,11 +183,6 @@ pub trait Queue: Send + Sync {
     /// Alerts that stand in what [`Queue::hold`] held: all of some such attempts, at most `limit` of them.
     async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError>;
 
-    /// Makes those of these alerts wait again that were given up as rejected, as the last thing that befell them: for
-    /// the engine, which finds that it was wrong to. One that an SMS has carried after all, as a late answer said, is left, and
-    /// what may have been sent stays so. To ask again, because the answer was lost, changes nothing.
-    async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError>;
-
     /// Makes sent or ignored alerts wait again, on record; what may have been sent stays so. Returns those that it changed.
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError>;
 

@@ -44,13 +44,16 @@ pub enum Bug {
     KeptAfterSubmit,
     CommitsNotSynced,
     AcceptedBeforeDurable,
+    RefusalIsFinal,
+    CopiesWithoutBound,
+    NewcomersWait,
     LoopHangs,
     LoopSpins,
 }
 
 impl Bug {
     /// Those that the simulation finds.
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 38] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
         Bug::NoLeaseCheck,
@@ -86,6 +89,9 @@ impl Bug {
         Bug::GuardHoldsNothing,
         Bug::GuardLooksFirst,
         Bug::KeptAfterSubmit,
+        Bug::RefusalIsFinal,
+        Bug::CopiesWithoutBound,
+        Bug::NewcomersWait,
     ];
     /// Those that the real program with a real file must show.
     pub const OF_THE_FILE: [Bug; 2] = [Bug::CommitsNotSynced, Bug::AcceptedBeforeDurable];

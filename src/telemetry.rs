@@ -14,14 +14,18 @@ pub mod metrics;
 pub mod sampler;
 #[cfg(test)]
 mod samples;
+mod waits;
 
 pub use hub::{Hub, Told};
 pub use sampler::{Sample, Sampler};
+pub use waits::Wait;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::alert::{AlertId, Phone, Reason};
@@ -182,6 +186,30 @@ pub enum Event {
         /// Whose.
         recipient: Phone,
     },
+    /// No dispatcher took a recipient's SMS, and its alerts wait for the next try.
+    Waits {
+        /// Whose.
+        recipient: Phone,
+        /// Which.
+        alerts: Vec<AlertId>,
+        /// For what reason.
+        why: Why,
+        /// What the last dispatcher said.
+        detail: String,
+        /// When the next try is due.
+        again_in: Duration,
+        /// It waits for this reason for the first time since an SMS to it was last taken.
+        first: bool,
+    },
+    /// A second copy of alerts may have gone out: a gateway says that it failed, and may have sent all the same.
+    Copied {
+        /// To whom.
+        recipient: Phone,
+        /// By which dispatcher.
+        dispatcher: Arc<str>,
+        /// Which.
+        alerts: Vec<AlertId>,
+    },
     /// Alerts grew older than `autocancel`.
     Expired {
         /// Which.
@@ -200,8 +228,6 @@ pub enum Event {
         cause: Cause,
         /// Why, in words.
         reason: String,
-        /// Alerts that were given up wrongly and wait again.
-        wronged: usize,
     },
     /// A dispatcher works again.
     DispatcherUp {
@@ -311,6 +337,29 @@ pub enum Event {
         /// SMS that were still on their way: they come into doubt.
         in_flight: usize,
     },
+}
+
+/// For what reason alerts wait although they could go out as far as time is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Every way out that could be asked refused the number or the text.
+    Refused,
+    /// The recipient's SMS fail, while others are taken.
+    Failing,
+    /// A gateway says that it failed, and may have sent all the same: it is not asked again at once.
+    MayHaveGone,
+}
+
+impl Why {
+    /// What it is in words, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Why::Refused => "refused by every way out",
+            Why::Failing => "every way out fails for this number",
+            Why::MayHaveGone => "it may have been sent, since a gateway that failed may have sent it",
+        }
+    }
 }
 
 /// Cuts a foreign string to at most `max` bytes at a character, and makes its control characters visible:

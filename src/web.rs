@@ -32,9 +32,9 @@ pub use problem::Problem;
 use self::access::Door;
 use crate::intake::Desk;
 use crate::os::Inherited;
-use crate::queue::Queue;
+use crate::queue::{AlertState, Queue, Story};
 use crate::standing::Standing;
-use crate::telemetry::{Hub, Sampler};
+use crate::telemetry::{Hub, Sampler, Wait};
 
 /// What the interface shows and does, it does with these. Cheap to clone.
 #[derive(Clone)]
@@ -59,6 +59,11 @@ impl Site {
     /// What holds at this moment.
     pub fn standing(&self) -> Arc<Standing> {
         Arc::clone(&self.standing.borrow())
+    }
+
+    /// Why an alert waits, if it does and the engine has said so.
+    pub(crate) fn wait_of(&self, story: &Story) -> Option<Wait> {
+        (story.alert.state == AlertState::Waiting).then(|| self.hub.wait_of(&story.alert.to)).flatten()
     }
 }
 

@@ -13,6 +13,8 @@ mod bench;
 
 #[path = "scenarios/crash.rs"]
 mod crash;
+#[path = "scenarios/evidence.rs"]
+mod evidence;
 #[path = "scenarios/gateways.rs"]
 mod gateways;
 #[path = "scenarios/idle.rs"]

@@ -20,8 +20,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::Session;
+use crate::alert::AlertId;
 use crate::queue::{AttemptRow, AttemptState, Depth};
-use crate::telemetry::clip;
+use crate::telemetry::{Wait, clip};
 
 /// How long the daemon may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -164,6 +165,16 @@ impl Daemon {
             attempts: Vec<Sms>,
         }
         Ok(self.get::<Answer>(&format!("/api/v1/attempts?limit={limit}")).await?.attempts)
+    }
+
+    /// Why an alert waits, as far as the daemon knows.
+    pub(crate) async fn wait_of(&self, id: AlertId) -> Result<Option<Wait>, AskError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            waits: Option<Wait>,
+        }
+        Ok(self.get::<Answer>(&format!("/api/v1/alerts/{id}")).await?.waits)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {

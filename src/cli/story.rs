@@ -4,11 +4,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 use jiff::Timestamp;
+use serde::Serialize;
 
+use super::ask::Daemon;
 use super::output::{between, json, moment, paint, print, shown, time};
 use super::queue::list;
 use super::{FAILED, Globals, Session, block_on, eprintln_quietly, exit};
 use crate::alert::{AlertId, Reason};
+use crate::telemetry::Wait;
 use crate::queue::{AlertRow, AlertState, AttemptRow, AttemptState, FROM_THE_PAST, Note, Story};
 
 /// Arguments.
@@ -30,17 +33,31 @@ impl Show {
             eprintln_quietly(format_args!("smsd: there is no alert {id}: {next}"));
             return Ok(exit(FAILED));
         };
+        // A daemon that does not answer is no reason to show less than the ledger knows.
+        let waits = match story.alert.state {
+            AlertState::Waiting => block_on(async { Ok(Daemon::of(&session).wait_of(id).await) })?.ok().flatten(),
+            _ => None,
+        };
         if self.json {
-            json(&story)?
+            json(&Told { story, waits })?
         } else {
-            print(&tell(&story))?
+            print(&tell(&story, waits.as_ref()))?
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// What `--json` shows.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    story: Story,
+    /// Why it waits, as the daemon says.
+    waits: Option<Wait>,
+}
+
 /// The story: how it stands and why, then what happened, oldest first.
-fn tell(story: &Story) -> String {
+fn tell(story: &Story, wait: Option<&Wait>) -> String {
     let alert = &story.alert;
     let severity = alert.severity.0.map_or_else(|| "no severity".to_owned(), |s| format!("severity {s}"));
     let state = alert.state.to_string().replace('_', " ").to_uppercase();
@@ -51,7 +68,7 @@ fn tell(story: &Story) -> String {
             shown(&alert.to, 32),
             paint(&state, alert.state.into())
         ),
-        format!("  {}", conclusion(story)),
+        format!("  {}", conclusion(story, wait)),
         String::new(),
         format!("  text    {}", shown(&alert.text, 1000)),
     ];
@@ -73,7 +90,7 @@ fn tell(story: &Story) -> String {
 }
 
 /// How it stands, why, and what to do about it.
-fn conclusion(story: &Story) -> String {
+fn conclusion(story: &Story, wait: Option<&Wait>) -> String {
     let alert = &story.alert;
     let last = |state| story.attempts.iter().rev().find(|a| a.state == state);
     match alert.state {
@@ -112,7 +129,7 @@ fn conclusion(story: &Story) -> String {
                 id = alert.id
             )
         }
-        AlertState::Waiting => waiting(story),
+        AlertState::Waiting => waiting(story, wait),
     }
 }
 
@@ -162,7 +179,8 @@ fn ignored(story: &Story) -> String {
             format!("It grew older than `autocancel` before it could be sent{said}. {again}")
         }
         Some(Reason::Rejected) => {
-            format!("The number or the text was refused for good{said}. Mend the number where it comes from.")
+            format!("Every dispatcher refused the number or the text `retrylimit` times, and served others{said}. Mend the number \
+                 where it comes from. {again}")
         }
         Some(Reason::RetryLimit) => {
             format!(
@@ -173,8 +191,15 @@ fn ignored(story: &Story) -> String {
     }
 }
 
-fn waiting(story: &Story) -> String {
+fn waiting(story: &Story, wait: Option<&Wait>) -> String {
     let open = story.attempts.iter().find(|a| a.state == AttemptState::Open);
+    if let (None, Some(wait)) = (open, wait) {
+        return format!(
+            "It waits: {}. The next try is due at {}, sooner if another dispatcher comes back.",
+            shown(&wait.words(), 400),
+            time(wait.next_try_at)
+        );
+    }
     match (open, story.attempts.last()) {
         (Some(a), _) => {
             format!("It is being handed to {} since {}.", shown(&a.dispatcher, 64), time(a.begun_at))
@@ -308,7 +333,7 @@ mod tests {
         taken.delivery = Some("delivered".into());
         let story =
             Story { alert: alert(AlertState::Sent, None), attempts: vec![taken, refused], notes: vec![] };
-        let told = tell(&story);
+        let told = tell(&story, None);
         let order = [
             "Alert 12 to +4799999999, severity 2: SENT",
             "gw2 took it at",
@@ -334,7 +359,7 @@ mod tests {
     #[test]
     fn every_end_says_why_and_what_to_do() {
         let told = |state, reason, attempts: Vec<AttemptRow>, notes: Vec<Note>| {
-            tell(&Story { alert: alert(state, reason), attempts, notes })
+            tell(&Story { alert: alert(state, reason), attempts, notes }, None)
         };
         let ignored = |reason| told(AlertState::Ignored, Some(reason), vec![], vec![]);
         let mut squeezer = attempt_row(1, AttemptState::Accepted, "accepted");

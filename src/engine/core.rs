@@ -13,6 +13,7 @@
 //! ```
 
 mod answer;
+mod copies;
 mod doubt;
 mod job;
 mod past;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::copies::Copies;
 use self::doubt::{Doubted, doubt_of};
 use self::job::{Job, Next};
 use self::recipient::Recipient;
@@ -42,7 +44,7 @@ use crate::failover::{Cause, Change, Choice, Failover, State, WayConfig, WayId};
 use crate::queue::{AttemptState, Doubt, NewAttempt, Peers, Settlement};
 use crate::seeded::{Bug, bug};
 use crate::sms::measure;
-use crate::telemetry::Event;
+use crate::telemetry::{Event, Why};
 
 /// How many waiting alerts the engine knows at most; the rest wait in the queue.
 pub const WINDOW: usize = 10_000;
@@ -61,8 +63,6 @@ pub struct Outbox {
     pub settlements: Vec<(Uuid, Settlement)>,
     /// To be probed.
     pub probes: Vec<WayId>,
-    /// Given up wrongly: to wait again.
-    pub requeues: Vec<AlertId>,
     /// To be told.
     pub events: Vec<Event>,
     /// The queue holds more than was known: look again soon.
@@ -95,8 +95,8 @@ pub enum Stop {
     },
     /// `exit_on_permanent_error: yes`.
     #[error(
-        "every dispatcher is misconfigured; all alerts wait on. `smsd check --probe` says what is wrong; \
-         exit_on_permanent_error: no keeps the daemon probing"
+        "every dispatcher has been misconfigured for ten minutes and three probes; all alerts wait on. `smsd check --probe` \
+         says what is wrong; exit_on_permanent_error: no keeps the daemon probing"
     )]
     AllMisconfigured,
 }
@@ -132,6 +132,8 @@ pub struct Core {
     settled_meanwhile: Option<HashSet<AlertId>>,
     /// SMS that were on their way when the queue came back from the past.
     past: HashSet<Uuid>,
+    /// Of alerts that may have gone out.
+    copies: Copies,
     owner: Uuid,
     peers: Peers,
     /// When a full look last began at the head of the queue, as far as it has ended.
@@ -172,6 +174,7 @@ impl Core {
             on_their_way: HashSet::new(),
             settled_meanwhile: None,
             past: HashSet::new(),
+            copies: Copies::default(),
             owner: Uuid::nil(),
             peers: Peers::default(),
             looked_at: None,
@@ -471,12 +474,14 @@ impl Core {
 
     /// A probe came to its end.
     pub fn probed(&mut self, way: WayId, result: Result<(), SubmitError>, now: Instant) {
+        let reason = result.as_ref().err().map(|error| error.detail.clone());
         let result = result.map_err(|error| match error.class {
             Class::Misconfigured => Cause::Misconfigured,
             _ => Cause::Trouble,
         });
         let good = result.is_ok();
-        self.failover.probed(way, result, now);
+        let change = self.failover.probed(way, result, now);
+        self.tell(change, reason);
         if good {
             self.wake_paused(now);
         }
@@ -498,6 +503,7 @@ impl Core {
             self.doubt_is_due(id, now);
         }
         self.out.probes.extend(self.failover.probes(now));
+        self.stop_for_good(now);
         if may_send && !self.draining && self.out.stop.is_none() {
             self.fail_over(now);
             self.start_ready(now);

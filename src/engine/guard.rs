@@ -248,7 +248,6 @@ impl Engine {
         if !self.settlements.busy {
             self.settlements.under_way.retain(|(_, settlement)| settlement.closing.is_some());
         }
-        self.requeues.clear();
         self.looks.newest = None;
         self.looks.walk = None;
         self.looks.purged = false;
@@ -334,7 +333,6 @@ impl Engine {
             Done::Doubts(_) => self.looks.doubting = false,
             Done::Peers(_) => {}
             Done::Expired(_) => self.looks.expiring = false,
-            Done::Requeued(..) => self.requeueing = false,
             Done::Renewed(..) | Done::Joined(..) => {
                 self.lease.busy = false;
                 self.lease.next = now;

@@ -6,39 +6,49 @@ use crate::queue::{AttemptState, Closing, Settlement};
 use crate::seeded::{Bug, bug};
 use uuid::Uuid;
 
-/// Whose fault a refusal was, after the rule of breadth.
+/// Whose fault it was that an SMS was not taken. One answer is evidence and no verdict: what a dispatcher says of a number
+/// is believed once it has served another number since it first said so ("proved").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// This SMS or number was refused for good by this dispatcher.
-    Refused,
-    /// The recipient's: counts towards its limit.
+    /// This number or text was refused.
+    Refused {
+        /// The dispatcher has served another number since.
+        proved: bool,
+    },
+    /// This number was deferred, and nothing is proved.
+    Deferred,
+    /// The recipient's, proved: counts towards its limit.
     Recipient,
     /// The dispatcher's: counts against nobody.
     Dispatcher,
 }
 
-/// What becomes of an SMS that no dispatcher took.
+/// What becomes of an SMS that no dispatcher took. Its alerts wait in any case, up to the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {
-    /// Every dispatcher refused it: it is ignored.
-    Rejected,
-    /// Those that could be asked refused it, but not all could: it backs off, and waits for the others.
-    Refused,
-    /// It failed by its recipient's fault: back-off, and the limit comes nearer.
-    Counted,
+    /// It failed by its recipient's fault: it backs off, and the limit comes nearer, at which this is the reason.
+    Counted(Reason),
+    /// It was refused or deferred, and nothing proves yet that its number is the cause: it backs off, and nothing is
+    /// counted.
+    Unproved,
     /// It waits, and nothing is counted.
     Uncounted,
 }
 
-/// Judges a round of answers from different dispatchers; `ways` is how many dispatchers there are.
+/// Judges a round of answers from different dispatchers; `ways` is how many dispatchers there are. A number counts as
+/// refused only if none of them would have it: while another one is down, it waits.
 pub fn exhausted(round: &[Blame], ways: usize) -> Exhausted {
     if round.contains(&Blame::Recipient) {
-        return Exhausted::Counted;
+        return Exhausted::Counted(Reason::RetryLimit);
     }
-    match round.iter().filter(|b| **b == Blame::Refused).count() {
+    let refused = round.iter().filter(|b| matches!(b, Blame::Refused { .. })).count();
+    let unproved = round.iter().any(|b| matches!(b, Blame::Refused { proved: false } | Blame::Deferred));
+    match refused {
+        0 if unproved => Exhausted::Unproved,
         0 => Exhausted::Uncounted,
-        refused if refused < ways && !bug(Bug::RefusedByOneIsFinal) => Exhausted::Refused,
-        _ => Exhausted::Rejected,
+        _ if unproved && !bug(Bug::RefusalIsFinal) => Exhausted::Unproved,
+        refused if refused < ways && !bug(Bug::RefusedByOneIsFinal) => Exhausted::Unproved,
+        _ => Exhausted::Counted(Reason::Rejected),
     }
 }
 
@@ -99,17 +109,25 @@ pub fn state_after(class: Class) -> AttemptState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Blame::{Dispatcher, Recipient, Refused};
+    use Blame::{Deferred, Dispatcher, Recipient};
 
     #[test]
-    fn only_a_refusal_by_all_is_final() {
+    fn a_refusal_counts_only_if_it_is_proved_and_by_all() {
+        const NO: Blame = Blame::Refused { proved: false };
+        const PROVED: Blame = Blame::Refused { proved: true };
+        const REJECTED: Exhausted = Exhausted::Counted(Reason::Rejected);
+        const FAILED: Exhausted = Exhausted::Counted(Reason::RetryLimit);
         for (round, ways, want) in [
-            (&[Refused][..], 1, Exhausted::Rejected),
-            (&[Refused, Refused], 2, Exhausted::Rejected),
-            (&[Refused], 2, Exhausted::Refused),
-            (&[Refused, Dispatcher], 2, Exhausted::Refused),
-            (&[Refused, Recipient], 2, Exhausted::Counted),
-            (&[Recipient], 1, Exhausted::Counted),
+            (&[NO][..], 1, Exhausted::Unproved),
+            (&[PROVED], 1, REJECTED),
+            (&[PROVED, NO], 2, Exhausted::Unproved),
+            (&[PROVED, PROVED], 2, REJECTED),
+            (&[PROVED], 2, Exhausted::Unproved),
+            (&[PROVED, Dispatcher], 2, Exhausted::Unproved),
+            (&[PROVED, Deferred], 2, Exhausted::Unproved),
+            (&[NO, Recipient], 2, FAILED),
+            (&[Deferred], 1, Exhausted::Unproved),
+            (&[Recipient], 1, FAILED),
             (&[Dispatcher], 1, Exhausted::Uncounted),
             (&[Dispatcher, Dispatcher], 2, Exhausted::Uncounted),
         ] {

@@ -18,7 +18,6 @@ pub(super) enum Verb {
     Doubts,
     Hold,
     Expire,
-    Requeue,
     Begin,
     Settle,
 }

@@ -125,6 +125,11 @@ impl Window {
         self.by_phone.get(phone)?.first().copied()
     }
 
+    /// A recipient's turns, in order.
+    pub fn turns(&self, phone: &Phone) -> impl Iterator<Item = Turn> {
+        self.by_phone.get(phone).into_iter().flatten().copied()
+    }
+
     /// When the first of a recipient's alerts became known.
     pub fn learned(&self, phone: &Phone) -> Option<Instant> {
         Some(self.by_turn.get(&self.first(phone)?)?.1.learned)

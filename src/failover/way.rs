@@ -1,8 +1,8 @@
 //! The state of one dispatcher.
 //!
 //! ```text
-//!            5 in a row, or 5 different                    the pause is over
-//!            recipients refused             ┌──────────┐
+//!            5 failures in a row, or 2 different           the pause is over
+//!            numbers refused in a row       ┌──────────┐
 //!   Up ────────────────────────────────────▶│   Down   │───────────────▶ Probing
 //!    ▲                                      └──────────┘◀── the probe failed ─┤
 //!    │                                           ▲                            │
@@ -10,18 +10,25 @@
 //!                                            ▲────── the probe was good ──────┘
 //! ```
 //!
-//! The pause is 1 s at first and doubles to at most 60 s; a dispatcher that needs a person is probed every 10 minutes.
+//! The pause is 1 s at first and doubles to at most 60 s; a dispatcher that needs a person is probed after 30 s, then
+//! after 1, 2, 5 and each 10 minutes. A number that a suspect dispatcher has not refused yet is evidence that is worth
+//! having soon: while one waits, the pause is 1 s, so that two bad numbers hold up nobody else.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::rate::Bucket;
-use super::{MISCONFIGURED_PAUSE, STALL, STREAK, WayConfig};
-use crate::alert::{AlertId, Phone};
+use super::{
+    MISCONFIGURED_FOR, MISCONFIGURED_PAUSES, MISCONFIGURED_PROBES, STALL, STREAK, SUSPECT, WayConfig,
+};
+use crate::alert::Phone;
 use crate::seeded::{Bug, bug};
 
-const MOST_BREADTH: usize = 128 * STREAK;
+/// No dispatcher has to refuse more numbers in a row before it is suspect, however often it was found to be sound.
+const MOST_BREADTH: usize = 512;
+/// So many numbers refused in a row say enough: no further one is asked sooner than the pause has it.
+const ENOUGH_REFUSED: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Submits at once after a return; each success doubles it.
@@ -46,20 +53,24 @@ pub(super) struct Way {
     answered_at: Instant,
     /// Failures in a row that were its own fault.
     failures: usize,
-    /// How many different recipients refused in a row are its own fault: [`STREAK`], and more while it keeps coming
+    /// How many different numbers refused in a row make it suspect: [`SUSPECT`], and more while it keeps coming
     /// back and refusing as many again, which is what one does that does not know many of our numbers.
     breadth: usize,
     /// Its successes when it was last taken out of rotation for refusals.
     refused_at: Option<u64>,
-    /// Different recipients that failed or were refused in a row, with the alerts given up for it.
-    refusals: Vec<(Phone, Vec<AlertId>)>,
+    /// The different numbers that it has refused since it last served one.
+    refused: Vec<Phone>,
+    /// It has answered one SMS as if it needed a person: a probe is to tell.
+    to_confirm: bool,
+    /// Since when it has needed a person without a break, and how many probes began meanwhile.
+    misconfigured: Option<(Instant, u32)>,
 }
 
 /// Whether it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Up,
-    Down { until: Instant, pause: Duration, cause: Cause },
+    Down { since: Instant, until: Instant, pause: Duration, cause: Cause },
     Probing { pause: Duration, cause: Cause },
     Trial { pause: Duration, cause: Cause, busy: bool },
 }
@@ -69,7 +80,7 @@ pub(super) enum Health {
 pub enum Cause {
     /// It can not be reached, or fails.
     Trouble,
-    /// It refuses everybody.
+    /// It has refused different numbers in a row, and served none between them.
     Refusals,
     /// It needs a person: login, address, credit, SIM.
     Misconfigured,
@@ -104,9 +115,11 @@ impl Way {
             room: config.concurrency,
             answered_at: now,
             failures: 0,
-            breadth: STREAK,
+            breadth: SUSPECT,
             refused_at: None,
-            refusals: Vec::new(),
+            refused: Vec::new(),
+            to_confirm: false,
+            misconfigured: None,
             config,
         }
     }
@@ -127,8 +140,20 @@ impl Way {
 
     /// What was changed may be what was wrong: a dispatcher that is down is probed at once.
     pub(super) fn rebuilt(&mut self, now: Instant) {
-        if let Health::Down { pause, cause, .. } = self.health {
-            self.health = Health::Down { until: now, pause, cause };
+        if let Health::Down { since, pause, cause, .. } = self.health {
+            self.health = Health::Down { since, until: now, pause, cause };
+            self.misconfigured = self.misconfigured.map(|_| (now, 0));
+        }
+    }
+
+    /// A number waits that it has not refused: its answer is worth having soon.
+    pub(super) fn hurry(&mut self, recipient: &Phone) {
+        let Health::Down { since, until, pause, cause } = self.health else { return };
+        let says_something = !self.refused.is_empty()
+            && self.refused.len() < ENOUGH_REFUSED
+            && !self.refused.contains(recipient);
+        if says_something && !bug(Bug::NewcomersWait) {
+            self.health = Health::Down { since, until: until.min(since + FIRST_PAUSE), pause, cause };
         }
     }
 
@@ -192,8 +217,10 @@ impl Way {
         self.answered(now);
         self.successes += 1;
         self.failures = 0;
-        self.breadth = STREAK.max(self.breadth - 1);
-        self.refusals.clear();
+        self.breadth = SUSPECT.max(self.breadth - 1);
+        self.refused.clear();
+        self.to_confirm = false;
+        self.misconfigured = None;
         self.throttled_until = None;
         self.room = (self.room * 2).min(self.config.concurrency);
         let back = self.health != Health::Up;
@@ -205,25 +232,33 @@ impl Way {
     }
 
     /// True if that took it out of rotation.
-    pub(super) fn troubled(&mut self, recipient: &Phone, now: Instant) -> bool {
+    pub(super) fn troubled(&mut self, now: Instant) -> bool {
         self.answered(now);
         self.failures += 1;
-        self.count(recipient, &[]);
-        let tripped = self.failures >= STREAK || self.refusals.len() >= self.breadth;
-        self.fail(tripped, Cause::Trouble, now)
+        self.misconfigured = None;
+        self.fail(self.failures >= STREAK, Cause::Trouble, now)
     }
 
-    /// True if that took it out of rotation.
-    pub(super) fn refused(&mut self, recipient: &Phone, given_up: &[AlertId], now: Instant) -> bool {
+    /// It refused this number, or (`cause`) said of its SMS that it needs a person. True if that took it out of rotation.
+    pub(super) fn refused(&mut self, recipient: &Phone, cause: Cause, now: Instant) -> bool {
         self.answered(now);
-        if matches!(self.health, Health::Trial { cause: Cause::Trouble | Cause::Misconfigured, .. }) {
+        let is_about_this_number = match self.health {
+            Health::Trial { cause: Cause::Trouble, .. } => true,
+            Health::Trial { cause: Cause::Misconfigured, .. } => cause == Cause::Refusals,
+            _ => false,
+        };
+        if is_about_this_number {
             // It was down and answers again; what it thinks of this recipient is another matter.
             self.health = Health::Up;
             self.room = SLOW_START.min(self.config.concurrency);
             self.failures = 0;
+            self.misconfigured = None;
         }
-        self.count(recipient, given_up);
-        let tripped = self.fail(self.refusals.len() >= self.breadth, Cause::Refusals, now);
+        if !self.refused.contains(recipient) && self.refused.len() < self.breadth.max(ENOUGH_REFUSED) {
+            self.refused.push(recipient.clone());
+        }
+        self.to_confirm |= cause == Cause::Misconfigured && self.health == Health::Up;
+        let tripped = self.fail(self.refused.len() >= self.breadth, cause, now);
         if tripped {
             let has_served_since = self.refused_at.is_some_and(|then| then < self.successes);
             if has_served_since && !bug(Bug::RefusalsNeverLearnt) {
@@ -235,9 +270,9 @@ impl Way {
     }
 
     pub(super) fn refusal_is_its_own(&self, recipient: &Phone) -> bool {
-        let known = self.refusals.iter().any(|(phone, _)| phone == recipient);
-        self.refusals.len() + usize::from(!known) >= self.breadth
-            || matches!(self.health, Health::Trial { cause: Cause::Refusals, .. })
+        let known = self.refused.contains(recipient);
+        self.refused.len() + usize::from(!known) >= self.breadth
+            || matches!(self.health, Health::Trial { cause: Cause::Refusals | Cause::Misconfigured, .. })
             || matches!(self.health, Health::Down { .. } | Health::Probing { .. })
     }
 
@@ -251,38 +286,50 @@ impl Way {
         if let Health::Trial { .. } = self.health {
             self.health = Health::Up;
             self.room = SLOW_START.min(self.config.concurrency);
+            self.misconfigured = None;
         }
         self.throttled_until = Some(now + retry_after);
     }
 
-    /// True if that is news.
-    pub(super) fn misconfigured(&mut self, now: Instant) -> bool {
-        self.answered(now);
-        let news = self.cause() != Some(Cause::Misconfigured);
-        self.health = Health::Down {
-            until: now + MISCONFIGURED_PAUSE,
-            pause: MISCONFIGURED_PAUSE,
-            cause: Cause::Misconfigured,
-        };
-        news
-    }
-
     pub(super) fn start_probe(&mut self, now: Instant) -> bool {
-        let Health::Down { until, pause, cause } = self.health else { return false };
+        let Health::Down { until, pause, cause, .. } = self.health else {
+            return self.health == Health::Up && std::mem::take(&mut self.to_confirm);
+        };
         let due = now >= until;
         if due {
             self.health = Health::Probing { pause, cause };
+            if let Some((_, probes)) = &mut self.misconfigured {
+                *probes += 1;
+            }
         }
         due
     }
 
-    pub(super) fn probed(&mut self, result: Result<(), Cause>, now: Instant) {
-        let Health::Probing { pause, cause } = self.health else { return };
-        self.health = match result {
-            Ok(()) if bug(Bug::BreakerNeverCloses) => down(pause, cause, now),
-            Ok(()) => Health::Trial { pause, cause, busy: false },
-            Err(cause) => down(longer(pause, cause), cause, now),
+    /// True if that took it out of rotation.
+    pub(super) fn probed(&mut self, result: Result<(), Cause>, now: Instant) -> bool {
+        let (pause, cause) = match (self.health, result) {
+            (Health::Probing { pause, cause }, _) => (pause, cause),
+            (Health::Up, Err(Cause::Misconfigured)) => {
+                self.is_down_for(first_pause(Cause::Misconfigured), Cause::Misconfigured, now);
+                return true;
+            }
+            _ => return false,
         };
+        match result {
+            Ok(()) if bug(Bug::BreakerNeverCloses) => self.is_down_for(pause, cause, now),
+            Ok(()) => self.health = Health::Trial { pause, cause, busy: false },
+            Err(new) => self.is_down_for(longer(pause, cause, new), new, now),
+        }
+        false
+    }
+
+    /// Has it needed a person for so long, without a break, and in spite of so many probes, that nobody expects it to
+    /// mend itself?
+    pub(super) fn is_misconfigured_for_good(&self, now: Instant) -> bool {
+        self.is_down()
+            && self.misconfigured.is_some_and(|(since, probes)| {
+                now.duration_since(since) >= MISCONFIGURED_FOR && probes >= MISCONFIGURED_PROBES
+            })
     }
 
     pub(super) fn is_down(&self) -> bool {
@@ -319,15 +366,6 @@ impl Way {
         }
     }
 
-    pub(super) fn take_wronged(&mut self) -> Vec<AlertId> {
-        self.refusals.iter_mut().flat_map(|(_, ids)| std::mem::take(ids)).collect()
-    }
-
-    /// The keys of alerts mean nothing any more.
-    pub(super) fn forget_alerts(&mut self) {
-        self.refusals.iter_mut().for_each(|(_, given_up)| given_up.clear());
-    }
-
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
         let health = match self.health {
             Health::Down { until, .. } => Some(until),
@@ -338,7 +376,9 @@ impl Way {
             Health::Probing { .. } | Health::Trial { .. } => None,
         };
         let throttle = self.throttled_until.filter(|until| *until > now);
-        [health, throttle].into_iter().flatten().min()
+        let for_good = self.misconfigured.map(|(since, _)| since + MISCONFIGURED_FOR).filter(|at| *at > now);
+        let confirm = (self.to_confirm && self.health == Health::Up).then_some(now);
+        [health, throttle, for_good, confirm].into_iter().flatten().min()
     }
 
     /// It is in use, full, and has answered nothing for a while.
@@ -348,37 +388,47 @@ impl Way {
             && now.duration_since(self.answered_at) >= STALL
     }
 
-    fn count(&mut self, recipient: &Phone, given_up: &[AlertId]) {
-        let room = self.refusals.len() < self.breadth;
-        match self.refusals.iter_mut().find(|(phone, _)| phone == recipient) {
-            Some((_, ids)) => ids.extend(given_up),
-            None if room => self.refusals.push((recipient.clone(), given_up.to_vec())),
-            None => {}
-        }
-    }
-
     fn fail(&mut self, tripped: bool, cause: Cause, now: Instant) -> bool {
         match self.health {
             Health::Trial { pause, cause: old, .. } => {
-                self.health = down(longer(pause, old), old, now);
+                self.is_down_for(longer(pause, old, cause), cause, now);
                 false
             }
             Health::Up if tripped => {
-                self.health = down(FIRST_PAUSE, cause, now);
+                self.is_down_for(first_pause(cause), cause, now);
                 true
             }
             _ => false,
         }
     }
+
+    fn is_down_for(&mut self, pause: Duration, cause: Cause, now: Instant) {
+        self.health = Health::Down { since: now, until: now + pause, pause, cause };
+        self.to_confirm = false;
+        self.misconfigured = match cause {
+            Cause::Misconfigured => self.misconfigured.or(Some((now, 0))),
+            Cause::Trouble | Cause::Refusals => None,
+        };
+    }
 }
 
-fn down(pause: Duration, cause: Cause, now: Instant) -> Health {
-    Health::Down { until: now + pause, pause, cause }
-}
-
-fn longer(pause: Duration, cause: Cause) -> Duration {
+fn first_pause(cause: Cause) -> Duration {
     match cause {
-        Cause::Misconfigured => MISCONFIGURED_PAUSE,
-        Cause::Trouble | Cause::Refusals => (pause * 2).min(LONGEST_PAUSE),
+        Cause::Misconfigured => MISCONFIGURED_PAUSES[0],
+        Cause::Trouble | Cause::Refusals => FIRST_PAUSE,
+    }
+}
+
+/// The pause after this one, if it was down for `old` and is for `new`.
+fn longer(pause: Duration, old: Cause, new: Cause) -> Duration {
+    match (old, new) {
+        (Cause::Misconfigured, Cause::Misconfigured) => {
+            let next = MISCONFIGURED_PAUSES.into_iter().find(|next| *next > pause);
+            next.unwrap_or(MISCONFIGURED_PAUSES[MISCONFIGURED_PAUSES.len() - 1])
+        }
+        (_, Cause::Misconfigured) | (Cause::Misconfigured, _) => first_pause(new),
+        (Cause::Trouble | Cause::Refusals, Cause::Trouble | Cause::Refusals) => {
+            (pause * 2).min(LONGEST_PAUSE)
+        }
     }
 }

@@ -410,11 +410,6 @@ impl Queue for MemoryQueue {
         Ok(self.lock().suspected(limit))
     }
 
-    async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError> {
-        let now = self.now();
-        Ok(self.made_to_wait(ids, |t, id| t.reprieve(id, now)))
-    }
-
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
         let now = self.now();
         Ok(self.made_to_wait(ids, |t, id| t.requeue(id, by, now)))

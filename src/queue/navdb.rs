@@ -119,20 +119,6 @@ impl NavDbQueue {
         Ok(submitted)
     }
 
-    async fn wait_again(
-        &self,
-        ids: &[AlertId],
-        by: &str,
-        if_rejected: bool,
-    ) -> Result<Vec<AlertId>, QueueError> {
-        let ids = self
-            .people
-            .run(&self.server, |client| async move { people::requeue(&client, ids, by, if_rejected).await })
-            .await?;
-        self.server.news.ring(News::Freed);
-        Ok(ids)
-    }
-
     fn ear(&self) -> &Ear {
         self.ear.get_or_init(|| Ear::open(self.server.clone(), self.look.clone()))
     }
@@ -250,12 +236,13 @@ impl Queue for NavDbQueue {
         self.people.run(&self.server, |client| async move { past::suspected(&client, limit).await }).await
     }
 
-    async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError> {
-        self.wait_again(ids, "smsd", true).await
-    }
-
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
-        self.wait_again(ids, by, false).await
+        let ids = self
+            .people
+            .run(&self.server, |client| async move { people::requeue(&client, ids, by).await })
+            .await?;
+        self.server.news.ring(News::Freed);
+        Ok(ids)
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<AlertRow>, QueueError> {

@@ -111,21 +111,6 @@ impl SqliteQueue {
         }
         Ok(submitted)
     }
-
-    async fn wait_again(
-        &self,
-        ids: &[AlertId],
-        by: &str,
-        if_rejected: bool,
-    ) -> Result<Vec<AlertId>, QueueError> {
-        let (ids, by) = (ids.to_vec(), by.to_owned());
-        let verb = move |conn: &_| people::requeue(conn, &ids, &by, if_rejected, Now::read());
-        let changed = self.writer.write(verb).await?;
-        if !changed.is_empty() {
-            self.news.ring(News::Freed);
-        }
-        Ok(changed)
-    }
 }
 
 /// What a [`Mirror`](super::mirror::Mirror) asks for.
@@ -269,12 +254,14 @@ impl Queue for SqliteQueue {
         self.reader.read(move |conn| past::suspected(conn, limit)).await
     }
 
-    async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError> {
-        self.wait_again(ids, "smsd", true).await
-    }
-
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
-        self.wait_again(ids, by, false).await
+        let (ids, by) = (ids.to_vec(), by.to_owned());
+        let verb = move |conn: &_| people::requeue(conn, &ids, &by, Now::read());
+        let changed = self.writer.write(verb).await?;
+        if !changed.is_empty() {
+            self.news.ring(News::Freed);
+        }
+        Ok(changed)
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<AlertRow>, QueueError> {

@@ -74,6 +74,10 @@ pub enum Kind {
     RetryLimit,
     /// Alerts were refused by all dispatchers.
     Rejected,
+    /// Alerts are refused by every way out, and wait.
+    Refused,
+    /// A second copy of alerts may have gone out.
+    Copied,
     /// Alerts have no number that can be texted.
     BadNumber,
     /// Alerts grew too old.
@@ -102,6 +106,8 @@ impl Kind {
         match self {
             Kind::GaveUp | Kind::Outage | Kind::Queue | Kind::Past | Kind::RetryLimit => Gravity::Critical,
             Kind::Rejected
+            | Kind::Refused
+            | Kind::Copied
             | Kind::BadNumber
             | Kind::Expired
             | Kind::Held

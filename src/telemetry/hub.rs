@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::Event;
 use super::admin::{Batch, Collector, Gravity};
 use super::board::Board;
+use super::waits::{Wait, Waits};
 use super::history::{BUCKETS, Course, History, STEP};
 use super::metrics::Metrics;
 use crate::queue::Queue;
@@ -35,6 +36,7 @@ pub struct Hub {
 struct Known {
     board: Board,
     history: History,
+    waits: Waits,
     admin: Collector,
 }
 
@@ -55,6 +57,7 @@ impl Hub {
             known: Mutex::new(Known {
                 board: Board::new([], now),
                 history: History::default(),
+                waits: Waits::default(),
                 admin: Collector::default(),
             }),
             metrics: Metrics::default(),
@@ -73,6 +76,7 @@ impl Hub {
         let to_mail = self.with(|known| {
             known.board.learn(&event, at);
             known.history.learn(&event, at);
+            known.waits.learn(&event, at);
             known.admin.learn(&event, at)
         });
         if to_mail {
@@ -96,6 +100,11 @@ impl Hub {
     /// What holds now.
     pub fn board(&self) -> Board {
         self.with(|known| known.board.clone())
+    }
+
+    /// Why what waits for this number waits, as far as the engine has said so.
+    pub fn wait_of(&self, phone: &str) -> Option<Wait> {
+        self.with(|known| known.waits.of(phone))
     }
 
     /// How each dispatcher did in the last day.

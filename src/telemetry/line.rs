@@ -100,6 +100,24 @@ impl Event {
             Event::HeldBack { recipient } => {
                 tracing::warn!(name: "held_back", to = %recipient, "max_per_hour is reached for this number; its alerts wait");
             }
+            Event::Waits { recipient, alerts, why, detail, again_in, first } => {
+                let (why, detail, seconds) = (why.words(), fit(detail), again_in.as_secs());
+                // A change is told, and not each retry.
+                match first {
+                    true => {
+                        tracing::warn!(name: "waits", to = %recipient, alerts = list(alerts), next_try_seconds = seconds,
+                                                     "{why}; the alerts wait: {detail}")
+                    }
+                    false => {
+                        tracing::debug!(name: "waits", to = %recipient, next_try_seconds = seconds, "{why}: {detail}")
+                    }
+                }
+            }
+            Event::Copied { recipient, dispatcher, alerts } => {
+                tracing::warn!(name: "copied", to = %recipient, %dispatcher, alerts = list(alerts),
+                    "this dispatcher says that it failed and may have sent all the same; a second copy may have gone out, \
+                     and at most 5 within ten minutes and 10 within an hour will");
+            }
             Event::Expired { alerts } => {
                 tracing::warn!(name: "expired", alerts = list(alerts), "alerts ignored: older than autocancel");
             }
@@ -109,16 +127,18 @@ impl Event {
                     "alerts were removed or changed by others while their SMS was on its way"
                 );
             }
-            Event::DispatcherDown { dispatcher, cause, reason, wronged } => {
+            Event::DispatcherDown { dispatcher, cause, reason } => {
                 let until = match cause {
                     Cause::Trouble => "it is probed, first after 1 s",
                     Cause::Refusals => {
-                        "it refused five different numbers in a row; it is probed, first after 1 s"
+                        "it refused different numbers in a row and served none between them; it is probed, first after 1 s"
                     }
-                    Cause::Misconfigured => "it needs a person; it is probed every 10 minutes",
+                    Cause::Misconfigured => {
+                        "it needs a person; it is probed after 30 s, 1, 2, 5 and then every 10 minutes"
+                    }
                 };
                 let reason = fit(reason);
-                tracing::error!(name: "dispatcher_down", %dispatcher, wronged,
+                tracing::error!(name: "dispatcher_down", %dispatcher,
                     "dispatcher out of rotation: {reason}; {until}");
             }
             Event::DispatcherUp { dispatcher } => {

@@ -522,7 +522,7 @@ mod tests {
         board.learn(&accepted(false), at(7));
         let dispatcher = "b\"ackup".into();
         let reason = "no route".to_owned();
-        board.learn(&Event::DispatcherDown { dispatcher, cause: Cause::Trouble, reason, wronged: 0 }, at(8));
+        board.learn(&Event::DispatcherDown { dispatcher, cause: Cause::Trouble, reason }, at(8));
         board.learn(&Event::QueueLost { reason: "gone".to_owned() }, at(9));
         board.learn(&Event::Peers { instances: 3 }, at(9));
         let layer = |severity, alerts, oldest| Layer {

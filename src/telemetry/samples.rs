@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::Event;
+use super::{Event, Why};
 use crate::alert::{AlertId, Phone, Reason};
 use crate::dispatch::{Class, SubmitError};
 use crate::failover::Cause;
@@ -59,6 +59,11 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
         Event::Ready,
         Event::Expired { alerts: alerts.clone() },
         Event::Vanished { alerts: alerts.clone() },
+        Event::Copied {
+            recipient: recipient.clone(),
+            dispatcher: dispatcher.clone(),
+            alerts: alerts.clone(),
+        },
         Event::DispatcherUp { dispatcher: dispatcher.clone() },
         Event::AllDown { waiting: 1 },
         Event::WayOut,
@@ -93,7 +98,11 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
     }
     for cause in [Cause::Trouble, Cause::Refusals, Cause::Misconfigured] {
         let dispatcher = dispatcher.clone();
-        all.push(Event::DispatcherDown { dispatcher, cause, reason: reason(), wronged: 1 });
+        all.push(Event::DispatcherDown { dispatcher, cause, reason: reason() });
+    }
+    for (why, first) in [(Why::Refused, true), (Why::Failing, true), (Why::MayHaveGone, false)] {
+        let (recipient, alerts, detail) = (recipient.clone(), alerts.clone(), reason());
+        all.push(Event::Waits { recipient, alerts, why, detail, again_in: took, first });
     }
     for why in Reason::ALL {
         let (recipient, alerts) = (recipient.clone(), alerts.clone());
@@ -103,7 +112,7 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
     all
 }
 
-const KINDS: usize = 38;
+const KINDS: usize = 40;
 
 /// Each kind of event in its place: one that is new does not get past this.
 fn place(event: &Event) -> usize {
@@ -145,6 +154,8 @@ fn place(event: &Event) -> usize {
         Event::GaveUp { .. } => 34,
         Event::Stopping { .. } | Event::Stopped { .. } => 35,
         Event::HeldBack { .. } => 36,
+        Event::Waits { .. } => 38,
+        Event::Copied { .. } => 39,
         Event::Ready => 37,
     }
 }

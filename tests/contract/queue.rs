@@ -301,8 +301,6 @@ macro_rules! queue_contract {
                 cancel_ends_doubt
                 cancel_of_one_lets_its_companions_wait
                 requeue_makes_it_wait_again_on_record
-                a_reprieve_is_for_what_is_rejected_and_is_given_once
-                a_reprieve_sends_nothing_again_that_was_taken_after_all
                 requeue_leaves_what_waits
                 a_requeued_alert_does_not_expire_at_once
                 expire_takes_the_old

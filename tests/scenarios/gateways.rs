@@ -49,9 +49,9 @@ async fn one_phone_alone_outlives_the_outage_too() {
     let id = bench.alert(&phone(1), "down", 1);
     pass(secs(3600)).await;
     assert_eq!(bench.state(id).await, AlertState::Waiting);
-    assert!(gateway.asked().len() < 80, "{}", gateway.asked().len());
+    assert!(gateway.asked().len() <= 10, "{}", gateway.asked().len());
     gateway.now(|_| Answer::Take);
-    pass(secs(61)).await;
+    pass(secs(3600 * 6 / 5)).await;
     assert_eq!(bench.state(id).await, AlertState::Sent);
     let story = bench.queue.show(id).await.unwrap().unwrap();
     assert!(story.attempts.last().unwrap().possible_duplicate, "500 may have meant yes");
@@ -80,38 +80,6 @@ async fn one_bad_number_delays_nobody_and_meets_its_own_limit() {
     assert_eq!((row.state, row.reason), (AlertState::Ignored, Some(Reason::RetryLimit)));
     assert!(!bench.has_event(|e| matches!(e, Event::DispatcherDown { .. })));
     assert_eq!(gateway.asked_for(&bad), 6, "once to find out whose fault it is, then five of its own");
-    bench.audit().await;
-    bench.stop().await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refusal_by_all_is_final_and_never_repeated() {
-    let (first, second) = (Gateway::refusing(Class::Rejected), Gateway::refusing(Class::Rejected));
-    let bench = Bench::start(&[&first, &second]);
-    let id = bench.alert(&phone(1), "down", 1);
-    pass(secs(600)).await;
-    let row = bench.row(id).await;
-    assert_eq!((row.state, row.reason), (AlertState::Ignored, Some(Reason::Rejected)));
-    assert_eq!((first.asked().len(), second.asked().len()), (1, 1));
-    bench.audit().await;
-    bench.stop().await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_gateway_that_refuses_everybody_is_to_blame_and_nobody_is_lost() {
-    let gateway = Gateway::refusing(Class::Rejected);
-    let bench = Bench::start_with(Default::default(), &[&gateway], |o| o.concurrency = 1);
-    for n in 0..20 {
-        bench.alert(&phone(n), "down", 3);
-    }
-    pass(secs(300)).await;
-    assert_eq!(bench.states().await.get(&AlertState::Waiting), Some(&20), "all wait");
-    assert!(
-        bench.has_event(|e| matches!(e, Event::DispatcherDown { cause: Cause::Refusals, wronged: 4, .. }))
-    );
-    gateway.now(|_| Answer::Take);
-    pass(secs(120)).await;
-    assert_eq!(bench.states().await[&AlertState::Sent], 20);
     bench.audit().await;
     bench.stop().await.unwrap();
 }

@@ -138,9 +138,6 @@ impl Queue for SlowQueue {
     async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {
         self.queue.resolve(ids, decision, by).await
     }
-    async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError> {
-        self.queue.reprieve(ids).await
-    }
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
         self.queue.requeue(ids, by).await
     }

@@ -30,13 +30,18 @@ async fn the_back_off_grows_as_configured() {
 
 #[tokio::test(start_paused = true)]
 async fn at_the_limit_only_the_alerts_that_failed_so_often_are_ignored() {
-    let gateway = Gateway::refusing(Class::Deferred);
+    let gateway = Gateway::new(|sms| match sms.recipient.as_str() == phone(1) {
+        true => Answer::Refuse(Class::Deferred),
+        false => Answer::Take,
+    });
     let bench = Bench::start_with(Default::default(), &[&gateway], |o| o.main.retrylimit = 3);
     let old = bench.alert(&phone(1), "old", 1);
+    pass(secs(1)).await;
+    bench.alert(&phone(2), "served", 1);
     pass(secs(60)).await;
-    assert_eq!(gateway.asked().len(), 2);
+    assert_eq!(gateway.asked_for(&phone(1)), 2, "one that proves nothing, one that counts");
     let young = bench.alert(&phone(1), "young", 1);
-    pass(secs(60)).await;
+    pass(secs(140)).await;
     assert_eq!(bench.row(old).await.reason, Some(Reason::RetryLimit));
     assert_eq!(bench.state(young).await, AlertState::Waiting);
     pass(secs(1000)).await;
@@ -63,18 +68,23 @@ async fn shutdown_stops_the_daemon_with_everything_waiting() {
 async fn when_every_gateway_needs_a_person_the_daemon_stops_unless_told_not_to() {
     let gateway = Gateway::refusing(Class::Misconfigured);
     let bench = Bench::start(&[&gateway]);
-    bench.alert(&phone(1), "down", 1);
+    for n in [1, 2] {
+        bench.alert(&phone(n), "down", 1);
+    }
+    pass(secs(590)).await;
     assert_eq!(bench.ended().await, Err(Stop::AllMisconfigured));
 
     let gateway = Gateway::refusing(Class::Misconfigured);
     let bench =
         Bench::start_with(Default::default(), &[&gateway], |o| o.main.exit_on_permanent_error = false);
-    let id = bench.alert(&phone(1), "down", 1);
-    pass(secs(1790)).await;
-    assert_eq!(gateway.asked().len(), 3, "tried every ten minutes");
+    let ids = [1, 2].map(|n| bench.alert(&phone(n), "down", 1));
+    pass(secs(3300)).await;
+    assert_eq!(gateway.asked().len(), 10, "two numbers; after 30 s, 1, 2, 5, 10 minutes, and each ten");
     gateway.now(|_| Answer::Take);
-    pass(secs(20)).await;
-    assert_eq!(bench.state(id).await, AlertState::Sent);
+    pass(secs(620)).await;
+    for id in ids {
+        assert_eq!(bench.state(id).await, AlertState::Sent);
+    }
     bench.stop().await.unwrap();
 }
 

@@ -238,28 +238,6 @@ impl Queue for Connection {
         self.call("suspected", move |q| async move { q.suspected(limit).await }).await
     }
 
-    async fn reprieve(&self, ids: &[AlertId]) -> Result<Vec<AlertId>, QueueError> {
-        let ids = ids.to_vec();
-        let world = self.world.clone();
-        let answer = self
-            .call("reprieve", move |q| async move {
-                let result = q.reprieve(&ids).await;
-                world.log(|| format!("reprieve {ids:?}: {result:?}"));
-                result
-            })
-            .await;
-        // It is rare, and asked for again while what it did goes out: the answer is often lost, and late.
-        let lost = {
-            let mut w = self.world.lock();
-            !w.healed && w.rng.bool()
-        };
-        if lost {
-            sleep(millis(20_000)).await;
-            return Err(QueueError::Unavailable("scripted: reply lost".into()));
-        }
-        answer
-    }
-
     async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
         let (ids, by) = (ids.to_vec(), by.to_owned());
         let world = self.world.clone();

@@ -45,10 +45,11 @@ impl Dispatcher for Line {
         self.control.running().await;
         let (tell, told) = oneshot::channel();
         let (world, control, way, sms) = (self.world.clone(), self.control.clone(), self.way, sms.clone());
+        let name = self.name.clone();
         // The gateway is another machine: it goes on when the process dies.
         tokio::spawn(async move {
             sleep(world.gateway_latency()).await;
-            let deed = world.decide(way, &sms);
+            let deed = world.decide(way, &sms, &name);
             if deed.take {
                 world.taken(&control);
             }
@@ -115,7 +116,7 @@ pub fn short(sms: &Sms) -> String {
 }
 
 impl World {
-    fn decide(&self, way: usize, sms: &Sms) -> Deed {
+    fn decide(&self, way: usize, sms: &Sms, by: &str) -> Deed {
         let mut guard = self.lock();
         let w = &mut *guard;
         let dice = w.dice;
@@ -151,7 +152,8 @@ impl World {
             }
         }
         if deed.take {
-            let verdict = w.oracle.take(&self.queue, sms, deed.answer.is_some(), &self.plan);
+            let verdict =
+                w.oracle.take(&self.queue, sms, deed.answer.is_some(), &self.plan, (by, self.now()));
             w.judge(verdict);
             if deed.answer.is_none()
                 && let Some(meter) = &mut w.meter

@@ -3,6 +3,7 @@
 //! The gateways' own list of accepts is the truth. The ledger is held against it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use smsd::alert::{AlertId, Reason};
 use smsd::config::OnUnknown;
@@ -68,6 +69,8 @@ pub struct Oracle {
     troubles: HashMap<(usize, String), Trouble>,
     /// Answers that may count against a recipient.
     counted: HashMap<String, u32>,
+    /// Of an alert, when a process handed over an SMS that a gateway took and denied, or never answered.
+    copies: HashMap<(AlertId, String), Vec<Duration>>,
     refused: BTreeSet<(String, usize)>,
     /// All that was ever configured.
     pub configured: Vec<Vec<Configured>>,
@@ -129,8 +132,16 @@ impl Oracle {
     }
 
     /// A gateway takes an SMS; `denied`: it will say that it failed.
-    pub fn take(&mut self, queue: &MemoryQueue, sms: &Sms, denied: bool, plan: &Plan) -> Verdict {
+    pub fn take(
+        &mut self,
+        queue: &MemoryQueue,
+        sms: &Sms,
+        denied: bool,
+        plan: &Plan,
+        (by, now): (&str, Duration),
+    ) -> Verdict {
         self.taken.insert(sms.attempt);
+        self.count_copies(sms, by, now)?;
         let written = |a: &Accept| {
             queue.look_up(a.attempt, |w| (w.place, w.attempt.possible_duplicate, a.denied, a.attempt))
         };
@@ -159,6 +170,27 @@ impl Oracle {
         Ok(())
     }
 
+    /// However a gateway answers: of one alert, one process lets at most five copies out within ten minutes, and ten within
+    /// an hour.
+    fn count_copies(&mut self, sms: &Sms, by: &str, now: Duration) -> Verdict {
+        for id in read(&sms.text).0 {
+            // A person who makes it wait again asks for more.
+            if self.people.since(id) > 0 || self.people.further(id) > 0 || self.past.has_gone_back() {
+                continue;
+            }
+            let copies = self.copies.entry((id, by.to_owned())).or_default();
+            copies.push(now);
+            for (most, within) in [(5, Duration::from_secs(600)), (10, Duration::from_secs(3600))] {
+                let count = copies.iter().filter(|at| now - **at < within).count();
+                if count > most {
+                    let what = format!("{count} copies of an alert go out within {within:?}");
+                    return Err(Violation::new(what).alert(id).attempt(sms.attempt));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Each alert that was taken, with the attempts by which it was.
     pub fn accepted_by(&self) -> impl Iterator<Item = (AlertId, HashSet<Uuid>)> {
         self.accepts.iter().map(|(id, accepts)| (*id, accepts.iter().map(|a| a.attempt).collect()))
@@ -173,16 +205,20 @@ impl Oracle {
                 *successes += 1;
                 trouble.since = None;
             }
-            Some(Class::Deferred) => *self.counted.entry(phone.into()).or_default() += 1,
-            Some(Class::Unavailable | Class::Failed) => match trouble.since {
-                Some(since) if since < *successes => *self.counted.entry(phone.into()).or_default() += 1,
-                Some(_) => {}
-                None => trouble.since = Some(*successes),
-            },
-            Some(Class::Rejected) => {
-                self.refused.insert((phone.into(), way));
+            Some(Class::Throttled { .. } | Class::Unknown) => {}
+            Some(class) => {
+                if matches!(class, Class::Rejected | Class::Misconfigured) {
+                    self.refused.insert((phone.into(), way));
+                }
+                match trouble.since {
+                    // Only who has served another one since is believed.
+                    Some(since) if since < *successes => {
+                        *self.counted.entry(phone.into()).or_default() += 1;
+                    }
+                    Some(_) => {}
+                    None => trouble.since = Some(*successes),
+                }
             }
-            Some(_) => {}
         }
     }
 
@@ -302,8 +338,12 @@ impl Oracle {
             Reason::Rejected => {
                 let refused = |phone: &String, c: &Configured| self.refused.contains(&(phone.clone(), c.way));
                 let by_all = |phone| self.configured.iter().any(|all| all.iter().all(|c| refused(phone, c)));
-                (!phones().any(by_all))
-                    .then(|| format!("not all that were ever configured together have refused {}", row.to))
+                match phones().any(by_all) {
+                    true => self.unjust(row, Reason::RetryLimit, plan),
+                    false => {
+                        Some(format!("not all that were ever configured together have refused {}", row.to))
+                    }
+                }
             }
             Reason::RetryLimit => {
                 let counted =

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use smsd::config::{Main, OnUnknown, Overflow};
-use smsd::failover::STREAK;
+use smsd::failover::SUSPECT;
 use smsd::queue::{Age, AttemptState, Decision};
 
 use super::past::Past;
@@ -379,13 +379,13 @@ impl Plan {
         self.ways.iter().enumerate().map(as_planned).collect()
     }
 
-    /// A number that every gateway refuses for ever is given up, unless so many are refused that it is taken for
-    /// the gateways' own fault, or a gateway that nobody else uses any more has had such a time: then it may wait.
+    /// A number that every gateway refuses for ever is given up at its limit, unless several are refused, so that it may be
+    /// taken for the gateways' own fault, or a gateway has served nobody else since: then it may wait.
     pub fn may_wait(&self, phone: &str) -> bool {
         let most = self.ways.iter().map(|way| way.refuses.len()).max().unwrap_or(0);
         let refused = |way: usize| self.ways[way].refuses.iter().any(|n| phone_of(*n) == phone);
         let by_all = |configured: &Vec<Configured>| configured.iter().all(|c| refused(c.way));
-        (most >= STREAK || self.ways.len() > 1)
+        (most >= SUSPECT || self.ways.len() > 1 || self.main.retrylimit == 0)
             && (by_all(&self.configured()) || self.reloads.iter().any(by_all))
     }
 
@@ -406,7 +406,10 @@ impl Plan {
         let refused = self.ways.iter().map(|way| way.refuses.len() as u64).sum::<u64>();
         let limit = u64::from(self.main.retrylimit) + 1;
         // Ten minutes, and what is configured: back-offs of those whom a gateway refuses for ever, rates, leases.
-        secs(600 + u64::from(probes) * 700 + 60 * refused + back.unsigned_abs())
+        let copied = self.dice.gateway_fails > 0.0
+            || self.faults.iter().any(|(_, f)| matches!(f, Fault::Gateway(_, Mode::Error(_))));
+        // An alert that has gone out five times within ten minutes is not sent again before those are over.
+        secs(600 + 600 * u64::from(copied) + u64::from(probes) * 700 + 60 * refused + back.unsigned_abs())
             + self.main.maxdelay.mul_f64(1.2) * u32::try_from(limit).unwrap_or(1)
             + Duration::from_secs_f64(sms.min(3600.0))
     }

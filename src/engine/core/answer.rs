@@ -20,6 +20,9 @@ impl Core {
         recipient.pauses = 0;
         recipient.trials = 0;
         recipient.failing.retain(|(way, _)| *way != job.way);
+        recipient.avoid.clear();
+        recipient.told = None;
+        job.carried.iter().chain(&job.counted).for_each(|id| self.copies.forget(*id));
         self.out.events.push(Event::Accepted {
             attempt: id,
             recipient: job.recipient.clone(),
@@ -50,6 +53,10 @@ impl Core {
         if error.class == Class::Failed {
             job.possible_duplicate = true;
             job.alerts.iter_mut().for_each(|w| w.alert.maybe_sent = true);
+            job.may_have_it.push(way);
+            self.recipients.entry(job.recipient.clone()).or_default().went_out(&self.policy, now);
+            let copies = self.count_copies(job, now);
+            self.tell_copies(job, copies);
         }
         let blame = self.blame(job, error.class);
         if !matches!(error.class, Class::Throttled { .. }) {
@@ -70,25 +77,16 @@ impl Core {
                 self.failover.throttled(way, retry_after, now);
                 None
             }
-            (Class::Misconfigured, _) => self.failover.misconfigured(way, now),
-            (Class::Rejected, Blame::Dispatcher) => self.failover.refused(way, &job.recipient, &[], now),
-            (_, Blame::Dispatcher) => self.failover.troubled(way, &job.recipient, now),
-            (_, Blame::Refused) => {
-                let last = !self.has_next_way(job, now);
-                let given_up = if last && self.judge_round(job) == Exhausted::Rejected {
-                    job.carried.iter().chain(&job.counted).copied().collect()
-                } else {
-                    Vec::new()
-                };
-                self.failover.refused(way, &job.recipient, &given_up, now)
-            }
-            (_, Blame::Recipient) => {
+            (Class::Misconfigured, _) => self.failover.misconfigured(way, &job.recipient, now),
+            (Class::Rejected, _) => self.failover.refused(way, &job.recipient, now),
+            (_, Blame::Dispatcher) => self.failover.troubled(way, now),
+            (_, Blame::Recipient | Blame::Deferred | Blame::Refused { .. }) => {
                 self.failover.answered(way, now);
                 None
             }
         };
         let state = outcome::state_after(error.class);
-        self.tell(change, Some(error));
+        self.tell(change, Some(error.detail.clone()));
 
         if self.has_next_way(job, now) {
             job.next = Next::Failover;
@@ -104,6 +102,8 @@ impl Core {
                     detail: error.detail.clone(),
                 });
             }
+            ignored.iter().for_each(|id| self.copies.forget(*id));
+            job.detail = error.detail.clone();
             job.next = Next::Return(how);
             self.out.settlements.push((job.owner, outcome::refused(id, state, error, &ignored, reason)));
         }
@@ -117,9 +117,10 @@ impl Core {
         took: Duration,
         now: Instant,
     ) {
-        let change = self.failover.troubled(job.way, &job.recipient, now);
-        self.tell(change, Some(error));
+        let change = self.failover.troubled(job.way, now);
+        self.tell(change, Some(error.detail.clone()));
         self.recipients.entry(job.recipient.clone()).or_default().went_out(&self.policy, now);
+        self.count_copies(job, now);
         let again = job.possible_duplicate && !bug(Bug::ResendForEver);
         let held = again || self.policy.on_unknown == OnUnknown::Hold;
         self.out.events.push(Event::Doubtful {
@@ -135,35 +136,58 @@ impl Core {
         self.out.settlements.push((job.owner, outcome::refused(id, state, error, &[], Reason::Rejected)));
     }
 
-    /// Whose fault it is. Trouble is the dispatcher's, unless another recipient has been served through it
-    /// since this recipient began to fail there; a refusal is the recipient's, unless five different ones
-    /// were refused in a row.
+    /// Whose fault it is. It is the recipient's only if another one has been served through this dispatcher since
+    /// this recipient began to fail there. Without that, a refusal proves nothing, and trouble is the dispatcher's.
     pub(super) fn blame(&mut self, job: &Job, class: Class) -> Blame {
-        let way = job.way;
+        if matches!(class, Class::Throttled { .. } | Class::Unknown) {
+            return Blame::Dispatcher;
+        }
+        let proved = self.is_proved(job);
+        let is_its_own = || self.failover.refusal_is_its_own(job.way, &job.recipient);
         match class {
-            Class::Rejected if self.failover.refusal_is_its_own(way, &job.recipient) => Blame::Dispatcher,
-            Class::Rejected => Blame::Refused,
-            Class::Deferred => Blame::Recipient,
-            Class::Unavailable if bug(Bug::DispatchersFaultCounts) => Blame::Recipient,
-            Class::Throttled { .. } | Class::Misconfigured | Class::Unknown => Blame::Dispatcher,
-            Class::Unavailable | Class::Failed => {
-                let successes = self.failover.successes(way);
-                let failing = &mut self.recipients.entry(job.recipient.clone()).or_default().failing;
-                match failing.iter().find(|(w, _)| *w == way) {
-                    Some((_, since)) if successes > *since => Blame::Recipient,
-                    Some(_) => Blame::Dispatcher,
-                    None => {
-                        failing.push((way, successes));
-                        Blame::Dispatcher
-                    }
-                }
+            Class::Rejected | Class::Misconfigured if is_its_own() => Blame::Dispatcher,
+            Class::Rejected | Class::Misconfigured => Blame::Refused { proved },
+            Class::Deferred if proved => Blame::Recipient,
+            Class::Deferred => Blame::Deferred,
+            _ if proved || bug(Bug::DispatchersFaultCounts) => Blame::Recipient,
+            _ => Blame::Dispatcher,
+        }
+    }
+
+    /// Has its dispatcher served another number since it first failed to serve this one? The measure is a count of
+    /// successes, not a clock.
+    fn is_proved(&mut self, job: &Job) -> bool {
+        let successes = self.failover.successes(job.way);
+        let failing = &mut self.recipients.entry(job.recipient.clone()).or_default().failing;
+        match failing.iter().find(|(way, _)| *way == job.way) {
+            Some((_, since)) => successes > *since,
+            None => {
+                failing.push((job.way, successes));
+                false
             }
         }
     }
 
-    /// Is there another dispatcher for this SMS, now or as soon as it has room?
+    /// One more copy of what this SMS carries may have gone out.
+    fn count_copies(&mut self, job: &Job, now: Instant) -> usize {
+        job.carried.iter().map(|id| self.copies.add(*id, now)).max().unwrap_or(0)
+    }
+
+    /// People are told of the second copy.
+    fn tell_copies(&mut self, job: &Job, copies: usize) {
+        if copies == 2 {
+            self.out.events.push(Event::Copied {
+                recipient: job.recipient.clone(),
+                dispatcher: self.failover.config(job.way).name.clone(),
+                alerts: job.carried.clone(),
+            });
+        }
+    }
+
+    /// Is there another dispatcher for this SMS, now or as soon as it has room, and may a further copy go out?
     pub(super) fn has_next_way(&self, job: &Job, now: Instant) -> bool {
-        !self.draining && self.failover.choose(&job.tried, now) != Choice::Down
+        let is_full = job.carried.iter().any(|id| self.copies.full_until(*id, now).is_some());
+        !self.draining && !is_full && self.failover.choose(&job.tried, now) != Choice::Down
     }
 
     /// No dispatcher is left: what is that to the recipient?
@@ -171,28 +195,30 @@ impl Core {
         let how = self.judge_round(job);
         let throttled = matches!(error.class, Class::Throttled { .. });
         match (how, self.policy.retrylimitaction) {
-            (Exhausted::Uncounted, LimitAction::Shutdown) if !throttled => Exhausted::Counted,
+            (Exhausted::Uncounted | Exhausted::Unproved, LimitAction::Shutdown) if !throttled => {
+                Exhausted::Counted(Reason::RetryLimit)
+            }
             _ => how,
         }
     }
 
     /// What the answers come to. A refusal by a dispatcher that is no longer configured is nobody's last word.
-    fn judge_round(&self, job: &Job) -> Exhausted {
+    pub(super) fn judge_round(&self, job: &Job) -> Exhausted {
         let ways = self.failover.order();
-        let counts = |(way, blame): &&(WayId, Blame)| *blame != Blame::Refused || ways.contains(way);
+        let counts =
+            |(way, blame): &&(WayId, Blame)| !matches!(blame, Blame::Refused { .. }) || ways.contains(way);
         let round: Vec<Blame> = job.round.iter().filter(counts).map(|(_, blame)| *blame).collect();
         outcome::exhausted(&round, ways.len())
     }
 
     /// Which alerts end with this failure, and why.
     pub(super) fn give_up(&mut self, job: &mut Job, how: Exhausted) -> (Vec<AlertId>, Reason) {
-        let all = || job.carried.iter().chain(&job.counted).copied().collect::<Vec<_>>();
         match how {
-            Exhausted::Rejected => (all(), Reason::Rejected),
-            Exhausted::Uncounted | Exhausted::Refused => (Vec::new(), Reason::RetryLimit),
-            Exhausted::Counted => {
+            Exhausted::Uncounted | Exhausted::Unproved => (Vec::new(), Reason::RetryLimit),
+            Exhausted::Counted(reason) => {
                 job.alerts.iter_mut().for_each(|w| w.failures += 1);
-                let limit = self.policy.retrylimit;
+                let is_final = reason == Reason::Rejected && bug(Bug::RefusalIsFinal);
+                let limit = if is_final { 1 } else { self.policy.retrylimit };
                 let over: Vec<AlertId> = job
                     .alerts
                     .iter()
@@ -200,7 +226,7 @@ impl Core {
                     .map(|w| w.alert.id)
                     .collect();
                 match self.policy.retrylimitaction {
-                    LimitAction::Ignore => (over, Reason::RetryLimit),
+                    LimitAction::Ignore => (over, reason),
                     LimitAction::Shutdown => {
                         if !over.is_empty() {
                             self.shut_down(&job.recipient);
@@ -233,31 +259,60 @@ impl Core {
     /// Its alerts wait again, and the recipient waits as it has deserved.
     pub(super) fn give_back_after(&mut self, mut job: Job, how: Exhausted, now: Instant) {
         let throttled_only = job.round.is_empty();
+        let may_have_it = !job.may_have_it.is_empty() && !bug(Bug::CopiesWithoutBound);
         let limit = self.policy.retrylimit;
         match how {
-            Exhausted::Rejected => job.alerts.clear(),
-            Exhausted::Counted => {
+            Exhausted::Counted(reason) => {
                 self.back_off(&job.recipient, now);
                 if self.policy.retrylimitaction == LimitAction::Ignore && limit > 0 {
                     job.alerts.retain(|w| w.failures < limit);
                 }
-            }
-            Exhausted::Refused => {
-                // It waits for those that could not be asked, and not longer than for them.
-                self.back_off(&job.recipient, now);
-                let recipient = self.recipients.entry(job.recipient.clone()).or_default();
-                recipient.paused_until = recipient.backoff_until.take();
-                self.paused.insert(job.recipient.clone());
+                let why = if reason == Reason::Rejected { Why::Refused } else { Why::Failing };
+                self.say_why(&job, why, now);
             }
             Exhausted::Uncounted if throttled_only => {}
-            Exhausted::Uncounted => {
+            Exhausted::Uncounted if !may_have_it => {
                 let recipient = self.recipients.entry(job.recipient.clone()).or_default();
                 recipient.pauses += 1;
                 recipient.paused_until = Some(now + retry::pause(recipient.pauses));
                 self.paused.insert(job.recipient.clone());
             }
+            Exhausted::Unproved | Exhausted::Uncounted => {
+                // It backs off from those that it was offered, and not longer than until another one can be asked.
+                self.back_off(&job.recipient, now);
+                let recipient = self.recipients.entry(job.recipient.clone()).or_default();
+                recipient.paused_until = recipient.backoff_until.take();
+                let until = recipient.paused_until.filter(|_| may_have_it);
+                recipient.avoid.retain(|(way, at)| *at > now && !job.may_have_it.contains(way));
+                recipient
+                    .avoid
+                    .extend(until.iter().flat_map(|at| job.may_have_it.iter().map(|way| (*way, *at))));
+                self.paused.insert(job.recipient.clone());
+                let refused = job.round.iter().any(|(_, blame)| matches!(blame, Blame::Refused { .. }));
+                let why = match (refused, may_have_it) {
+                    (true, _) => Why::Refused,
+                    (false, true) => Why::MayHaveGone,
+                    (false, false) => Why::Failing,
+                };
+                self.say_why(&job, why, now);
+            }
         }
         self.give_back(job, now);
+    }
+
+    /// Tells why what this SMS was about waits, and for how long.
+    fn say_why(&mut self, job: &Job, why: Why, now: Instant) {
+        let Some(recipient) = self.recipients.get_mut(&job.recipient) else { return };
+        let until = recipient.backoff_until.max(recipient.paused_until);
+        let (Some(until), false) = (until, job.alerts.is_empty()) else { return };
+        self.out.events.push(Event::Waits {
+            recipient: job.recipient.clone(),
+            alerts: job.alerts.iter().map(|w| w.alert.id).collect(),
+            why,
+            detail: job.detail.clone(),
+            again_in: until.saturating_duration_since(now),
+            first: recipient.told.replace(why) != Some(why),
+        });
     }
 
     /// Its alerts wait again as they did.
@@ -274,23 +329,17 @@ impl Core {
         self.free(&job.recipient, now);
     }
 
-    pub(super) fn tell(&mut self, change: Option<Change>, error: Option<&SubmitError>) {
+    pub(super) fn tell(&mut self, change: Option<Change>, reason: Option<String>) {
         match change {
             None => {}
             Some(Change::Up(way)) => {
                 let dispatcher = self.failover.config(way).name.clone();
                 self.out.events.push(Event::DispatcherUp { dispatcher });
             }
-            Some(Change::Down { way, cause, wronged }) => {
+            Some(Change::Down { way, cause }) => {
                 let dispatcher = self.failover.config(way).name.clone();
-                let reason = error.map(|e| e.detail.clone()).unwrap_or_default();
-                self.out.requeues.extend(&wronged);
-                self.out.events.push(Event::DispatcherDown {
-                    dispatcher,
-                    cause,
-                    reason,
-                    wronged: wronged.len(),
-                });
+                let reason = reason.unwrap_or_default();
+                self.out.events.push(Event::DispatcherDown { dispatcher, cause, reason });
             }
         }
     }
@@ -303,8 +352,12 @@ impl Core {
             self.out.events.push(Event::WayOut);
         }
         self.all_down = down;
-        if self.policy.exit_on_permanent_error && self.failover.all_misconfigured() && self.out.stop.is_none()
-        {
+    }
+
+    /// `exit_on_permanent_error`: nobody expects any more that a dispatcher mends itself.
+    pub(super) fn stop_for_good(&mut self, now: Instant) {
+        let wanted = self.policy.exit_on_permanent_error && self.out.stop.is_none();
+        if wanted && self.failover.all_misconfigured_for_good(now) {
             self.out.stop = Some(Stop::AllMisconfigured);
         }
     }

@@ -4,6 +4,9 @@ use jiff::Timestamp;
 
 use super::*;
 
+/// Of those that wait while no dispatcher is in rotation, as many are looked at for a number that none has refused.
+const ENOUGH_TO_ASK: usize = 16;
+
 /// One SMS on its way.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -27,6 +30,10 @@ pub(super) struct Job {
     pub(super) way: WayId,
     pub(super) tried: Vec<WayId>,
     pub(super) round: Vec<(WayId, Blame)>,
+    /// Those of `tried` that may have taken it all the same.
+    pub(super) may_have_it: Vec<WayId>,
+    /// What the last one said that did not take it.
+    pub(super) detail: String,
     pub(super) next: Next,
 }
 
@@ -65,7 +72,14 @@ impl Core {
                 }
                 Choice::Busy => self.between.push_back(job),
                 Choice::Down if bug(Bug::FailoverLosesRecipient) => {}
-                Choice::Down => self.give_back_after(job, Exhausted::Uncounted, now),
+                Choice::Down => {
+                    // What it met counts, but for the limit, which needs a settlement.
+                    let how = match self.judge_round(&job) {
+                        Exhausted::Counted(_) => Exhausted::Unproved,
+                        how => how,
+                    };
+                    self.give_back_after(job, how, now);
+                }
             }
         }
     }
@@ -90,8 +104,9 @@ impl Core {
             let avoids = doubted.is_some_and(|doubted| doubted.avoid.is_some());
             let choice = match doubted {
                 Some(doubted) => self.choose_again(doubted, now),
-                None => self.failover.choose(&[], now),
+                None => self.failover.choose(&self.avoided(&phone, now), now),
             };
+            let spared = resend.is_none() && !self.avoided(&phone, now).is_empty();
             match choice {
                 Choice::Take(way) => {
                     self.ready.remove(&(turn, phone.clone()));
@@ -118,8 +133,21 @@ impl Core {
                     self.refresh(&phone, now);
                 }
                 Choice::Down if resend.is_none() && self.outages_count() => self.count_outage(&phone, now),
-                Choice::Busy | Choice::Down => break,
+                // Others may take the dispatcher that this one is spared.
+                Choice::Busy | Choice::Down if spared => self.spare(&phone, now),
+                Choice::Down => {
+                    self.hurry();
+                    break;
+                }
+                Choice::Busy => break,
             }
+        }
+    }
+
+    /// Nobody is served: a suspect dispatcher is asked sooner if one waits whom it has not refused.
+    fn hurry(&mut self) {
+        for (_, phone) in self.ready.iter().take(ENOUGH_TO_ASK) {
+            self.failover.hurry(phone);
         }
     }
 
@@ -141,26 +169,36 @@ impl Core {
         self.refresh(phone, now);
     }
 
-    /// Whose turn it is: the most urgent. A dispatcher on trial is given who has been on trial least often, so that one
-    /// recipient whom it always refuses does not keep it, and with it everybody else, from coming back; and if it was
-    /// down for refusing, any one of those, since the most urgent may be just those whom it refuses for ever.
+    /// Whose turn it is: the most urgent. A dispatcher on trial is given the recipient of whose SMS the fewest copies may
+    /// have gone out, and of those one that has been on trial least often, so that one recipient whom it always refuses does
+    /// not keep it, and with it everybody else, from coming back; and if it was down for refusing, any one of those,
+    /// since the most urgent may be just those whom it refuses for ever.
     fn next_ready(&mut self, now: Instant) -> Option<(Turn, Phone)> {
         let Some(cause) = self.failover.has_only_a_trial(now).filter(|_| !bug(Bug::TrialForTheMostUrgent))
         else {
             return self.ready.first().cloned();
         };
-        let tried = |phone: &Phone| self.recipients.get(phone).map_or(0, |r| r.trials);
-        let fewest = self.ready.iter().map(|(_, phone)| tried(phone)).min()?;
-        let mut those = self.ready.iter().filter(|(_, phone)| tried(phone) == fewest);
-        let any = match cause {
-            Cause::Refusals => self.rng.usize(..those.clone().count()),
-            Cause::Trouble | Cause::Misconfigured => 0,
+        let tried = |phone: &Phone| {
+            let copies = if bug(Bug::CopiesWithoutBound) { 0 } else { self.most_copies(phone, now) };
+            (copies, self.recipients.get(phone).map_or(0, |r| r.trials))
         };
-        those.nth(any).cloned()
+        let tries: Vec<_> = self.ready.iter().map(|entry| (tried(&entry.1), entry)).collect();
+        let fewest = tries.iter().map(|(tried, _)| *tried).min()?;
+        let those: Vec<&(Turn, Phone)> =
+            tries.into_iter().filter(|(tried, _)| *tried == fewest).map(|(_, entry)| entry).collect();
+        let any = match cause {
+            Cause::Refusals | Cause::Misconfigured => self.rng.usize(..those.len()),
+            Cause::Trouble => 0,
+        };
+        those.get(any).map(|entry| (*entry).clone())
     }
 
     pub(super) fn start_fresh(&mut self, phone: &Phone, way: WayId, now: Instant) {
         let mut waiting = self.window.take(phone);
+        // What has gone out too often within the hour stays behind, and holds up nothing that is new.
+        for w in waiting.extract_if(.., |w| self.copies.full_until(w.alert.id, now).is_some()) {
+            self.window.insert(phone.clone(), w);
+        }
         let pieces: Vec<(AlertId, &str)> = waiting.iter().map(|w| (w.alert.id, &*w.alert.text)).collect();
         let composed = compose(&pieces, &self.shape);
         let Some(recipient) = self.recipients.get_mut(phone) else { return };
@@ -173,7 +211,9 @@ impl Core {
                 self.window.insert(phone.clone(), w);
             }
         }
-        let Some(severity) = waiting.iter().map(|w| w.alert.severity).min() else { return };
+        let Some(severity) = waiting.iter().map(|w| w.alert.severity).min() else {
+            return self.refresh(phone, now);
+        };
         let job = Job {
             recipient: phone.clone(),
             text: composed.text.into(),
@@ -191,6 +231,8 @@ impl Core {
             way,
             tried: Vec::new(),
             round: Vec::new(),
+            may_have_it: Vec::new(),
+            detail: String::new(),
             next: Next::Pending,
         };
         self.begin(job, way, now);
@@ -221,6 +263,8 @@ impl Core {
             way,
             tried: Vec::new(),
             round: Vec::new(),
+            may_have_it: Vec::new(),
+            detail: String::new(),
             next: Next::Pending,
         };
         self.begin(job, way, now);

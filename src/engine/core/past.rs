@@ -25,9 +25,8 @@ impl Core {
         self.rejecting.clear();
         self.on_their_way.clear();
         self.settled_meanwhile = None;
-        self.failover.forget_alerts();
+        self.copies = Copies::default();
         self.out.settlements.retain(|(_, settlement)| settlement.closing.is_some());
-        self.out.requeues.clear();
         let phones: BTreeSet<Phone> = self.recipients.keys().cloned().collect();
         for phone in phones {
             if let Some(recipient) = self.recipients.get_mut(&phone) {

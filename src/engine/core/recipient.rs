@@ -2,6 +2,8 @@
 
 use super::*;
 
+/// How long a recipient at most waits for a dispatcher that has no room, where those that have are spared.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// What `max_per_hour` counts in.
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -26,6 +28,10 @@ pub(super) struct Recipient {
     pub(super) trials: u32,
     /// Since how many of a dispatcher's successes this recipient has been failing there.
     pub(super) failing: Vec<(WayId, u64)>,
+    /// Dispatchers that may have taken its SMS although they said no, and until when they are spared.
+    pub(super) avoid: Vec<(WayId, Instant)>,
+    /// For what people were told that its alerts wait.
+    pub(super) told: Option<Why>,
     /// Attempts in doubt that are to be resent now.
     pub(super) resends: Vec<Uuid>,
     pub(super) ready: Option<Turn>,
@@ -62,9 +68,9 @@ impl Core {
 
     /// Finds out anew when this recipient's next SMS may go, and forgets a recipient of whom nothing is to be remembered.
     pub(super) fn refresh(&mut self, phone: &Phone, now: Instant) {
-        let first = self.window.first(phone);
+        let (first, copied_until) = self.first_allowed(phone, now);
         let left_until = self.left_until(phone);
-        if !self.recipients.contains_key(phone) && first.is_none() {
+        if !self.recipients.contains_key(phone) && first.is_none() && copied_until.is_none() {
             return;
         }
         let recipient = self.recipients.entry(phone.clone()).or_default();
@@ -91,7 +97,7 @@ impl Core {
         let Some(turn) = resend.or(first) else {
             // Only what keeps the next alert apart from the last SMS, or counts, is worth remembering.
             let counts_until = recipient.counted.back().map(|at| *at + HOUR);
-            match quiet_until.max(counts_until).filter(|until| *until > now) {
+            match copied_until.or(quiet_until.max(counts_until).filter(|until| *until > now)) {
                 Some(until) => {
                     recipient.timer = Some(until);
                     self.timers.insert((until, phone.clone()));
@@ -134,6 +140,47 @@ impl Core {
                 self.ready.insert((turn, phone.clone()));
             }
         }
+    }
+
+    /// The first turn of a recipient that may go out now; or if all has gone out as often as may be, until when that
+    /// holds.
+    fn first_allowed(&self, phone: &Phone, now: Instant) -> (Option<Turn>, Option<Instant>) {
+        if self.copies.is_empty() {
+            return (self.window.first(phone), None);
+        }
+        let mut until: Option<Instant> = None;
+        for turn in self.window.turns(phone) {
+            match self.copies.full_until(turn.id, now) {
+                None => return (Some(turn), None),
+                Some(at) => until = Some(until.map_or(at, |until| until.min(at))),
+            }
+        }
+        (None, until)
+    }
+
+    /// How many copies of one of a recipient's alerts may have gone out within the hour, at the most.
+    pub(super) fn most_copies(&self, phone: &Phone, now: Instant) -> usize {
+        if self.copies.is_empty() {
+            return 0;
+        }
+        self.window.turns(phone).map(|turn| self.copies.of(turn.id, now)).max().unwrap_or(0)
+    }
+
+    /// The dispatchers that are spared by a recipient now.
+    pub(super) fn avoided(&self, phone: &Phone, now: Instant) -> Vec<WayId> {
+        let avoid = self.recipients.get(phone).map(|r| r.avoid.as_slice()).unwrap_or_default();
+        avoid.iter().filter(|(_, until)| *until > now).map(|(way, _)| *way).collect()
+    }
+
+    /// Only dispatchers that it spares could take its SMS, or others that are full: it waits.
+    pub(super) fn spare(&mut self, phone: &Phone, now: Instant) {
+        if let Some(recipient) = self.recipients.get_mut(phone) {
+            recipient.avoid.retain(|(_, until)| *until > now);
+            let first = recipient.avoid.iter().map(|(_, until)| *until).min();
+            recipient.paused_until = first.map(|until| until.min(now + LOOK_AGAIN));
+            self.paused.insert(phone.clone());
+        }
+        self.refresh(phone, now);
     }
 
     /// A dispatcher may work again: nobody waits longer for it than need be.

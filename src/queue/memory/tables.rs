@@ -366,19 +366,6 @@ impl Tables {
         self.note(id, "ignored", Some(reason), why, by, now);
     }
 
-    /// Makes it wait again if it was given up as rejected and no attempt has carried it after all. What its attempts did
-    /// goes on counting: one that is in doubt no more since it was repeated may yet turn out to have been taken.
-    pub(super) fn reprieve(&mut self, id: AlertId, now: Timestamp) -> bool {
-        let carried = |n: &usize| {
-            let attempt = &self.attempts[*n];
-            attempt.state == AttemptState::Accepted
-                && attempt.new.carried.contains(&id)
-                && !attempt.requeued.contains(&id)
-        };
-        let wronged = |row: &Row| row.reason == Some(Reason::Rejected) && !row.attempts.iter().any(carried);
-        self.alerts.get(&id).is_some_and(wronged) && self.wait_again(id, "smsd", now)
-    }
-
     pub(super) fn requeue(&mut self, id: AlertId, by: &str, now: Timestamp) -> bool {
         if !self.wait_again(id, by, now) {
             return false;

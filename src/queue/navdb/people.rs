@@ -99,16 +99,11 @@ const EXPIRE: &str = concat!(
      SELECT id::bigint FROM ended ORDER BY id"
 );
 
-/// What its attempts did counts no more if a person says so; with `$3`, it goes on counting, and what one of them carried after
-/// all stays as it is.
+/// What its attempts did counts no more, since a person says so.
 const REQUEUE: &str = "WITH again AS (UPDATE smsq q SET sent = 'N', smsid = NULL, timesent = NULL \
-        WHERE q.id = ANY ($1) AND q.sent <> 'N' AND (NOT $3 OR q.sent = 'I' AND \
-            (SELECT (n.what, n.reason) = ('ignored', 'rejected') FROM smsd.note n WHERE n.alert = q.id \
-                ORDER BY n.id DESC LIMIT 1) \
-            AND NOT EXISTS (SELECT FROM smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt \
-                WHERE l.alert = q.id AND l.carried AND NOT l.requeued AND a.state = 'accepted')) RETURNING q.id), \
+        WHERE q.id = ANY ($1) AND q.sent <> 'N' RETURNING q.id), \
      forgotten AS (UPDATE smsd.attempt_alert l SET requeued = true FROM again, smsd.attempt a \
-        WHERE NOT $3 AND l.alert = again.id AND a.id = l.attempt AND a.state NOT IN ('open', 'in_doubt', 'held')), \
+        WHERE l.alert = again.id AND a.id = l.attempt AND a.state NOT IN ('open', 'in_doubt', 'held')), \
      noted AS (INSERT INTO smsd.note (alert, what, detail, by) SELECT id, 'requeued', '', $2 FROM again) \
      SELECT id::bigint FROM again";
 
@@ -184,16 +179,9 @@ pub(super) async fn expire(client: &Client, age: &Age, ages: &Mutex<Ages>) -> Ve
     Ok(ids(keys))
 }
 
-/// `if_rejected`: only those that were given up as rejected, as the last thing that befell them.
-pub(super) async fn requeue(
-    client: &Client,
-    wanted: &[AlertId],
-    by: &str,
-    if_rejected: bool,
-) -> Verb<Vec<AlertId>> {
+pub(super) async fn requeue(client: &Client, wanted: &[AlertId], by: &str) -> Verb<Vec<AlertId>> {
     let (chosen, by) = (keys(wanted), clean(by));
-    let parameters: [Parameter<'_>; 3] =
-        [(&chosen, Type::INT8_ARRAY), (&by, Type::TEXT), (&if_rejected, Type::BOOL)];
+    let parameters: [Parameter<'_>; 2] = [(&chosen, Type::INT8_ARRAY), (&by, Type::TEXT)];
     let answers =
         in_transaction(client, super::BEGIN, &[(REQUEUE, &parameters), (NOTIFY_FREED, &[])]).await?;
     let keys = answers.iter().take(1).flatten().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;

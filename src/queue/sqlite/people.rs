@@ -103,26 +103,20 @@ pub(super) fn resolve(
     Ok(Resolved::of(ids, decided))
 }
 
-/// `if_rejected`: only those that were given up as rejected, as the last thing that befell them.
 pub(super) fn requeue(
     conn: &Connection,
     ids: &[AlertId],
     by: &str,
-    if_rejected: bool,
     now: Now,
 ) -> Result<Vec<AlertId>, Failure> {
     const REQUEUE: &str = "
         UPDATE alert SET state = 'waiting', reason = NULL, ended_at = NULL, requeued_at = ?
-        WHERE id = ? AND state <> 'waiting' AND (NOT ? OR state = 'ignored' AND reason = 'rejected'
-            AND NOT EXISTS (SELECT 1 FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
-                WHERE s.alert = alert.id AND s.counted = 0 AND s.requeued = 0 AND t.state = 'accepted'))";
+        WHERE id = ? AND state <> 'waiting'";
     const PAST: &str = "UPDATE attempt_alert SET requeued = 1 WHERE alert = ? AND unresolved = 0";
     let mut changed = Vec::new();
     for id in ids {
-        if conn.prepare_cached(REQUEUE)?.execute(params![now.wall, id.0, if_rejected])? == 1 {
-            if !if_rejected {
-                conn.prepare_cached(PAST)?.execute([id.0])?;
-            }
+        if conn.prepare_cached(REQUEUE)?.execute(params![now.wall, id.0])? == 1 {
+            conn.prepare_cached(PAST)?.execute([id.0])?;
             origin::again(conn, *id)?;
             note(conn, *id, "requeued", None, "", by, now)?;
             changed.push(*id);

@@ -31,7 +31,7 @@ fn letter(batch: &Batch) -> Letter {
 
 fn down(dispatcher: &str) -> Event {
     let (cause, reason) = (crate::failover::Cause::Trouble, "connection refused".to_owned());
-    Event::DispatcherDown { dispatcher: dispatcher.into(), cause, reason, wronged: 0 }
+    Event::DispatcherDown { dispatcher: dispatcher.into(), cause, reason }
 }
 
 fn ignored(id: i64) -> Event {

@@ -1,6 +1,6 @@
 //! What each event is to the admin, in words that are understood on a phone at three in the morning.
 
-use super::super::{Event, clip};
+use super::super::{Event, Why, clip};
 use super::{Kind, Note, TEXTS};
 use crate::alert::{AlertId, Reason};
 use crate::failover::Cause;
@@ -15,6 +15,8 @@ pub(super) fn kind(event: &Event) -> Kind {
         Event::AllDown { .. } | Event::WayOut => Kind::Outage,
         Event::QueueLost { .. } | Event::QueueBack { .. } => Kind::Queue,
         Event::FromThePast { .. } | Event::Suspected { .. } => Kind::Past,
+        Event::Waits { why: Why::Refused, first: true, .. } => Kind::Refused,
+        Event::Copied { .. } => Kind::Copied,
         Event::Ignored { reason: Reason::RetryLimit, .. } => Kind::RetryLimit,
         Event::Ignored { reason: Reason::Rejected, .. } => Kind::Rejected,
         Event::BadNumber { .. } => Kind::BadNumber,
@@ -30,6 +32,7 @@ pub(super) fn kind(event: &Event) -> Kind {
         | Event::Superseded { .. }
         | Event::Barred { .. }
         | Event::HeldBack { .. }
+        | Event::Waits { first: true, .. }
         | Event::Vanished { .. }
         | Event::Unheard { .. }
         | Event::LeaseLost
@@ -42,9 +45,11 @@ pub(super) fn kind(event: &Event) -> Kind {
         | Event::Ready
         | Event::Reloaded
         | Event::Ignored { reason: Reason::Squeezed | Reason::Cancelled, .. } => Kind::Info,
-        Event::LateAnswer { .. } | Event::Overheard { .. } | Event::Outrun { .. } | Event::Wording { .. } => {
-            Kind::Debug
-        }
+        Event::LateAnswer { .. }
+        | Event::Overheard { .. }
+        | Event::Outrun { .. }
+        | Event::Waits { first: false, .. }
+        | Event::Wording { .. } => Kind::Debug,
     }
 }
 
@@ -52,9 +57,10 @@ pub(super) fn kind(event: &Event) -> Kind {
 pub(super) fn note(event: &Event) -> Note {
     let (headline, more) = told(event);
     let (alerts, count) = match event {
-        Event::Ignored { alerts, .. } | Event::Expired { alerts } => {
-            (alerts.iter().take(TEXTS).copied().collect(), alerts.len())
-        }
+        Event::Ignored { alerts, .. }
+        | Event::Expired { alerts }
+        | Event::Waits { why: Why::Refused, alerts, .. }
+        | Event::Copied { alerts, .. } => (alerts.iter().take(TEXTS).copied().collect(), alerts.len()),
         Event::BadNumber { alert, .. } => (vec![*alert], 1),
         _ => (Vec::new(), 0),
     };
@@ -130,19 +136,20 @@ fn told(event: &Event) -> (String, String) {
             format!("an SMS to {recipient} is sent again: a possible duplicate"),
             format!("Attempt {attempt} repeats {resend_of}, which is in doubt."),
         ),
-        Event::DispatcherDown { dispatcher, cause, reason, wronged } => {
+        Event::DispatcherDown { dispatcher, cause, reason } => {
             let (state, next) = match cause {
                 Cause::Trouble => ("is down", "It is probed, first after 1 s."),
-                Cause::Refusals => ("refuses everybody", "It is probed, first after 1 s."),
-                Cause::Misconfigured => ("needs a person", "It is probed every 10 minutes."),
-            };
-            let wronged = match wronged {
-                0 => String::new(),
-                n => format!(" {} that it refused wait again.", alerts(*n)),
+                Cause::Refusals => (
+                    "is suspect, it refused different numbers in a row",
+                    "It served none between them. It is probed, first after 1 s; what it refused waits.",
+                ),
+                Cause::Misconfigured => {
+                    ("needs a person", "It is probed after 30 s, 1, 2, 5 and then every 10 minutes.")
+                }
             };
             (
                 format!("dispatcher {dispatcher} {state}: {}", cut(reason, 120)),
-                format!("{}. {next}{wronged}", cut(reason, WORDS)),
+                format!("{}. {next}", cut(reason, WORDS)),
             )
         }
         Event::DispatcherUp { dispatcher } => said(format!("dispatcher {dispatcher} works again"), ""),
@@ -177,6 +184,23 @@ fn told(event: &Event) -> (String, String) {
         Event::HeldBack { recipient } => {
             said(format!("max_per_hour is reached for {recipient}, its alerts wait"), "")
         }
+        Event::Waits { recipient, alerts: ids, why, detail, again_in, .. } => (
+            format!("{} to {recipient} not sent yet: {}", alerts(ids.len()), why.words()),
+            format!(
+                "{}. Nothing is given up: the next try is due in {} s. If it no longer matters: smsd queue cancel {}",
+                cut(detail, WORDS),
+                again_in.as_secs(),
+                list(ids)
+            ),
+        ),
+        Event::Copied { recipient, dispatcher, alerts: ids } => (
+            format!("{recipient} may have got the same SMS twice, by {dispatcher}"),
+            format!(
+                "{dispatcher} says that it failed and may have sent all the same, twice now. At most 5 copies go out within \
+                 ten minutes and 10 within an hour. If it came: smsd queue cancel {}",
+                list(ids)
+            ),
+        ),
         Event::Vanished { alerts: ids } => (
             format!("{} were removed or changed by others while sent", alerts(ids.len())),
             format!("These: {}.", list(ids)),

@@ -10,6 +10,7 @@ use super::{Query, unanswered, wrong};
 use crate::alert::{AlertId, Phone};
 use crate::queue::{AlertRow, AlertState, Decision, Filter, Story, Which};
 use crate::web::problem::{Body, PROBLEM};
+use crate::telemetry::Wait;
 use crate::web::{Caller, Problem, Site};
 
 /// Which alerts.
@@ -73,13 +74,24 @@ pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
 /// All that is known of an alert
 #[utoipa::path(get, path = "/api/v1/alerts/{id}", tag = "alerts", security(("token" = ["read"])), params(Id),
     responses(
-        (status = 200, description = "Its story.", body = Story),
+        (status = 200, description = "Its story.", body = Told),
         (status = 404, description = "There is no such alert.", body = Body, content_type = PROBLEM),
     ))]
-pub(super) async fn show(State(site): State<Site>, Path(id): Path<String>) -> Result<Json<Story>, Problem> {
+pub(super) async fn show(State(site): State<Site>, Path(id): Path<String>) -> Result<Json<Told>, Problem> {
     let id = alert_id(&id)?;
-    let story = site.queue.show(id).await.map_err(unanswered)?;
-    story.map(Json).ok_or_else(|| no_alert(id))
+    let story = site.queue.show(id).await.map_err(unanswered)?.ok_or_else(|| no_alert(id))?;
+    let waits = site.wait_of(&story);
+    Ok(Json(Told { story, waits }))
+}
+
+/// All that is known of an alert, also by the engine.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AlertStory)]
+pub(super) struct Told {
+    #[serde(flatten)]
+    story: Story,
+    /// Why it waits, if it does and its recipient has met trouble.
+    waits: Option<Wait>,
 }
 
 /// What was done.

@@ -137,10 +137,20 @@ fn shown(event: &Event) -> (&'static str, Value) {
         Event::BadNumber { alert, detail, .. } => ("bad_number", json!({ "alert": alert, "detail": detail })),
         Event::Barred { alert, recipient } => ("barred", json!({ "alert": alert, "to": recipient })),
         Event::HeldBack { recipient } => ("held_back", json!({ "to": recipient })),
+        Event::Waits { recipient, alerts, why, detail, again_in, .. } => (
+            "waits",
+            json!({
+                "to": recipient, "alerts": alerts, "why": why, "detail": detail,
+                "next_try_seconds": again_in.as_secs_f64(),
+            }),
+        ),
+        Event::Copied { recipient, dispatcher, alerts } => {
+            ("copied", json!({ "to": recipient, "dispatcher": dispatcher, "alerts": alerts }))
+        }
         Event::Expired { alerts } => ("expired", json!({ "alerts": alerts })),
         Event::Vanished { alerts } => ("vanished", json!({ "alerts": alerts })),
-        Event::DispatcherDown { dispatcher, reason, wronged, .. } => {
-            ("dispatcher_down", json!({ "dispatcher": dispatcher, "reason": reason, "wronged": wronged }))
+        Event::DispatcherDown { dispatcher, reason, .. } => {
+            ("dispatcher_down", json!({ "dispatcher": dispatcher, "reason": reason }))
         }
         Event::DispatcherUp { dispatcher } => ("dispatcher_up", json!({ "dispatcher": dispatcher })),
         Event::AllDown { waiting } => ("all_down", json!({ "waiting": waiting })),

@@ -13,6 +13,7 @@ use super::overview::decisions;
 use super::words::{self, Tone, alert_state, foreign, foreign_lines, moment, severity, span, state};
 use crate::alert::{AlertId, Reason};
 use crate::queue::{AlertState, AttemptRow, AttemptState, FROM_THE_PAST, Note, Story};
+use crate::telemetry::Wait;
 use crate::web::Site;
 
 /// Alerts named of those that shared an SMS.
@@ -44,13 +45,13 @@ pub(super) async fn show(
         viewer: Some(&viewer),
         flash: did.flash(),
         above: html! {},
-        body: render(&story, viewer.operate, Timestamp::now()),
+        body: render(&story, site.wait_of(&story).as_ref(), viewer.operate, Timestamp::now()),
     };
     page.answer(StatusCode::OK)
 }
 
 /// The page beneath the navigation.
-pub(super) fn render(story: &Story, operate: bool, now: Timestamp) -> Markup {
+pub(super) fn render(story: &Story, wait: Option<&Wait>, operate: bool, now: Timestamp) -> Markup {
     let alert = &story.alert;
     let (tone, word) = alert_state(alert.state, alert.reason);
     let mut events: Vec<(Timestamp, Markup)> = Vec::new();
@@ -65,7 +66,12 @@ pub(super) fn render(story: &Story, operate: bool, now: Timestamp) -> Markup {
         div.board {
             section.card aria-labelledby="h-alert" {
                 header { h2 #h-alert { "The alert" } }
-                p.said { (conclusion(story)) }
+                p.said {
+                    @match wait.filter(|_| alert.state == AlertState::Waiting) {
+                        Some(wait) => (why_it_waits(wait, story.attempts.len(), now)),
+                        None => (conclusion(story)),
+                    }
+                }
                 dl.facts {
                     dt { "To" } dd { (foreign(&alert.to, 64)) }
                     dt { "Text" } dd { (foreign_lines(&alert.text, 2000)) }
@@ -93,6 +99,14 @@ fn acts(story: &Story) -> Markup {
     }
 }
 
+/// What the engine says of an alert that waits.
+fn why_it_waits(wait: &Wait, tries: usize, now: Timestamp) -> Markup {
+    html! {
+        "It waits: " (foreign(&wait.words(), 400)) ". The next try is due " (moment(wait.next_try_at, now)) "; "
+        (words::count(tries as u64, "attempt")) " so far."
+    }
+}
+
 /// How it stands, and why.
 fn conclusion(story: &Story) -> Markup {
     let last = |state| story.attempts.iter().rev().find(|a| a.state == state);
@@ -115,7 +129,7 @@ fn conclusion(story: &Story) -> Markup {
                 Some(Reason::Squeezed) => { "There was no room for it in the SMS, which only counts it (+N see web)." }
                 Some(Reason::Cancelled) => { "Cancelled" @if let Some(n) = ignored { " by " (foreign(&n.by, 64)) } "." }
                 Some(Reason::Expired) => { "It grew older than autocancel allows." }
-                Some(Reason::Rejected) => { "The number or the text was refused for good." }
+                Some(Reason::Rejected) => { "Every way out refused it as often as retrylimit allows, while it served others." }
                 Some(Reason::RetryLimit) => { "It failed as often as retrylimit allows." }
                 None => { "It was ignored; the ledger does not know why." }
             },
@@ -231,7 +245,7 @@ mod tests {
         };
         let note = Note { at, what: bad.into(), reason: None, detail: bad.into(), by: bad.into() };
         let story = Story { alert, attempts: vec![attempt], notes: vec![note] };
-        let shown = render(&story, true, at).into_string();
+        let shown = render(&story, None, true, at).into_string();
         assert!(!shown.contains("<i>") && !shown.contains('\u{1b}'));
         assert_eq!(shown.matches("&lt;i&gt;").count(), 13);
         for part in [
@@ -244,6 +258,6 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part}");
         }
-        assert!(!render(&story, false, at).into_string().contains("/accept"));
+        assert!(!render(&story, None, false, at).into_string().contains("/accept"));
     }
 }

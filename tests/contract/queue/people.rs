@@ -123,63 +123,6 @@ pub async fn cancel_of_one_lets_its_companions_wait<F: Fixture>(f: &F) {
     clean(&*q).await;
 }
 
-pub async fn a_reprieve_is_for_what_is_rejected_and_is_given_once<F: Fixture>(f: &F) {
-    let q = f.queue();
-    let ids = submitted(f, PHONE, 4).await;
-    let me = joined(&*q, LONG).await;
-    let [rejected, sent, cancelled, waiting] = ids[..] else { panic!() };
-    let given_up = || Settlement {
-        closing: None,
-        verdicts: vec![(rejected, Verdict::Ignored(Reason::Rejected))],
-        detail: "no".into(),
-    };
-    settled(&*q, me, given_up()).await;
-    let sms = begun(&*q, me, PHONE, &[sent]).await;
-    settled(&*q, me, accept(&sms)).await;
-    q.cancel(&Which::Ids(vec![cancelled]), "ann").await.unwrap();
-    assert_eq!(q.reprieve(&[rejected, sent, cancelled, waiting]).await.unwrap(), [rejected]);
-    // It is sent meanwhile: to ask again, since nobody heard the answer, changes nothing.
-    let sms = begun(&*q, me, PHONE, &[rejected]).await;
-    settled(&*q, me, accept(&sms)).await;
-    assert_eq!(q.reprieve(&[rejected]).await.unwrap(), []);
-    // Nor does it undo what a person has done since.
-    q.requeue(&[rejected], "ann").await.unwrap();
-    settled(&*q, me, given_up()).await;
-    q.requeue(&[rejected], "ann").await.unwrap();
-    q.cancel(&Which::Ids(vec![rejected]), "ann").await.unwrap();
-    assert_eq!(q.reprieve(&[rejected]).await.unwrap(), []);
-    clean(&*q).await;
-}
-
-/// An SMS is in doubt, its resend is refused for good; then the gateway's yes to the first is heard of.
-pub async fn a_reprieve_sends_nothing_again_that_was_taken_after_all<F: Fixture>(f: &F) {
-    let q = f.queue();
-    let me = joined(&*q, LONG).await;
-    for heard_before in [true, false] {
-        let ids = submitted(f, PHONE, 1).await;
-        let first = doubtful(&*q, me, PHONE, &ids).await;
-        let again = resend(&first);
-        assert_eq!(q.begin(me, std::slice::from_ref(&again), &Known::default()).await.unwrap(), [again.id]);
-        let given_up = Settlement {
-            verdicts: vec![(ids[0], Verdict::Ignored(Reason::Rejected))],
-            ..close(&again, AttemptState::Rejected, "rejected")
-        };
-        settled(&*q, me, given_up).await;
-        if heard_before {
-            let late = q.settle(me, &[accept(&first)]).await.unwrap();
-            assert_eq!(late.vanished, ids, "it was ignored, and stays so");
-            assert_eq!(q.reprieve(&ids).await.unwrap(), []);
-        } else {
-            assert_eq!(q.reprieve(&ids).await.unwrap(), ids);
-            assert!(claimed(&*q).await[0].maybe_sent);
-            settled(&*q, me, accept(&first)).await;
-            assert_eq!(state(&*q, ids[0]).await, (AlertState::Sent, None));
-        }
-        assert_eq!(claimed_ids(&*q).await, []);
-    }
-    clean(&*q).await;
-}
-
 pub async fn requeue_makes_it_wait_again_on_record<F: Fixture>(f: &F) {
     let q = f.queue();
     let ids = submitted(f, PHONE, 2).await;
