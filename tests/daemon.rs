@@ -31,6 +31,7 @@ mod daemon {
     mod crashes;
     mod database;
     mod descriptors;
+    mod evidence;
     mod failpoints;
     mod figures;
     mod full;

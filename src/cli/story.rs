@@ -11,8 +11,8 @@ use super::output::{between, json, moment, paint, print, shown, time};
 use super::queue::list;
 use super::{FAILED, Globals, Session, block_on, eprintln_quietly, exit};
 use crate::alert::{AlertId, Reason};
-use crate::telemetry::Wait;
 use crate::queue::{AlertRow, AlertState, AttemptRow, AttemptState, FROM_THE_PAST, Note, Story};
+use crate::telemetry::Wait;
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -35,7 +35,9 @@ impl Show {
         };
         // A daemon that does not answer is no reason to show less than the ledger knows.
         let waits = match story.alert.state {
-            AlertState::Waiting => block_on(async { Ok(Daemon::of(&session).wait_of(id).await) })?.ok().flatten(),
+            AlertState::Waiting => {
+                block_on(async { Ok(Daemon::of(&session).wait_of(id).await) })?.ok().flatten()
+            }
             _ => None,
         };
         if self.json {
@@ -179,8 +181,10 @@ fn ignored(story: &Story) -> String {
             format!("It grew older than `autocancel` before it could be sent{said}. {again}")
         }
         Some(Reason::Rejected) => {
-            format!("Every dispatcher refused the number or the text `retrylimit` times, and served others{said}. Mend the number \
-                 where it comes from. {again}")
+            format!(
+                "Every dispatcher refused the number or the text `retrylimit` times, and served others{said}. Mend the number \
+                 where it comes from. {again}"
+            )
         }
         Some(Reason::RetryLimit) => {
             format!(
@@ -254,7 +258,7 @@ fn outcome(a: &AttemptRow) -> String {
         AttemptState::Accepted => "accepted",
         AttemptState::Failed if a.class.as_deref() == Some("failed") => "failed, and may have been taken",
         AttemptState::Failed => "not taken",
-        AttemptState::Rejected => "refused for good",
+        AttemptState::Rejected => "`retrylimit` times, and served others",
         AttemptState::Resent => "was in doubt, and has been repeated",
         AttemptState::Cancelled => "was in doubt, and was cancelled",
     };
@@ -417,7 +421,7 @@ mod tests {
                 "at the same time as 13, which filled it",
             ),
             (ignored(Reason::Expired), "autocancel"),
-            (ignored(Reason::Rejected), "refused for good"),
+            (ignored(Reason::Rejected), "`retrylimit` times, and served others"),
             (ignored(Reason::RetryLimit), "retrylimit"),
             (told(AlertState::Ignored, None, vec![], vec![]), "does not know why"),
             (

@@ -123,7 +123,7 @@ impl Post {
 
     /// What the ignored alerts said, or why the queue does not say it.
     async fn mentions(&self, batch: &Batch) -> Result<Vec<Mention>, String> {
-        let ids = batch.ignored();
+        let ids = batch.named();
         if ids.is_empty() {
             return Ok(Vec::new());
         }

@@ -140,7 +140,7 @@ pub struct Note {
     pub headline: String,
     /// What else there is to say.
     pub more: String,
-    /// The alerts that were ignored: all of them are counted, the first [`TEXTS`] named.
+    /// The alerts that were ignored, or that wait in trouble: all of them are counted, the first [`TEXTS`] named.
     pub alerts: Vec<AlertId>,
     /// How many there were.
     pub count: usize,
@@ -168,8 +168,19 @@ impl Batch {
     }
 
     /// The alerts whose texts are to be told, at most [`TEXTS`].
-    pub fn ignored(&self) -> Vec<AlertId> {
-        let notes = self.0.values().flat_map(|heap| &heap.last);
+    pub fn named(&self) -> Vec<AlertId> {
+        let mut ids = self.alerts_of(true);
+        ids.extend(self.alerts_of(false));
+        ids.sort_unstable();
+        ids.dedup();
+        ids.truncate(TEXTS);
+        ids
+    }
+
+    /// Those of them that were ignored, or that were not.
+    fn alerts_of(&self, ignored: bool) -> Vec<AlertId> {
+        let heaps = self.0.iter().filter(|(kind, _)| kind.ignored().is_some() == ignored);
+        let notes = heaps.flat_map(|(_, heap)| &heap.last);
         let mut ids: Vec<AlertId> = notes.flat_map(|(_, note)| &note.alerts).copied().take(TEXTS).collect();
         ids.sort_unstable();
         ids.dedup();

@@ -11,9 +11,9 @@ use tokio::time::sleep;
 use super::Event;
 use super::admin::{Batch, Collector, Gravity};
 use super::board::Board;
-use super::waits::{Wait, Waits};
 use super::history::{BUCKETS, Course, History, STEP};
 use super::metrics::Metrics;
+use super::waits::{Wait, Waits};
 use crate::queue::Queue;
 
 /// Events that a slow listener may lag behind; what is beyond is lost to that listener alone.

@@ -245,7 +245,7 @@ fn a_mail_server_that_is_away_or_silent_or_refuses_is_told_once_and_holds_up_not
             Site::embedded(&keys(addr.port(), "delay: 0.2"), &ways(&[gateway.addr], "class.400: RCPT"));
         let daemon = site.start().up();
         assert_eq!(site.run(&["send", "--to", "+4791999998", "no such number"]).code, 0);
-        until("it is refused", || (daemon.said("alerts ignored") == 1).then_some(()));
+        until("it is refused", || (daemon.said("the alerts wait") == 1).then_some(()));
         std::thread::sleep(Duration::from_millis(1_500));
         let begun = Instant::now();
         for n in 0..20 {

@@ -98,21 +98,6 @@ fn failover_when_the_primary_refuses_and_the_secondary_hangs_for_one_number() {
     daemon.stop();
 }
 
-#[test]
-fn a_number_that_is_refused_for_good_is_ignored_at_once_with_the_reason() {
-    let gateway = gateway();
-    gateway.set_for("+4790000003", Behaviour::status(422).body("no such subscriber"));
-    let site = Site::nav("", &ways(&[gateway.addr], ""));
-    site.insert_many(1, 20);
-    let daemon = site.start();
-    until("19 are sent and one ignored", || (site.counts() == [0, 19, 1]).then_some(()));
-    let id = site.sql("SELECT id FROM smsq WHERE sent = 'I'");
-    let why = site.run(&["why", &id]).out;
-    assert!(why.contains("422") && why.contains("+4790000003"), "{why}");
-    site.audit();
-    daemon.stop();
-}
-
 /// Asked again, it says what it said the first time, and sends nothing.
 #[test]
 fn a_gateway_that_knows_the_key_is_asked_again_byte_for_byte_before_any_other() {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::bench::{Site, gateway, gateway_that, nobody_listens, until, until_within, ways};
+use super::bench::{Daemon, Gateway, Site, gateway, gateway_that, nobody_listens, until, until_within, ways};
+use crate::faults::Faults;
 use smsd::demo::gateway::{Answer, Behaviour};
 
 #[test]
@@ -198,13 +199,13 @@ fn exit_on_permanent_error_says_whether_it_stays_when_every_dispatcher_needs_a_p
     let gateway = gateway_that(Behaviour::status(401));
     let site = Site::nav("", &ways(&[gateway.addr], ""));
     site.insert_many(1, 3);
-    let mut daemon = site.start();
+    let mut daemon = refused_for_ten_minutes(&site, &gateway);
     assert_eq!(daemon.ended_within(20), Some(1), "{}", daemon.log());
     assert_eq!(site.counts(), [3, 0, 0]);
     assert!(daemon.log().contains("gw1") && daemon.log().contains("401"), "{}", daemon.log());
 
     site.configure("exit_on_permanent_error: no", &ways(&[gateway.addr], ""));
-    let daemon = site.start();
+    let daemon = refused_for_ten_minutes(&site, &gateway);
     until("it is told", || (daemon.said("it needs a person") == 1).then_some(()));
     std::thread::sleep(Duration::from_secs(2));
     assert!(daemon.runs());
@@ -216,6 +217,27 @@ fn exit_on_permanent_error_says_whether_it_stays_when_every_dispatcher_needs_a_p
     daemon.stop();
 }
 
+/// A daemon whose clock has gone on for more than ten minutes, with each probe and each SMS on trial in its time.
+fn refused_for_ten_minutes(site: &Site, gateway: &Gateway) -> Daemon {
+    let faults = Faults::new();
+    let mut command = site.command(&["-f"]);
+    faults.befall(&mut command, None);
+    let daemon = site.spawn(command);
+    let mut ahead = 0;
+    until("it needs a person", || (daemon.said("it needs a person") == 1).then_some(()));
+    for pause in [31, 61, 121, 301, 100] {
+        assert!(daemon.runs(), "too soon, after {ahead} s: {}", daemon.log());
+        let before = gateway.targets().len();
+        ahead += pause;
+        faults.set_uptime_ahead(ahead);
+        if pause != 100 {
+            until("it is tried again", || (gateway.targets().len() > before).then_some(()));
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    daemon
+}
+
 #[test]
 fn why_it_ended_in_the_background_stands_in_the_log() {
     let site = Site::embedded("", &ways(&[nobody_listens()], ""));
@@ -223,10 +245,10 @@ fn why_it_ended_in_the_background_stands_in_the_log() {
     assert_eq!(site.run(&[]).code, 0, "the terminal is left before the queue is opened");
     until("the log says why", || site.read("smsd.log").contains("the queue can not be opened").then_some(()));
 
-    let gateway = gateway_that(Behaviour::status(401));
-    let site = Site::embedded("", &ways(&[gateway.addr], ""));
+    let gateway = gateway_that(Behaviour::status(503));
+    let site = Site::embedded("retrylimit: 1\nretrylimitaction: shutdown", &ways(&[gateway.addr], ""));
     let mut daemon = site.start_in_background();
     assert_eq!(site.run(&["send", "--to", "+4790000001", "down"]).code, 0);
-    until("the log says why", || (daemon.said("every dispatcher is misconfigured") > 0).then_some(()));
+    until("the log says why", || (daemon.said("retrylimitaction is shutdown") > 0).then_some(()));
     daemon.ended_within(10);
 }

@@ -29,6 +29,7 @@ const DISK_FULL: u64 = 20;
 const SLOW_SYNC: u64 = 24;
 const REFUSED: u64 = 28;
 const NO_DESCRIPTORS: u64 = 32;
+const UPTIME_AHEAD: u64 = 40;
 
 /// The switches, for all programs that run under them.
 pub struct Faults {
@@ -95,6 +96,11 @@ impl Faults {
     /// The wall clock is so many seconds ahead.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.file.write_all_at(&(seconds * 1_000_000_000).to_ne_bytes(), CLOCK_AHEAD).unwrap();
+    }
+
+    /// The clock that nobody sets is so many seconds ahead: so much sooner what the program waits for comes.
+    pub fn set_uptime_ahead(&self, seconds: i64) {
+        self.file.write_all_at(&(seconds * 1_000_000_000).to_ne_bytes(), UPTIME_AHEAD).unwrap();
     }
 
     /// A sync takes up to so long. Only with a journal.

@@ -58,6 +58,7 @@ impl Core {
             let copies = self.count_copies(job, now);
             self.tell_copies(job, copies);
         }
+        job.refused |= matches!(error.class, Class::Rejected | Class::Misconfigured);
         let blame = self.blame(job, error.class);
         if !matches!(error.class, Class::Throttled { .. }) {
             job.round.push((way, blame));
@@ -276,6 +277,9 @@ impl Core {
                 recipient.pauses += 1;
                 recipient.paused_until = Some(now + retry::pause(recipient.pauses));
                 self.paused.insert(job.recipient.clone());
+                if job.refused {
+                    self.say_why(&job, Why::Refused, now);
+                }
             }
             Exhausted::Unproved | Exhausted::Uncounted => {
                 // It backs off from those that it was offered, and not longer than until another one can be asked.
@@ -288,8 +292,7 @@ impl Core {
                     .avoid
                     .extend(until.iter().flat_map(|at| job.may_have_it.iter().map(|way| (*way, *at))));
                 self.paused.insert(job.recipient.clone());
-                let refused = job.round.iter().any(|(_, blame)| matches!(blame, Blame::Refused { .. }));
-                let why = match (refused, may_have_it) {
+                let why = match (job.refused, may_have_it) {
                     (true, _) => Why::Refused,
                     (false, true) => Why::MayHaveGone,
                     (false, false) => Why::Failing,

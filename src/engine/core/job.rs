@@ -32,6 +32,8 @@ pub(super) struct Job {
     pub(super) round: Vec<(WayId, Blame)>,
     /// Those of `tried` that may have taken it all the same.
     pub(super) may_have_it: Vec<WayId>,
+    /// One has refused it, whoever was to blame for that.
+    pub(super) refused: bool,
     /// What the last one said that did not take it.
     pub(super) detail: String,
     pub(super) next: Next,
@@ -232,6 +234,7 @@ impl Core {
             tried: Vec::new(),
             round: Vec::new(),
             may_have_it: Vec::new(),
+            refused: false,
             detail: String::new(),
             next: Next::Pending,
         };
@@ -264,6 +267,7 @@ impl Core {
             tried: Vec::new(),
             round: Vec::new(),
             may_have_it: Vec::new(),
+            refused: false,
             detail: String::new(),
             next: Next::Pending,
         };

@@ -31,7 +31,7 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// What has come together, in words. `mentions`: what the queue says of [`Batch::ignored`], or why it does not.
+    /// What has come together, in words. `mentions`: what the queue says of [`Batch::named`], or why it does not.
     pub fn of(batch: &Batch, mentions: &Result<Vec<Mention>, String>, sender: &Sender) -> Letter {
         Letter { subject: subject(batch, &sender.host), body: body(batch, mentions, sender) }
     }
@@ -100,33 +100,42 @@ fn body(batch: &Batch, mentions: &Result<Vec<Mention>, String>, sender: &Sender)
     body
 }
 
-/// What the ignored alerts said, and whose they were, as NAV lists them.
+/// What the alerts said, and whose they were, as NAV lists them: first those that wait, then those that were ignored.
 fn texts(body: &mut String, batch: &Batch, mentions: &Result<Vec<Mention>, String>) {
-    let all: u64 = batch.0.iter().filter(|(kind, _)| kind.ignored().is_some()).map(|(_, h)| h.alerts).sum();
-    if all == 0 {
-        return;
-    }
-    match mentions {
-        Ok(mentions) => {
-            let _ = writeln!(body, "\nIgnored ({} of {all}):", mentions.len());
-            for mention in mentions {
-                let _ = writeln!(body, "{}", line(mention));
+    for ignored in [false, true] {
+        let heaps = batch.0.iter().filter(|(kind, _)| kind.ignored().is_some() == ignored);
+        let all: u64 = heaps.map(|(_, heap)| heap.alerts).sum();
+        if all == 0 {
+            continue;
+        }
+        let ids = batch.alerts_of(ignored);
+        match mentions {
+            Ok(mentions) => {
+                let named: Vec<&Mention> = mentions.iter().filter(|m| ids.contains(&m.id)).collect();
+                let word = if ignored { "Ignored" } else { "Not known to be sent" };
+                let _ = writeln!(body, "\n{word} ({} of {all}):", named.len());
+                for mention in &named {
+                    let _ = writeln!(body, "{}", line(mention));
+                }
+                let is_gone = |id: &&AlertId| !named.iter().any(|m| m.id == **id);
+                let asked = batch.named();
+                let gone: Vec<String> = ids
+                    .iter()
+                    .filter(|id| asked.contains(id))
+                    .filter(is_gone)
+                    .map(AlertId::to_string)
+                    .collect();
+                if !gone.is_empty() {
+                    let _ = writeln!(body, "No longer in the queue: {}", gone.join(" "));
+                }
             }
-            let gone: Vec<String> = batch
-                .ignored()
-                .iter()
-                .filter(|id| !mentions.iter().any(|m| m.id == **id))
-                .map(AlertId::to_string)
-                .collect();
-            if !gone.is_empty() {
-                let _ = writeln!(body, "No longer in the queue: {}", gone.join(" "));
+            Err(why) => {
+                let _ = writeln!(body, "\nWhat they said is not known: {why}");
             }
         }
-        Err(why) => {
-            let _ = writeln!(body, "\nWhat they said is not known: {why}");
-        }
+        let state = if ignored { "ignored" } else { "waiting" };
+        let _ = writeln!(body, "All of them: smsd queue list --state {state}");
     }
-    body.push_str("All of them: smsd queue list --state ignored\n");
 }
 
 fn line(mention: &Mention) -> String {

@@ -26,7 +26,7 @@ fn letter(batch: &Batch) -> Letter {
         text: format!("text of {id}"),
         account: Some(Account { name: "Ann Admin".to_owned(), login: "admin".to_owned() }),
     };
-    Letter::of(batch, &Ok(batch.ignored().iter().map(mention).collect()), &sender())
+    Letter::of(batch, &Ok(batch.named().iter().map(mention).collect()), &sender())
 }
 
 fn down(dispatcher: &str) -> Event {
@@ -96,7 +96,7 @@ fn an_ignored_alert_is_told_with_its_text_and_whose_it_was() {
     let mut collector = collector(Gravity::Error);
     collector.learn(&ignored(17), at(0));
     let batch = collector.take();
-    assert_eq!(batch.ignored(), [AlertId(17)]);
+    assert_eq!(batch.named(), [AlertId(17)]);
     let told = letter(&batch);
     assert_eq!(told.subject, "smsd noc1: 1 alert to +4790000001 ignored: retry limit reached");
     assert!(told.body.contains("17: \"text of 17\" --> Ann Admin (admin), +4790000001\n"), "{}", told.body);
@@ -119,7 +119,7 @@ fn a_storm_is_counted_and_not_kept() {
     }
     let batch = collector.take();
     assert!(batch.0.values().all(|heap| heap.last.len() <= SHOWN));
-    assert!(batch.ignored().len() <= TEXTS);
+    assert!(batch.named().len() <= TEXTS);
     let told = letter(&batch);
     assert_eq!(told.subject, "smsd noc1: 5000 alerts ignored: retry limit reached (+1 more)");
     assert!(told.body.contains("dispatcher gw is down"), "the storm pushes nothing out: {}", told.body);
@@ -139,7 +139,7 @@ fn what_could_not_be_mailed_is_told_with_what_came_meanwhile() {
     }
     collector.give_back(batch);
     let batch = collector.take();
-    let ids = batch.ignored();
+    let ids = batch.named();
     assert_eq!((ids.len(), ids.last()), (SHOWN, Some(&AlertId(29))));
     assert!(letter(&batch).subject.contains("30 alerts ignored"));
     collector.collect_from(None);

@@ -9,8 +9,8 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 use super::{Query, unanswered, wrong};
 use crate::alert::{AlertId, Phone};
 use crate::queue::{AlertRow, AlertState, Decision, Filter, Story, Which};
-use crate::web::problem::{Body, PROBLEM};
 use crate::telemetry::Wait;
+use crate::web::problem::{Body, PROBLEM};
 use crate::web::{Caller, Problem, Site};
 
 /// Which alerts.

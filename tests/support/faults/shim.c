@@ -34,6 +34,7 @@ struct switches {
     volatile uint32_t slow_sync; /* microseconds that a sync takes at most */
     volatile uint32_t refused;   /* how often the disk was too full */
     volatile uint32_t no_descriptors;
+    volatile int64_t uptime_ahead; /* nanoseconds that the monotonic clock is ahead */
 };
 struct record {
     uint32_t what, name_length;
@@ -262,8 +263,9 @@ int rename(const char *from, const char *to) {
 int clock_gettime(clockid_t which, struct timespec *now) {
     int failed = syscall(SYS_clock_gettime, which, now);
     int is_wall = which == CLOCK_REALTIME || which == CLOCK_REALTIME_COARSE;
-    if (!failed && is_wall && switches) {
-        int64_t ahead = switches->clock_ahead, ns = now->tv_nsec + ahead % 1000000000;
+    if (!failed && switches && (is_wall || which == CLOCK_MONOTONIC)) {
+        int64_t ahead = is_wall ? switches->clock_ahead : switches->uptime_ahead;
+        int64_t ns = now->tv_nsec + ahead % 1000000000;
         now->tv_sec += ahead / 1000000000 + (ns >= 1000000000) - (ns < 0);
         now->tv_nsec = ns + (ns < 0) * 1000000000LL - (ns >= 1000000000) * 1000000000LL;
     }
