@@ -42,6 +42,9 @@ pub enum Bug {
     GuardHoldsNothing,
     GuardLooksFirst,
     KeptAfterSubmit,
+    PanicDoubles,
+    PoisonStopsAll,
+    WalkStartsOver,
     CommitsNotSynced,
     AcceptedBeforeDurable,
     LoopHangs,
@@ -50,7 +53,7 @@ pub enum Bug {
 
 impl Bug {
     /// Those that the simulation finds.
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 38] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
         Bug::NoLeaseCheck,
@@ -86,6 +89,9 @@ impl Bug {
         Bug::GuardHoldsNothing,
         Bug::GuardLooksFirst,
         Bug::KeptAfterSubmit,
+        Bug::PanicDoubles,
+        Bug::PoisonStopsAll,
+        Bug::WalkStartsOver,
     ];
     /// Those that the real program with a real file must show.
     pub const OF_THE_FILE: [Bug; 2] = [Bug::CommitsNotSynced, Bug::AcceptedBeforeDurable];

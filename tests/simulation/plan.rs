@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use smsd::config::{Main, OnUnknown, Overflow};
+use smsd::engine::Sizes;
 use smsd::failover::STREAK;
 use smsd::queue::{Age, AttemptState, Decision};
 
@@ -33,6 +34,8 @@ pub struct Plan {
     /// When all is healed.
     pub heal_at: Duration,
     pub dice: Dice,
+    /// How much an engine knows and asks at once.
+    pub sizes: Sizes,
 }
 
 #[derive(Clone, Debug)]
@@ -304,6 +307,7 @@ impl Plan {
             faults,
             heal_at: span,
             dice,
+            sizes: Sizes::default(),
         };
         plan.meddle(&mut fastrand::Rng::with_seed(seed ^ 0x7065_6f70_6c65), recipients);
         if plan.past.is_some() {

@@ -565,6 +565,7 @@ fn engine(
         boot_clock: Box::new(move || clock.now() + secs(clock.boot_offset.load(Ordering::Relaxed) as u64)),
         ids: Box::new(move || Uuid::from_u64_pair(ids.u64(..), ids.u64(..))),
         keep: Box::new(place.kept.clone()),
+        sizes: world.plan.sizes,
         seed,
         events: Box::new(move |event| {
             told.log(|| format!("{teller}: {event:?}"));
