@@ -1141,8 +1141,9 @@ impl Engine {
         let in_flight = self.core.in_flight();
         self.tasks.shutdown().await;
         if let Some(owner) = self.lease.owner {
-            let left = tokio::time::timeout(Duration::from_secs(2), self.queue.leave(owner)).await;
-            if !matches!(left, Ok(Ok(()))) {
+            let leave = AssertUnwindSafe(async { self.queue.leave(owner).await }).catch_unwind();
+            let left = tokio::time::timeout(Duration::from_secs(2), leave).await;
+            if !matches!(left, Ok(Ok(Ok(())))) {
                 tracing::warn!(
                     "the queue did not take our leave; our lease runs out in {} s",
                     LEASE.as_secs()

@@ -205,7 +205,8 @@ impl Window {
             return out;
         }
         let to = self.sizes.window - self.sizes.window / 128;
-        if self.level(to) < self.sizes.share {
+        let shares = self.by_phone.values().map(|share| share.turns.len().min(self.sizes.share));
+        if shares.sum::<usize>() > to {
             let resting = self.resting(self.len() - to);
             out.extend(resting.into_iter().filter_map(|id| self.pull(id)));
         }
