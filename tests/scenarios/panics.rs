@@ -20,6 +20,7 @@ async fn a_panic_in_one_verb_submits_what_another_is_writing_only_once() {
     let queue = Wrapped::around(&memory, move |verb, _| match verb {
         "peers" if script.swap(false, Ordering::Relaxed) => Does::Panic,
         "begin" => Does::ItsAfter(secs(1)),
+        "settle" => Does::ItsAfter(secs(2)),
         _ => Does::Its,
     });
     let gateway = Gateway::good();
@@ -35,7 +36,7 @@ async fn a_panic_in_one_verb_submits_what_another_is_writing_only_once() {
     assert_eq!(bench.state(id).await, AlertState::Sent);
     // Nothing is left busy by it.
     let next = bench.alert(&phone(2), "down", 1);
-    pass(secs(3)).await;
+    pass(secs(4)).await;
     assert_eq!(bench.state(next).await, AlertState::Sent);
     bench.audit().await;
     bench.stop().await.unwrap();
