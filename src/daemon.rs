@@ -24,7 +24,7 @@ use self::ways::{Fixed, build};
 use crate::config::Config;
 use crate::dispatch::BuildError;
 use crate::engine::guard::Keep;
-use crate::engine::{Command, Engine, Resources, WaysBox, core::Stop};
+use crate::engine::{Command, Engine, Resources, Sizes, WaysBox, core::Stop};
 use crate::intake;
 use crate::os::{Inherited, Notify};
 use crate::queue::Queue;
@@ -138,6 +138,7 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         boot_clock,
         ids: Box::new(Uuid::now_v7),
         keep,
+        sizes: Sizes::default(),
         seed: fastrand::u64(..),
         events: {
             let hub = Arc::clone(&hub);

@@ -16,7 +16,7 @@ use crate::daemon::{build_ways, settings, work};
 use crate::dispatch::{BuildError, Dispatcher};
 use crate::engine::core::Stop;
 use crate::engine::guard::{Keep, KeepNothing, RecordFile};
-use crate::engine::{Engine, Resources, Ways};
+use crate::engine::{Engine, Resources, Sizes, Ways};
 use crate::failover::WayConfig;
 use crate::os::BootTime;
 use crate::queue::{self, Queue, QueueError};
@@ -129,6 +129,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Run
         boot_clock: Box::new(BootTime::now),
         ids: Box::new(Uuid::now_v7),
         keep,
+        sizes: Sizes::default(),
         seed: fastrand::u64(..),
         events: Box::new(|event| event.log()),
         ways,

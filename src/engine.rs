@@ -5,7 +5,8 @@
 //!
 //! At any time at most one `claim`, one `begin` and one `settle` is under way. What gathers meanwhile goes into
 //! the next: that is the group commit. A `begin` or `settle` that fails is repeated until the queue has
-//! answered for certain; nothing is ever resent because writing it down was slow.
+//! answered for certain; nothing is ever resent because writing it down was slow. What the queue refuses to write for
+//! one row's sake is found out by halves, and tried beside the others from then on ([`slow`]).
 
 pub mod core;
 pub mod guard;
@@ -15,9 +16,11 @@ pub mod policy;
 pub mod pulse;
 pub mod retry;
 mod silence;
+mod sizes;
+mod slow;
 pub mod waiting;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -32,17 +35,18 @@ use uuid::Uuid;
 
 use self::core::{Core, Covered, Outbox, SUBMIT_MARGIN, Stop, Submit};
 use self::guard::{Asker, Guard, Keep};
-use self::pipe::{Pipe, QUEUE_PAUSE};
+use self::pipe::{Lane, Pipe, QUEUE_PAUSE};
 use self::policy::Policy;
 use self::pulse::{AT_REST, Pulse};
 use self::silence::{Silence, Verb};
+pub use self::sizes::Sizes;
 use crate::alert::{Alert, AlertId};
 use crate::compose::Shape;
 use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
 use crate::failover::{WayConfig, WayId};
 use crate::queue::{
-    Age, Caught, Doubt, Grant, Instance, Look, NewAttempt, News, Peers, Place, Queue, QueueError, Settled,
-    Settlement,
+    Age, Caught, Doubt, EXPIRED_AT_ONCE, Grant, Instance, Look, NewAttempt, News, Peers, Place, Queue,
+    QueueError, Settled, Settlement,
 };
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
@@ -55,15 +59,10 @@ const RENEW: Duration = Duration::from_secs(5);
 const COUNT: Duration = Duration::from_secs(1);
 /// How much sooner than the queue we stop to trust it.
 const TRUST_MARGIN: Duration = Duration::from_secs(2);
-/// Alerts of one page of a full look.
-const PAGE: usize = 4_000;
-/// Below this room the engine does not walk on through what waits. It always looks for new alerts: among them may be
-/// the most urgent.
-const WALK_ROOM: usize = core::WINDOW / 2;
 /// With a full window, how often the most severe that wait are looked at.
 const PEEK: Duration = Duration::from_secs(1);
-/// Alerts of such a look.
-const PEEK_PAGE: usize = 500;
+/// What a text is taken to be long, in bytes, before any was seen.
+const TEXT: usize = 16 << 10;
 /// One dispatcher with what the engine needs to know of it, in order of priority.
 pub type Ways = Vec<(WayConfig, Arc<dyn Dispatcher>)>;
 
@@ -98,6 +97,8 @@ pub struct Resources {
     pub ids: Box<dyn FnMut() -> Uuid + Send>,
     /// What the storm guard remembers from one life to the next.
     pub keep: Box<dyn Keep>,
+    /// How much it knows and asks at once.
+    pub sizes: Sizes,
     /// Seed of the jitter.
     pub seed: u64,
     /// Where events go.
@@ -123,6 +124,7 @@ impl std::fmt::Debug for WaysBox {
 /// The engine.
 pub struct Engine {
     settings: Settings,
+    sizes: Sizes,
     core: Core,
     queue: Arc<dyn Queue>,
     dispatchers: HashMap<WayId, Arc<dyn Dispatcher>>,
@@ -130,34 +132,54 @@ pub struct Engine {
     lock: String,
     boot_clock: Box<dyn Fn() -> Duration + Send>,
     events: Box<dyn FnMut(Event) + Send>,
-    /// What was asked, and before how many pasts ([`Guard::epoch`]).
-    tasks: JoinSet<(u64, Done)>,
+    tasks: JoinSet<Ended>,
 
     guard: Guard,
     lease: Lease,
     looks: Looks,
     begins: Pipe<NewAttempt>,
     settlements: Pipe<(Uuid, Settlement)>,
+    /// Attempts that may have been begun although no `begin` said so for certain.
+    uncertain: HashSet<Uuid>,
     silence: Silence,
     stopping: Option<(Instant, Option<Stop>)>,
     pulse: Pulse,
 }
 
-/// Work that came to its end.
+/// A task that came to its end.
+struct Ended {
+    /// Before how many pasts it was asked for ([`Guard::epoch`]).
+    epoch: u64,
+    /// What the queue was asked; `None` if it was a dispatcher.
+    verb: Option<Verb>,
+    /// It ended in a panic: what the queue did is not known.
+    panicked: bool,
+    done: Done,
+}
+
+/// What came of it.
 enum Done {
     Joined(Uuid, Duration, Result<Grant, QueueError>),
     Renewed(Uuid, Duration, Result<Grant, QueueError>),
     Held(Result<Caught, QueueError>),
     Peers(Result<Peers, QueueError>),
     Newest(Result<AlertId, QueueError>),
-    Claimed(Look, usize, Result<Vec<Alert>, QueueError>),
+    Claimed(Purpose, Look, usize, Result<Vec<Alert>, QueueError>),
     Expired(Result<Vec<AlertId>, QueueError>),
     Doubts(Result<Vec<Doubt>, QueueError>),
-    Begun(Uuid, Vec<Uuid>, Result<Vec<Uuid>, QueueError>),
-    Settled(Batch, Result<Settled, QueueError>),
+    Begun(Lane, Uuid, Vec<Uuid>, Result<Vec<Uuid>, QueueError>),
+    Settled(Lane, Batch, Result<Settled, QueueError>),
     Submitted(Uuid, Result<Receipt, SubmitError>, Duration),
     Probed(WayId, Result<Health, SubmitError>),
-    Kicked(News),
+    Kicked(Result<News, QueueError>),
+}
+
+/// What came of a `begin` or a `settle`.
+struct Answer<T> {
+    result: Result<T, QueueError>,
+    panicked: bool,
+    /// It was asked before the queue came back from the past.
+    outdated: bool,
 }
 
 /// What a `settle` was about: attempts, and alerts that had none.
@@ -188,6 +210,17 @@ struct Lease {
     next_count: Instant,
 }
 
+/// What a look is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// What was queued since the last look.
+    New,
+    /// What waits first of all.
+    Head,
+    /// All that waits, page by page.
+    Walk,
+}
+
 /// When the queue is looked at.
 struct Looks {
     /// The highest key seen; `None` until the queue has told it.
@@ -195,17 +228,25 @@ struct Looks {
     /// A look (claim, newest) is under way.
     busy: bool,
     kick_armed: bool,
+    next_kick: Instant,
     next_new: Instant,
+    /// When a walk through all that waits begins, unless one is under way: then as soon as that has ended.
     next_full: Instant,
+    /// Where the walk goes on, and from when on.
+    walk: Option<Place>,
+    next_page: Instant,
     next_peek: Instant,
+    /// Where a look at the head goes on: the page before had hardly anybody who can be served.
+    peek: Option<Place>,
+    peek_began: Instant,
     /// The head of the queue is to be looked at now.
     confirm: bool,
-    /// Where a walk through all that waits goes on.
-    walk: Option<Place>,
+    /// What the last look was for.
+    last: Purpose,
+    /// Bytes of a text, on average.
+    text: usize,
     next_expire: Instant,
     expiring: bool,
-    /// What is too old has been cancelled once; before that nothing is looked at.
-    purged: bool,
     next_doubts: Instant,
     doubting: bool,
 }
@@ -214,18 +255,19 @@ impl Engine {
     /// Puts an engine together; [`Engine::run`] starts it.
     pub fn new(settings: Settings, resources: Resources) -> Engine {
         let now = Instant::now();
-        let Resources { queue, ways, name, lock, boot_clock, ids, keep, seed, mut events } = resources;
+        let Resources { queue, ways, name, lock, boot_clock, ids, keep, sizes, seed, mut events } = resources;
         let (guard, unreadable) = Guard::new(keep);
         if let Some(reason) = unreadable {
             events(Event::NotKept { reason });
         }
-        let core = Core::new(settings.policy.clone(), settings.shape.clone(), Vec::new(), ids, seed, now);
+        let core = Core::new(settings.policy.clone(), settings.shape.clone(), sizes, ids, seed, now);
         let boot_clock: Box<dyn Fn() -> Duration + Send> = match bug(Bug::LeaseStandsStill) {
             true => Box::new(move || now.elapsed()),
             false => boot_clock,
         };
         let mut engine = Engine {
             settings,
+            sizes,
             core,
             queue,
             dispatchers: HashMap::new(),
@@ -247,19 +289,25 @@ impl Engine {
                 newest: None,
                 busy: false,
                 kick_armed: false,
+                next_kick: now,
                 next_new: now,
                 next_full: now,
-                next_peek: now,
-                confirm: false,
                 walk: None,
+                next_page: now,
+                next_peek: now,
+                peek: None,
+                peek_began: now,
+                confirm: false,
+                last: Purpose::New,
+                text: TEXT,
                 next_expire: now,
                 expiring: false,
-                purged: false,
                 next_doubts: now,
                 doubting: false,
             },
             begins: Pipe::new(now),
             settlements: Pipe::new(now),
+            uncertain: HashSet::new(),
             silence: Silence::default(),
             stopping: None,
             pulse: Pulse::default(),
@@ -304,7 +352,9 @@ impl Engine {
             }
             // All is done that there was to do by now. Whoever has more to do at once, again and again, spins.
             if wake > now {
-                self.pulse.beat();
+                if !self.silence.is_broken(now) {
+                    self.pulse.beat();
+                }
                 wake = wake.min(now + AT_REST);
             }
             tokio::select! {
@@ -358,81 +408,134 @@ impl Engine {
     }
 
     fn write(&mut self, now: Instant) {
-        if let Some(owner) = self.lease.owner
-            && let Some(batch) = self.begins.batch(now, |a| a.carried.len() + a.counted.len(), |_, _| true)
-        {
-            let ids: Vec<Uuid> = batch.iter().map(|a| a.id).collect();
-            let known = self.guard.asks(Asker::Begin);
-            self.ask(move |queue| async move {
-                if bug(Bug::BegunBeforeDurable) {
-                    let begun = Done::Begun(owner, Vec::clone(&ids), Ok(ids));
-                    tokio::spawn(async move { queue.begin(owner, &batch, &known).await });
-                    return begun;
-                }
-                Done::Begun(owner, ids, queue.begin(owner, &batch, &known).await)
-            });
+        if let Some(owner) = self.lease.owner {
+            let alerts = |a: &NewAttempt| a.carried.len() + a.counted.len();
+            if let Some(batch) = self.begins.batch(now, &self.sizes, alerts, |_, _| true) {
+                self.begin(Lane::Main, owner, batch);
+            }
+            if let Some(attempt) = self.begins.slow.next(now) {
+                self.begin(Lane::Slow, owner, vec![attempt]);
+            }
         }
-        if let Some(batch) = self.settlements.batch(now, |(_, s)| s.verdicts.len(), |a, b| a.0 == b.0) {
-            let owner = batch.first().map_or(Uuid::nil(), |(owner, _)| *owner);
-            let batch: Vec<Settlement> = batch.into_iter().map(|(_, s)| s).collect();
-            let about = Batch::of(&batch);
-            self.ask(move |queue| async move { Done::Settled(about, queue.settle(owner, &batch).await) });
+        let alerts = |(_, s): &(Uuid, Settlement)| s.verdicts.len();
+        if let Some(batch) = self.settlements.batch(now, &self.sizes, alerts, |a, b| a.0 == b.0) {
+            self.settle(Lane::Main, batch);
+        }
+        if let Some(settlement) = self.settlements.slow.next(now) {
+            self.settle(Lane::Slow, vec![settlement]);
         }
     }
 
-    /// Looks at the queue when it is time. New alerts first: they are cheap and may be urgent.
+    fn begin(&mut self, lane: Lane, owner: Uuid, batch: Vec<NewAttempt>) {
+        let ids: Vec<Uuid> = batch.iter().map(|a| a.id).collect();
+        let known = match lane {
+            Lane::Main => self.guard.asks(Asker::Begin),
+            Lane::Slow => self.guard.known(),
+        };
+        let asked = ids.clone();
+        let work = move |queue: Arc<dyn Queue>| async move {
+            if bug(Bug::BegunBeforeDurable) {
+                tokio::spawn(async move { queue.begin(owner, &batch, &known).await });
+                return Ok(asked);
+            }
+            queue.begin(owner, &batch, &known).await
+        };
+        self.ask(Verb::Begin, work, move |result| Done::Begun(lane, owner, ids, result));
+    }
+
+    fn settle(&mut self, lane: Lane, batch: Vec<(Uuid, Settlement)>) {
+        let owner = batch.first().map_or(Uuid::nil(), |(owner, _)| *owner);
+        let batch: Vec<Settlement> = batch.into_iter().map(|(_, s)| s).collect();
+        let about = Batch::of(&batch);
+        let work = move |queue: Arc<dyn Queue>| async move { queue.settle(owner, &batch).await };
+        self.ask(Verb::Settle, work, move |result| Done::Settled(lane, about, result));
+    }
+
+    /// Looks at the queue when it is time.
     fn look(&mut self, now: Instant) {
         let (Some(owner), None) = (self.lease.owner, &self.stopping) else { return };
-        if !self.looks.kick_armed {
+        if !self.looks.kick_armed && now >= self.looks.next_kick {
             self.looks.kick_armed = true;
-            self.ask(|queue| async move { Done::Kicked(queue.wait().await) });
+            self.ask(Verb::Wait, |queue| async move { Ok(queue.wait().await) }, Done::Kicked);
         }
         if self.hold_suspects(owner, now) {
             return;
         }
         if now >= self.looks.next_doubts && !self.looks.doubting {
             self.looks.doubting = true;
-            self.ask(move |queue| async move { Done::Doubts(queue.doubts(owner).await) });
+            self.ask(Verb::Doubts, move |queue| async move { queue.doubts(owner).await }, Done::Doubts);
         }
         if let Some(age) = self.settings.autocancel.clone()
             && now >= self.looks.next_expire
             && !self.looks.expiring
         {
             self.looks.expiring = true;
-            self.ask(move |queue| async move { Done::Expired(queue.expire(&age).await) });
+            self.ask(Verb::Expire, move |queue| async move { queue.expire(&age).await }, Done::Expired);
         }
-        if self.looks.busy || !self.is_purged() {
+        let (at, purpose) = self.next_look(now);
+        if self.looks.busy || at > now {
             return;
         }
-        let Some(newest) = self.looks.newest else {
-            if now >= self.looks.next_full {
-                self.looks.busy = true;
-                self.ask(|queue| async move { Done::Newest(queue.newest().await) });
-            }
-            return;
-        };
-        let can_walk = self.core.room() >= WALK_ROOM;
-        let (look, limit) = if now >= self.looks.next_new {
-            (Look::New { after: newest }, PAGE)
-        } else if can_walk && (now >= self.looks.next_full || self.looks.walk.is_none() && self.core.misses())
-        {
-            self.core.walking();
-            (Look::Full { after: None }, PAGE)
-        } else if let (Some(after), true) = (self.looks.walk, can_walk) {
-            (Look::Full { after: Some(after) }, PAGE)
-        } else if self.looks.confirm || now >= self.looks.next_peek && !can_walk {
-            self.looks.confirm = false;
-            self.looks.next_peek = now + PEEK;
-            (Look::Full { after: None }, PEEK_PAGE)
-        } else {
-            return;
-        };
         self.looks.busy = true;
+        let Some(newest) = self.looks.newest else {
+            self.ask(Verb::Look, |queue| async move { queue.newest().await }, Done::Newest);
+            return;
+        };
+        let page = self.sizes.page_of(self.looks.text);
+        let (look, limit) = match purpose {
+            Purpose::New => (Look::New { after: newest }, page),
+            Purpose::Walk => {
+                let after =
+                    self.looks.walk.filter(|_| !(bug(Bug::WalkStartsOver) && now >= self.looks.next_full));
+                if after.is_none() {
+                    self.core.walking();
+                    self.looks.next_full = now + self.settings.policy.delay;
+                }
+                (Look::Full { after }, page)
+            }
+            Purpose::Head => {
+                let after = self.looks.peek.filter(|_| !self.looks.confirm);
+                if after.is_none() {
+                    self.looks.peek_began = now;
+                }
+                self.looks.confirm = false;
+                // What is gone over only to get past it is gone over quickly.
+                (Look::Full { after }, if after.is_none() { page.min(self.sizes.peek_page) } else { page })
+            }
+        };
+        self.looks.last = purpose;
         self.core.looking();
         let age = self.settings.autocancel.clone();
-        self.ask(move |queue| async move {
-            Done::Claimed(look, limit, queue.claim(look, limit, age.as_ref()).await)
+        let work = move |queue: Arc<dyn Queue>| async move { queue.claim(look, limit, age.as_ref()).await };
+        self.ask(Verb::Look, work, move |result| Done::Claimed(purpose, look, limit, result));
+    }
+
+    /// What the queue is looked at for next, and when. New alerts first: they are cheap and may be urgent. Then the
+    /// head and the walk in turns; a walk is never begun anew before it has ended.
+    fn next_look(&self, now: Instant) -> (Instant, Purpose) {
+        let l = &self.looks;
+        if l.newest.is_none() {
+            return (l.next_full, Purpose::Walk);
+        }
+        let can_walk = self.core.has_room();
+        let new = Some((l.next_new, Purpose::New));
+        let head = match (l.confirm, can_walk) {
+            (true, _) => Some(now),
+            (false, true) => None,
+            (false, false) => Some(l.next_peek),
+        };
+        let walk = can_walk.then_some(match l.walk.is_some() || self.core.misses() {
+            true => l.next_page,
+            false => l.next_full.max(l.next_page),
         });
+        let (head, walk) = (head.map(|at| (at, Purpose::Head)), walk.map(|at| (at, Purpose::Walk)));
+        let in_turn = match l.last {
+            Purpose::Head => [new, walk, head],
+            Purpose::New | Purpose::Walk => [new, head, walk],
+        };
+        let looks = || in_turn.iter().flatten().copied();
+        let due = looks().find(|(at, _)| *at <= now);
+        due.or_else(|| looks().min_by_key(|(at, _)| *at)).unwrap_or((l.next_new, Purpose::New))
     }
 
     fn keep_lease(&mut self, now: Instant) {
@@ -443,23 +546,25 @@ impl Engine {
         self.lease.busy = true;
         let (asked, known) = ((self.boot_clock)(), self.guard.asks(Asker::Lease));
         match self.lease.owner {
-            Some(owner) => self.ask(move |queue| async move {
-                Done::Renewed(owner, asked, queue.renew(owner, LEASE, &known).await)
-            }),
+            Some(owner) => {
+                let work =
+                    move |queue: Arc<dyn Queue>| async move { queue.renew(owner, LEASE, &known).await };
+                self.ask(Verb::Lease, work, move |result| Done::Renewed(owner, asked, result));
+            }
             None => {
                 let instance =
                     Instance { id: self.core.new_id(), name: self.name.clone(), lock: self.lock.clone() };
-                self.ask(move |queue| async move {
-                    let result = queue.join(&instance, LEASE, &known).await;
-                    Done::Joined(instance.id, asked, result)
-                });
+                let id = instance.id;
+                let work =
+                    move |queue: Arc<dyn Queue>| async move { queue.join(&instance, LEASE, &known).await };
+                self.ask(Verb::Lease, work, move |result| Done::Joined(id, asked, result));
             }
         }
     }
 
     fn count_peers(&mut self, owner: Uuid, now: Instant) {
         self.lease.next_count = now + COUNT;
-        self.ask(move |queue| async move { Done::Peers(queue.peers(owner).await) });
+        self.ask(Verb::Peers, move |queue| async move { queue.peers(owner).await }, Done::Peers);
     }
 
     fn submit(&mut self, Submit { way, sms }: Submit) {
@@ -487,7 +592,8 @@ impl Engine {
                     format!("no answer within {} s", limit.as_secs_f64()),
                 )),
             };
-            (epoch, Done::Submitted(attempt, result, started.elapsed()))
+            let done = Done::Submitted(attempt, result, started.elapsed());
+            Ended { epoch, verb: None, panicked: false, done }
         });
     }
 
@@ -508,44 +614,80 @@ impl Engine {
                 }
                 Err(_) => Err(SubmitError::new(Class::Unavailable, "no answer to the probe within 30 s")),
             };
-            (epoch, Done::Probed(way, result))
+            Ended { epoch, verb: None, panicked: false, done: Done::Probed(way, result) }
         });
     }
 
-    fn ask<F, A>(&mut self, work: F)
-    where
-        F: FnOnce(Arc<dyn Queue>) -> A,
-        A: Future<Output = Done> + Send + 'static,
+    /// Asks the queue. A panic costs this one answer: it is as if the queue had done it or not, and had not said so.
+    fn ask<T, F, A>(
+        &mut self,
+        verb: Verb,
+        work: F,
+        done: impl FnOnce(Result<T, QueueError>) -> Done + Send + 'static,
+    ) where
+        T: Send + 'static,
+        F: FnOnce(Arc<dyn Queue>) -> A + Send + 'static,
+        A: Future<Output = Result<T, QueueError>> + Send + 'static,
     {
-        let (epoch, work) = (self.guard.epoch, work(self.queue.clone()));
-        self.tasks.spawn(async move { (epoch, work.await) });
+        let (epoch, queue) = (self.guard.epoch, self.queue.clone());
+        self.tasks.spawn(async move {
+            let (result, panicked) = match AssertUnwindSafe(async { work(queue).await }).catch_unwind().await
+            {
+                Ok(result) => (result, false),
+                Err(_) => {
+                    (Err(QueueError::Unavailable(format!("{verb} ended in a panic: a fault in smsd"))), true)
+                }
+            };
+            Ended { epoch, verb: Some(verb), panicked, done: done(result) }
+        });
     }
 
     // -- what has come to its end --------------------------------------------------------------
 
-    fn take(&mut self, done: Result<(u64, Done), tokio::task::JoinError>) {
+    fn take(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         let now = Instant::now();
-        let outdated = done.as_ref().is_ok_and(|(epoch, _)| *epoch != self.guard.epoch);
-        let done = match done {
-            Ok((_, done)) if outdated => match self.outdated(done, now) {
-                Some(done) => Ok(done),
+        let Ended { epoch, verb, panicked, done } = match ended {
+            Ok(ended) => ended,
+            Err(error) => return tracing::error!("a task of the engine ended early: {error}"),
+        };
+        if let Some(verb) = verb {
+            self.silence.ended(verb, panicked, now);
+        }
+        if panicked && bug(Bug::PanicDoubles) {
+            self.begins.failed(now);
+            self.settlements.failed(now);
+        }
+        let outdated = epoch != self.guard.epoch;
+        let done = match outdated {
+            true => match self.outdated(done, now) {
+                Some(done) => done,
                 None => return,
             },
-            done => done.map(|(_, done)| done),
+            false => done,
         };
         match done {
-            Ok(Done::Submitted(attempt, result, took)) => self.core.submitted(attempt, result, took, now),
-            Ok(Done::Begun(owner, ids, result)) => self.begun(owner, &ids, result, outdated, now),
-            Ok(Done::Settled(about, result)) => self.settled(&about, result, outdated, now),
-            Ok(Done::Claimed(look, limit, result)) => self.claimed(look, limit, result, now),
-            Ok(Done::Newest(result)) => {
+            Done::Submitted(attempt, result, took) => self.core.submitted(attempt, result, took, now),
+            Done::Begun(lane, owner, ids, result) => {
+                let result = Answer { result, panicked, outdated };
+                self.begun(lane, owner, &ids, result, now);
+            }
+            Done::Settled(lane, about, result) => {
+                let result = Answer { result, panicked, outdated };
+                self.settled(lane, &about, result, now);
+            }
+            Done::Claimed(purpose, look, limit, result) => self.claimed(purpose, look, limit, result, now),
+            Done::Newest(result) => {
                 self.looks.busy = false;
                 match self.heard(Verb::Look, result) {
                     Some(newest) => self.looks.newest = Some(newest),
                     None => self.looks.next_full = now + QUEUE_PAUSE.1,
                 }
             }
-            Ok(Done::Kicked(news)) => {
+            Done::Kicked(Err(_)) => {
+                self.looks.kick_armed = false;
+                self.looks.next_kick = now + QUEUE_PAUSE.1;
+            }
+            Done::Kicked(Ok(news)) => {
                 self.looks.kick_armed = false;
                 // A queue that does not answer is not asked sooner for a notification.
                 if !self.silence.concerns(Verb::Look) {
@@ -555,13 +697,13 @@ impl Engine {
                     }
                 }
             }
-            Ok(Done::Joined(id, asked, result)) => self.joined(id, asked, result, now),
-            Ok(Done::Renewed(owner, asked, result)) => self.renewed(owner, asked, result, now),
-            Ok(Done::Held(result)) => self.held(result, now),
+            Done::Joined(id, asked, result) => self.joined(id, asked, result, now),
+            Done::Renewed(owner, asked, result) => self.renewed(owner, asked, result, now),
+            Done::Held(result) => self.held(result, now),
             // Whoever can not tell tells it of the lease as well.
-            Ok(Done::Peers(Ok(peers))) => self.core.know_peers(peers, now),
-            Ok(Done::Peers(Err(_))) => {}
-            Ok(Done::Doubts(result)) => {
+            Done::Peers(Ok(peers)) => self.core.know_peers(peers, now),
+            Done::Peers(Err(_)) => {}
+            Done::Doubts(result) => {
                 self.looks.doubting = false;
                 self.looks.next_doubts = now + QUEUE_PAUSE.1;
                 if let Some(doubts) = self.heard(Verb::Doubts, result) {
@@ -569,45 +711,31 @@ impl Engine {
                     self.core.learn_doubts(doubts, now);
                 }
             }
-            Ok(Done::Expired(result)) => {
+            Done::Expired(result) => {
                 self.looks.expiring = false;
                 self.looks.next_expire = now + QUEUE_PAUSE.1;
                 if let Some(ids) = self.heard(Verb::Expire, result) {
-                    self.looks.purged = true;
-                    self.looks.next_expire = now + self.settings.policy.delay;
+                    let may_be_more = ids.len() >= EXPIRED_AT_ONCE;
+                    self.looks.next_expire = if may_be_more { now } else { now + self.settings.policy.delay };
                     self.core.forget(&ids, now);
                     if !ids.is_empty() {
                         (self.events)(Event::Expired { alerts: ids });
                     }
                 }
             }
-            Ok(Done::Probed(way, result)) => self.core.probed(way, result.map(|_| ()), now),
-            // A queue's own task ended in a panic: what it was doing is not known to be done, and is asked again.
-            Err(error) => {
-                tracing::error!("a task of the engine ended early: {error}");
-                self.begins.failed(now);
-                self.settlements.failed(now);
-                self.looks.busy = false;
-                self.looks.doubting = false;
-                self.looks.expiring = false;
-                self.lease.busy = false;
-            }
+            Done::Probed(way, result) => self.core.probed(way, result.map(|_| ()), now),
         }
     }
 
-    fn begun(
-        &mut self,
-        owner: Uuid,
-        ids: &[Uuid],
-        result: Result<Vec<Uuid>, QueueError>,
-        outdated: bool,
-        now: Instant,
-    ) {
+    fn begun(&mut self, lane: Lane, owner: Uuid, ids: &[Uuid], answer: Answer<Vec<Uuid>>, now: Instant) {
+        let Answer { result, panicked, outdated } = answer;
         match result {
             Ok(owned) => {
-                self.begins.done();
-                if !outdated {
-                    self.guard_begun(&owned);
+                self.begin_is_over(lane, ids, now);
+                match lane {
+                    _ if outdated => {}
+                    Lane::Main => self.guard_begun(&owned),
+                    Lane::Slow => self.guard_wrote(&owned),
                 }
                 let may_send = self.may_send();
                 if owned.len() < ids.len() && now >= self.lease.next_count {
@@ -618,35 +746,77 @@ impl Engine {
                 self.heard(Verb::Begin, Ok(()));
             }
             Err(QueueError::LeaseLost) => {
-                self.begins.done();
+                self.begin_is_over(lane, ids, now);
                 self.heard(Verb::Begin, Ok(()));
                 self.core.not_begun(ids, now);
                 self.lose_lease(now);
             }
             Err(QueueError::FromThePast(forgot)) => {
-                self.begins.done();
+                self.begin_is_over(lane, ids, now);
                 self.core.not_begun(ids, now);
                 self.turn_back(forgot, now);
             }
             Err(error) => {
-                self.begins.failed(now);
-                self.heard::<()>(Verb::Begin, Err(error));
+                let spoilt = matches!(error, QueueError::Poisoned(_) | QueueError::Refused(_));
+                if !spoilt {
+                    self.uncertain.extend(ids);
+                }
+                match lane {
+                    Lane::Slow => self.begins.slow.failed(now),
+                    Lane::Main if spoilt || panicked => self.begin_is_spoilt(error, now),
+                    Lane::Main => {
+                        self.begins.failed(now);
+                        self.heard::<()>(Verb::Begin, Err(error));
+                    }
+                }
             }
         }
     }
 
-    fn settled(&mut self, about: &Batch, result: Result<Settled, QueueError>, outdated: bool, now: Instant) {
+    /// The queue has said for certain what it began of these.
+    fn begin_is_over(&mut self, lane: Lane, ids: &[Uuid], now: Instant) {
+        match lane {
+            Lane::Main => self.begins.done(),
+            Lane::Slow => self.begins.slow.done(now),
+        }
+        ids.iter().for_each(|id| _ = self.uncertain.remove(id));
+    }
+
+    /// One SMS spoils the batch. Once it stands alone it is given back, if it was certainly not begun; else it is
+    /// asked for beside the others.
+    fn begin_is_spoilt(&mut self, error: QueueError, now: Instant) {
+        let Some(attempt) = self.begins.halve(now) else { return };
+        let own = match error {
+            QueueError::Poisoned(_) => Some(attempt),
+            _ => self.begins.refused_alone(attempt, now),
+        };
+        let Some(attempt) = own else {
+            self.heard::<()>(Verb::Begin, Err(error));
+            return;
+        };
+        let (id, reason) = (attempt.id, error.to_string());
+        if self.uncertain.contains(&id) {
+            let alerts = self.core.stuck(id);
+            (self.events)(Event::Stuck { attempt: Some(id), alerts, begun: true, reason });
+            self.begins.slow.add(attempt, now);
+        } else if let Some(alerts) = self.core.unbegun(id, now) {
+            (self.events)(Event::Stuck { attempt: Some(id), alerts, begun: false, reason });
+        }
+    }
+
+    fn settled(&mut self, lane: Lane, about: &Batch, answer: Answer<Settled>, now: Instant) {
+        let Answer { result, panicked, outdated } = answer;
         let result = match result {
             Err(_) if bug(Bug::SettleErrorIgnored) => Ok(Settled::default()),
             other => other,
         };
         match result {
             Err(_) if bug(Bug::SettleErrorSendsAgain) => {
-                self.settlements.done();
+                self.settle_is_over(lane, now);
                 self.core.not_begun(&about.attempts, now);
             }
             Ok(settled) => {
-                self.settlements.done();
+                self.settle_is_over(lane, now);
                 // What was open and is not ours to close was begun under a lease that has run out since, whatever a
                 // clock that was set back says of it now: under that name nobody would ever take it over.
                 let lost = |id: &Uuid| self.core.owner_of(*id).is_some_and(|o| Some(o) == self.lease.owner);
@@ -671,50 +841,102 @@ impl Engine {
                 }
                 self.heard(Verb::Settle, Ok(()));
             }
-            Err(error) => {
-                self.settlements.failed(now);
-                self.heard::<()>(Verb::Settle, Err(error));
-            }
+            Err(error) => match lane {
+                Lane::Slow => self.settlements.slow.failed(now),
+                Lane::Main if panicked => self.settle_is_spoilt(error, now),
+                Lane::Main => match error {
+                    QueueError::Poisoned(_) | QueueError::Refused(_) => self.settle_is_spoilt(error, now),
+                    _ => {
+                        self.settlements.failed(now);
+                        self.heard::<()>(Verb::Settle, Err(error));
+                    }
+                },
+            },
         }
     }
 
-    fn claimed(&mut self, look: Look, limit: usize, result: Result<Vec<Alert>, QueueError>, now: Instant) {
+    fn settle_is_over(&mut self, lane: Lane, now: Instant) {
+        match lane {
+            Lane::Main => self.settlements.done(),
+            Lane::Slow => self.settlements.slow.done(now),
+        }
+    }
+
+    /// One outcome spoils the batch. Once it stands alone it is written beside the others, whenever that is possible.
+    fn settle_is_spoilt(&mut self, error: QueueError, now: Instant) {
+        let Some(settlement) = self.settlements.halve(now) else { return };
+        let own = match error {
+            QueueError::Poisoned(_) => Some(settlement),
+            _ => self.settlements.refused_alone(settlement, now),
+        };
+        let Some(settlement) = own else {
+            self.heard::<()>(Verb::Settle, Err(error));
+            return;
+        };
+        let attempt = settlement.1.closing.as_ref().map(|closing| closing.id);
+        let alerts = match attempt {
+            Some(id) => self.core.stuck(id),
+            None => settlement.1.verdicts.iter().map(|(id, _)| *id).collect(),
+        };
+        (self.events)(Event::Stuck { attempt, alerts, begun: true, reason: error.to_string() });
+        self.settlements.slow.add(settlement, now);
+    }
+
+    fn claimed(
+        &mut self,
+        purpose: Purpose,
+        look: Look,
+        limit: usize,
+        result: Result<Vec<Alert>, QueueError>,
+        now: Instant,
+    ) {
         self.looks.busy = false;
         let Some(alerts) = self.heard(Verb::Look, result) else {
             let later = now + QUEUE_PAUSE.1;
-            self.looks.next_new = self.looks.next_new.max(later);
-            // A walk that broke off begins anew.
-            self.looks.next_full = match look {
-                Look::Full { .. } => later,
-                Look::New { .. } if self.looks.walk.is_some() => later,
-                Look::New { .. } => self.looks.next_full.max(later),
-            };
-            self.looks.walk = None;
+            let l = &mut self.looks;
+            l.next_new = l.next_new.max(later);
+            l.next_peek = l.next_peek.max(later);
+            // A walk goes on where it broke off.
+            l.next_page = later;
+            l.peek = None;
+            if purpose == Purpose::Walk && l.walk.is_none() {
+                l.next_full = later;
+            }
             return;
         };
         self.guard.saw(&alerts);
-        let full_page = alerts.len() >= limit;
-        let last = alerts.last().map(|a| Place { severity: a.severity, id: a.id });
-        if let Look::Full { after } = look {
-            self.core.prune(Covered { after, to: last.filter(|_| full_page) }, &alerts, now);
+        if !alerts.is_empty() {
+            let mean = alerts.iter().map(|a| a.text.len()).sum::<usize>() / alerts.len();
+            // It grows at once, and shrinks as pages confirm it.
+            self.looks.text = mean.max(self.looks.text / 4);
         }
-        match look {
-            Look::New { .. } => {
+        let full_page = alerts.len() >= limit;
+        let last = alerts.last().map(|a| Place { severity: a.severity, id: a.id }).filter(|_| full_page);
+        if let Look::Full { after } = look {
+            self.core.prune(Covered { after, to: last }, &alerts, now);
+        }
+        let hidden = full_page && self.core.servable(&alerts, now) < alerts.len() / 2;
+        match purpose {
+            Purpose::New => {
                 self.looks.newest = alerts.iter().map(|a| a.id).chain(self.looks.newest).max();
                 self.looks.next_new = if full_page { now } else { now + self.settings.poll_interval };
             }
-            Look::Full { .. } if limit < PAGE => {}
-            Look::Full { after } => {
-                if after.is_none() {
-                    self.looks.next_full = now + self.settings.policy.delay;
-                }
-                self.looks.walk = last.filter(|_| full_page);
+            Purpose::Head => {
+                self.looks.peek = last.filter(|_| hidden);
+                let pause = PEEK.max(4 * now.saturating_duration_since(self.looks.peek_began));
+                self.looks.next_peek = if self.looks.peek.is_some() { now } else { now + pause };
+            }
+            Purpose::Walk => {
+                self.looks.walk = last;
                 if self.pulse.set_ready() {
                     (self.events)(Event::Ready);
                 }
             }
         }
         self.core.learn(alerts, now);
+        if purpose == Purpose::Walk && self.looks.walk.is_none() {
+            self.core.walked(now);
+        }
     }
 
     fn joined(&mut self, id: Uuid, asked: Duration, result: Result<Grant, QueueError>, now: Instant) {
@@ -769,6 +991,9 @@ impl Engine {
             self.lease.next = now;
             self.lease.trusted_until = Duration::ZERO;
             self.looks.next_full = now;
+            self.uncertain.clear();
+            let ids: Vec<Uuid> = self.begins.slow.drain().map(|attempt| attempt.id).collect();
+            self.core.not_begun(&ids, now);
             self.unwritten(now);
         }
     }
@@ -857,20 +1082,10 @@ impl Engine {
             (None, Some(_)) if self.guard.is_holding() => self.guard.wake(),
             (None, Some(_)) => {
                 let l = &self.looks;
-                let can_walk = self.core.room() >= WALK_ROOM;
-                // What `look` does not do yet is nothing to wake up for.
-                let ready = !l.busy && self.is_purged();
-                let known = ready && l.newest.is_some();
-                let new = known.then_some(l.next_new);
-                let full = match known && can_walk && (l.walk.is_some() || self.core.misses()) {
-                    true => Some(now),
-                    false => (ready && (!known || can_walk)).then_some(l.next_full),
-                };
-                let peek = (known && !can_walk).then_some(l.next_peek);
-                let confirm = (known && l.confirm).then_some(now);
+                let look = (!l.busy).then(|| self.next_look(now).0);
                 let doubts = (!l.doubting).then_some(l.next_doubts);
                 let expire = (!l.expiring && self.settings.autocancel.is_some()).then_some(l.next_expire);
-                [new, full, peek, confirm, doubts, expire].into_iter().flatten().min()
+                [look, doubts, expire].into_iter().flatten().min()
             }
             _ => None,
         };
@@ -900,18 +1115,14 @@ impl Engine {
         self.core.is_idle() && self.settlements.is_empty()
     }
 
-    /// Nothing is sent before what is too old has been cancelled.
-    fn is_purged(&self) -> bool {
-        self.looks.purged || self.settings.autocancel.is_none()
-    }
-
     /// Gives the lease back. What is still open comes into doubt, by the queue.
     async fn leave(mut self) -> Result<(), Stop> {
         let in_flight = self.core.in_flight();
         self.tasks.shutdown().await;
         if let Some(owner) = self.lease.owner {
-            let left = tokio::time::timeout(Duration::from_secs(2), self.queue.leave(owner)).await;
-            if !matches!(left, Ok(Ok(()))) {
+            let leave = AssertUnwindSafe(async { self.queue.leave(owner).await }).catch_unwind();
+            let left = tokio::time::timeout(Duration::from_secs(2), leave).await;
+            if !matches!(left, Ok(Ok(Ok(())))) {
                 tracing::warn!(
                     "the queue did not take our leave; our lease runs out in {} s",
                     LEASE.as_secs()

@@ -42,6 +42,9 @@ pub enum Bug {
     GuardHoldsNothing,
     GuardLooksFirst,
     KeptAfterSubmit,
+    PanicDoubles,
+    PoisonStopsAll,
+    WalkStartsOver,
     CommitsNotSynced,
     AcceptedBeforeDurable,
     RefusalIsFinal,
@@ -53,7 +56,7 @@ pub enum Bug {
 
 impl Bug {
     /// Those that the simulation finds.
-    pub const ALL: [Bug; 38] = [
+    pub const ALL: [Bug; 41] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
         Bug::NoLeaseCheck,
@@ -92,6 +95,9 @@ impl Bug {
         Bug::RefusalIsFinal,
         Bug::CopiesWithoutBound,
         Bug::NewcomersWait,
+        Bug::PanicDoubles,
+        Bug::PoisonStopsAll,
+        Bug::WalkStartsOver,
     ];
     /// Those that the real program with a real file must show.
     pub const OF_THE_FILE: [Bug; 2] = [Bug::CommitsNotSynced, Bug::AcceptedBeforeDurable];

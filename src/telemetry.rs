@@ -220,6 +220,18 @@ pub enum Event {
         /// Which.
         alerts: Vec<AlertId>,
     },
+    /// The queue writes everything but this: a row is locked by somebody, or the database does not take it. It is tried
+    /// again beside all else, and is told once.
+    Stuck {
+        /// The attempt, if it is about one.
+        attempt: Option<Uuid>,
+        /// The alerts.
+        alerts: Vec<AlertId>,
+        /// It may have been begun, and its outcome is to be written; else it was not begun, and its alerts wait.
+        begun: bool,
+        /// What the queue says.
+        reason: String,
+    },
     /// A dispatcher is out of rotation.
     DispatcherDown {
         /// Which.

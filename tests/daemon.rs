@@ -47,6 +47,7 @@ mod daemon {
     mod nav_starts;
     mod overload;
     mod past;
+    mod poison;
     mod pooler;
     mod power;
     mod process;

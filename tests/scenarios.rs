@@ -23,7 +23,17 @@ mod idle;
 mod limits;
 #[path = "scenarios/overload.rs"]
 mod overload;
+#[path = "scenarios/panics.rs"]
+mod panics;
 #[path = "scenarios/past.rs"]
 mod past;
+#[path = "scenarios/poison.rs"]
+mod poison;
+#[path = "scenarios/room.rs"]
+mod room;
 #[path = "scenarios/timing.rs"]
 mod timing;
+#[path = "scenarios/walks.rs"]
+mod walks;
+#[path = "scenarios/wrapped.rs"]
+mod wrapped;

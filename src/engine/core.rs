@@ -19,8 +19,9 @@ mod job;
 mod past;
 mod recipient;
 mod share;
+mod stage;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,9 +33,11 @@ use self::doubt::{Doubted, doubt_of};
 use self::job::{Job, Next};
 use self::recipient::Recipient;
 pub use self::share::Covered;
+use self::stage::Stage;
 use super::outcome::{self, Blame, Exhausted};
 use super::policy::Policy;
 use super::retry;
+use super::sizes::Sizes;
 use super::waiting::{Turn, Waiting, Window};
 use crate::alert::{Alert, AlertId, Phone, Reason, Severity, Verdict};
 use crate::compose::{Shape, compose};
@@ -45,9 +48,6 @@ use crate::queue::{AttemptState, Doubt, NewAttempt, Peers, Settlement};
 use crate::seeded::{Bug, bug};
 use crate::sms::measure;
 use crate::telemetry::{Event, Why};
-
-/// How many waiting alerts the engine knows at most; the rest wait in the queue.
-pub const WINDOW: usize = 10_000;
 
 /// How long a submit may outlast its time limit before the engine stops waiting for it.
 pub const SUBMIT_MARGIN: Duration = Duration::from_secs(1);
@@ -105,10 +105,17 @@ pub enum Stop {
 pub struct Core {
     policy: Policy,
     shape: Shape,
+    sizes: Sizes,
     failover: Failover,
     window: Window,
     /// Alerts were pushed out of the window since all that waits was last looked at.
     pushed_out: bool,
+    /// Counts the walks through all that waits.
+    walk: u64,
+    /// Alerts that were let go, and of which it is remembered how often they failed ([`Recipient::let_go`]).
+    let_go: usize,
+    /// SMS that gave back their place although their outcome is not written.
+    placeless: usize,
     recipients: HashMap<Phone, Recipient>,
     /// Idle recipients whose time has come, most urgent first.
     ready: BTreeSet<(Turn, Phone)>,
@@ -146,11 +153,11 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core that knows of nothing yet. `ids` makes attempt ids; `seed` the jitter.
+    /// A core that knows of nothing yet, and has no dispatchers before [`Core::reconfigure`]. `ids` makes attempt ids; `seed` the jitter.
     pub fn new(
         policy: Policy,
         shape: Shape,
-        ways: Vec<WayConfig>,
+        sizes: Sizes,
         ids: Box<dyn FnMut() -> Uuid + Send>,
         seed: u64,
         now: Instant,
@@ -158,9 +165,13 @@ impl Core {
         Core {
             policy,
             shape,
-            failover: Failover::new(ways, now),
-            window: Window::default(),
+            sizes,
+            failover: Failover::new(Vec::new(), now),
+            window: Window::new(sizes),
             pushed_out: false,
+            walk: 0,
+            let_go: 0,
+            placeless: 0,
             recipients: HashMap::new(),
             ready: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -249,19 +260,45 @@ impl Core {
         self.jobs.len()
     }
 
-    /// How many more alerts of people of whom it knows little it has room to know.
-    pub fn room(&self) -> usize {
-        WINDOW.saturating_sub(self.window.shared())
+    /// Does it have room to know more of what waits?
+    pub fn has_room(&self) -> bool {
+        self.window.has_room_for(self.sizes.walk_room)
     }
 
     /// What it has pushed out could be known again: the window is half empty.
     pub fn misses(&self) -> bool {
-        self.pushed_out && self.window.len() <= WINDOW / 2
+        self.pushed_out && self.window.is_half_empty()
     }
 
     /// All that waits is looked at from its beginning.
     pub fn walking(&mut self) {
         self.pushed_out = false;
+        self.walk += 1;
+    }
+
+    /// All that waits has been looked at.
+    pub fn walked(&mut self, now: Instant) {
+        let stale = |r: &Recipient| !r.let_go.is_empty() && r.let_go_in < self.walk;
+        let mut phones: Vec<Phone> =
+            self.recipients.iter().filter(|(_, r)| stale(r)).map(|(phone, _)| phone.clone()).collect();
+        phones.sort_unstable();
+        for phone in phones {
+            // The walk has not seen what was let go: it waits no more.
+            if let Some(recipient) = self.recipients.get_mut(&phone) {
+                self.let_go -= recipient.let_go.len();
+                recipient.let_go.clear();
+            }
+            self.refresh(&phone, now);
+        }
+    }
+
+    /// Of these, how many are of people who can be served now or soon?
+    pub fn servable(&self, alerts: &[Alert], now: Instant) -> usize {
+        let rests = |alert: &&Alert| {
+            let phone = Phone::parse(&alert.phone).ok();
+            phone.and_then(|phone| self.recipients.get(&phone)).is_some_and(|r| r.rests(&self.policy, now))
+        };
+        alerts.len() - alerts.iter().filter(rests).count()
     }
 
     /// The dispatchers' states, by priority.
@@ -306,7 +343,8 @@ impl Core {
                 Err(error) => self.reject_number(&alert, &error.to_string()),
                 Ok(phone) if !self.policy.permits(&phone) => self.bar(&alert, phone),
                 Ok(phone) => {
-                    let waiting = Waiting { alert, learned: now, attempts: 0, failures: 0 };
+                    let (attempts, failures) = self.remembered(&phone, alert.id);
+                    let waiting = Waiting { alert, learned: now, attempts, failures };
                     if self.window.insert(phone.clone(), waiting) {
                         touched.insert(phone);
                     }
@@ -322,8 +360,13 @@ impl Core {
 
     /// Pushes out of the window what is too much.
     fn trim(&mut self, now: Instant) {
-        for phone in self.window.trim(WINDOW) {
+        let mut touched = BTreeSet::new();
+        for (phone, waiting) in self.window.trim() {
             self.pushed_out = true;
+            self.let_go(&phone, &waiting);
+            touched.insert(phone);
+        }
+        for phone in touched {
             self.refresh(&phone, now);
         }
     }
@@ -358,9 +401,19 @@ impl Core {
         let owned: HashSet<&Uuid> = owned.iter().collect();
         let mut outrun = 0;
         for id in asked {
+            let Some(job) = self.jobs.get_mut(id) else { continue };
+            if !job.stage.advance(Stage::Planned, Stage::Begun) && !bug(Bug::SubmitBeforeBegin) {
+                continue;
+            }
             if owned.contains(id) || bug(Bug::UnownedSubmitted) {
-                if let Some(job) = self.jobs.get_mut(id) {
-                    job.owner = owner;
+                job.owner = owner;
+                if std::mem::take(&mut job.placeless) {
+                    self.placeless -= 1;
+                    self.failover.taken(job.way, now);
+                }
+                let recipient = self.recipients.get_mut(&job.recipient);
+                if let Some(recipient) = recipient {
+                    recipient.unbegun_until = None;
                 }
                 match self.jobs.get(id).map(|job| job.way) {
                     Some(_) if bug(Bug::SubmitBeforeBegin) => {}
@@ -395,6 +448,10 @@ impl Core {
     /// `begin` wrote nothing of this batch, for certain.
     pub fn not_begun(&mut self, asked: &[Uuid], now: Instant) {
         for id in asked {
+            let planned = self.jobs.get(id).is_some_and(|job| job.stage <= Stage::Begun);
+            if !planned && !bug(Bug::SettleErrorSendsAgain) && !bug(Bug::SubmitBeforeBegin) {
+                continue;
+            }
             if self.past.contains(id) {
                 if let Some(job) = self.jobs.get(id) {
                     self.failover.released(job.way);
@@ -416,6 +473,10 @@ impl Core {
         now: Instant,
     ) {
         let Some(mut job) = self.jobs.remove(&attempt) else { return };
+        if !job.stage.advance(Stage::Submitted, Stage::Settling) {
+            self.jobs.insert(attempt, job);
+            return;
+        }
         self.failover.submit_ended(job.way);
         let result = result.or_else(|error| match error.class {
             Class::Rejected if bug(Bug::RefusedIsAccepted) => Ok(Receipt::default()),

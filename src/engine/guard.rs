@@ -13,6 +13,7 @@
 mod file;
 mod record;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,7 +26,7 @@ use super::pipe::QUEUE_PAUSE;
 use super::silence::Verb;
 use super::{Done, Engine, RENEW};
 use crate::alert::{Alert, AlertId};
-use crate::queue::{Caught, Forgot, Grant, Known, QueueError, Suspects};
+use crate::queue::{Caught, Forgot, Grant, Known, Queue, QueueError, Suspects};
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
 
@@ -237,20 +238,13 @@ impl Engine {
         self.lease.trusted_until = Duration::ZERO;
         // Two databases behind one address, which answer in turns, are not asked as fast as they answer.
         self.lease.next = if self.guard.epoch == 1 { now } else { now + QUEUE_PAUSE.1 };
-        let mut planned = std::mem::take(&mut self.begins.gathered);
-        if !self.begins.busy {
-            planned.append(&mut self.begins.under_way);
-        }
-        let planned: Vec<Uuid> = planned.into_iter().map(|attempt| attempt.id).collect();
+        let planned: Vec<Uuid> = self.begins.take_idle().into_iter().map(|attempt| attempt.id).collect();
         self.core.forget_all(&planned, now);
         // Without an attempt that the queue knows, the key of an alert may be another alert's by now.
-        self.settlements.gathered.retain(|(_, settlement)| settlement.closing.is_some());
-        if !self.settlements.busy {
-            self.settlements.under_way.retain(|(_, settlement)| settlement.closing.is_some());
-        }
+        self.settlements.retain_idle(|(_, settlement)| settlement.closing.is_some());
         self.looks.newest = None;
         self.looks.walk = None;
-        self.looks.purged = false;
+        self.looks.peek = None;
         self.looks.next_full = now;
         self.looks.next_doubts = now;
         self.looks.next_expire = now;
@@ -266,7 +260,8 @@ impl Engine {
                 "the queue came back from the past ({}): this waits since {} or longer and may have been sent before",
                 holding.forgot, holding.until
             );
-            self.ask(move |queue| async move { Done::Held(queue.hold(owner, &suspects, &why).await) });
+            let work = move |queue: Arc<dyn Queue>| async move { queue.hold(owner, &suspects, &why).await };
+            self.ask(Verb::Hold, work, Done::Held);
         }
         !bug(Bug::GuardLooksFirst)
     }
@@ -307,6 +302,11 @@ impl Engine {
     /// The queue has committed this batch, of which nothing has been submitted yet.
     pub(super) fn guard_begun(&mut self, owned: &[Uuid]) {
         self.guard.confirmed(Asker::Begin);
+        self.guard_wrote(owned);
+    }
+
+    /// The same for what was begun beside the batches, which asks for nothing that they do not ask for.
+    pub(super) fn guard_wrote(&mut self, owned: &[Uuid]) {
         if let Some(last) = owned.last() {
             self.guard.begun(*last);
             if !bug(Bug::KeptAfterSubmit) {
@@ -325,8 +325,8 @@ impl Engine {
     /// Returns what is to be heard all the same.
     pub(super) fn outdated(&mut self, done: Done, now: Instant) -> Option<Done> {
         match done {
-            Done::Begun(_, ids, Err(_)) => {
-                self.begins.done();
+            Done::Begun(lane, _, ids, Err(_)) => {
+                self.begin_is_over(lane, &ids, now);
                 self.core.not_begun(&ids, now);
             }
             Done::Claimed(..) | Done::Newest(_) => self.looks.busy = false,

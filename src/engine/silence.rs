@@ -3,7 +3,8 @@
 //! A queue may do one thing and refuse another (rights, a full disk): it answers again when everything that
 //! failed has succeeded since, and not when anything has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,6 +21,34 @@ pub(super) enum Verb {
     Expire,
     Begin,
     Settle,
+    Peers,
+    Wait,
+}
+
+impl Verb {
+    /// Without this no alert goes out, or stays out of doubt.
+    fn must_run(self) -> bool {
+        match self {
+            Verb::Lease | Verb::Look | Verb::Doubts | Verb::Hold | Verb::Begin | Verb::Settle => true,
+            Verb::Expire | Verb::Peers | Verb::Wait => false,
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verb::Lease => "a look at the lease",
+            Verb::Look => "a look at the queue",
+            Verb::Doubts => "a look at what is in doubt",
+            Verb::Hold => "holding what is suspect",
+            Verb::Expire => "ignoring what is too old",
+            Verb::Begin => "writing down attempts",
+            Verb::Settle => "writing down outcomes",
+            Verb::Peers => "counting the instances",
+            Verb::Wait => "waiting for news",
+        })
+    }
 }
 
 /// What has failed and not succeeded since.
@@ -28,7 +57,12 @@ pub(super) struct Silence {
     since: Option<Instant>,
     failing: BTreeSet<Verb>,
     told: Vec<String>,
+    /// What has ended in nothing but panics, and since when.
+    panicking: BTreeMap<Verb, Instant>,
 }
+
+/// For so long a verb may do nothing but panic before the engine is taken to be broken: then a new start may help.
+const PANICS: Duration = Duration::from_secs(60);
 
 /// A queue that refuses in ever other words is not quoted for ever.
 const MOST_TOLD: usize = 8;
@@ -64,6 +98,20 @@ impl Silence {
         self.since.take().map(|since| now - since)
     }
 
+    /// A task came to its end.
+    pub(super) fn ended(&mut self, verb: Verb, panicked: bool, now: Instant) {
+        match panicked {
+            true => _ = self.panicking.entry(verb).or_insert(now),
+            false => _ = self.panicking.remove(&verb),
+        }
+    }
+
+    /// What must run has done nothing but panic for a long time. A queue that is down is none of that.
+    pub(super) fn is_broken(&self, now: Instant) -> bool {
+        let long = |since: &Instant| now.saturating_duration_since(*since) >= PANICS;
+        self.panicking.iter().any(|(verb, since)| verb.must_run() && long(since))
+    }
+
     /// Does this fail?
     pub(super) fn concerns(&self, verb: Verb) -> bool {
         self.failing.contains(&verb)
@@ -73,6 +121,16 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_must_run_and_does_nothing_but_panic_is_broken() {
+        let (mut silence, now) = (Silence::default(), Instant::now());
+        silence.ended(Verb::Look, true, now);
+        silence.ended(Verb::Peers, true, now);
+        assert!(!silence.is_broken(now + PANICS / 2) && silence.is_broken(now + PANICS));
+        silence.ended(Verb::Look, false, now + PANICS);
+        assert!(!silence.is_broken(now + 2 * PANICS), "peers are not needed");
+    }
 
     #[test]
     fn what_fails_while_the_rest_works_is_told_once() {

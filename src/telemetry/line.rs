@@ -180,6 +180,15 @@ impl Event {
                     held, since it may have been sent; new alerts go out. Look: smsd queue list --state held. Send \
                     all of it anyway: smsd queue release --held-by-guard; or accept, or cancel --held-by-guard");
             }
+            Event::Stuck { attempt, alerts, begun, reason } => {
+                let attempt = attempt.map_or_else(|| "-".to_owned(), |id| id.to_string());
+                let what = match begun {
+                    true => "the outcome of one SMS can not be written; it is tried again every few seconds",
+                    false => "one SMS can not be begun; its alerts wait and are tried again",
+                };
+                tracing::warn!(name: "stuck", attempt, alerts = alerts.len(), first = alerts.first().map(|id| id.0),
+                    "{what}, and all others go on: {}", fit(reason));
+            }
             Event::NotKept { reason } => {
                 tracing::warn!(name: "not_kept",
                     "{}; sending goes on, but a queue that comes back from the past while smsd \

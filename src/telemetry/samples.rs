@@ -77,6 +77,8 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
         Event::Suspected { alerts: 0, doubts: 0, until },
         Event::Suspected { alerts: 5, doubts: 1, until },
         Event::NotKept { reason: reason() },
+        Event::Stuck { attempt: Some(attempt), alerts: alerts.clone(), begun: true, reason: reason() },
+        Event::Stuck { attempt: None, alerts: alerts.clone(), begun: false, reason: reason() },
         Event::Tested {
             attempt,
             recipient: recipient.clone(),
@@ -112,7 +114,7 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
     all
 }
 
-const KINDS: usize = 40;
+const KINDS: usize = 41;
 
 /// Each kind of event in its place: one that is new does not get past this.
 fn place(event: &Event) -> usize {
@@ -157,5 +159,6 @@ fn place(event: &Event) -> usize {
         Event::Waits { .. } => 38,
         Event::Copied { .. } => 39,
         Event::Ready => 37,
+        Event::Stuck { .. } => 40,
     }
 }

@@ -13,7 +13,8 @@ use smsd::dispatch::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitErro
 use smsd::engine::core::Stop;
 use smsd::engine::guard::{Keep, KeepNothing};
 use smsd::engine::policy::Policy;
-use smsd::engine::{Engine, Resources, Settings};
+use smsd::engine::pulse::Pulse;
+use smsd::engine::{Engine, Resources, Settings, Sizes};
 use smsd::failover::WayConfig;
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::{AlertRow, AlertState, Filter, Queue};
@@ -135,6 +136,7 @@ impl Dispatcher for Gateway {
 pub struct Bench {
     pub queue: Arc<MemoryQueue>,
     pub events: Arc<Mutex<Vec<Event>>>,
+    pub pulse: Pulse,
     stop: CancellationToken,
     engine: JoinHandle<Result<(), Stop>>,
     turns: Arc<Mutex<Turns>>,
@@ -164,9 +166,11 @@ pub struct Options {
     pub lock: String,
     pub seed: u64,
     pub concurrency: usize,
+    pub rate: Option<f64>,
     pub grace: Duration,
     pub remembers: Duration,
     pub keep: Box<dyn Keep>,
+    pub sizes: Sizes,
 }
 
 impl Default for Options {
@@ -176,9 +180,11 @@ impl Default for Options {
             lock: "lock".into(),
             seed: 1,
             concurrency: 16,
+            rate: None,
             grace: Duration::from_secs(30),
             remembers: Duration::ZERO,
             keep: Box::new(KeepNothing),
+            sizes: Sizes::default(),
         }
     }
 }
@@ -205,7 +211,7 @@ impl Bench {
     ) -> Bench {
         let mut options = Options::default();
         set(&mut options);
-        let Options { main, lock, seed, concurrency, grace, remembers, keep } = options;
+        let Options { main, lock, seed, concurrency, rate, grace, remembers, keep, sizes } = options;
         let ways = gateways
             .iter()
             .enumerate()
@@ -213,7 +219,7 @@ impl Bench {
                 let config = WayConfig {
                     name: format!("gw{}", n + 1).into(),
                     concurrency,
-                    rate: None,
+                    rate,
                     timeout: main.submit_timeout,
                     grace,
                     remembers,
@@ -245,13 +251,16 @@ impl Bench {
             }),
             ids: Box::new(Uuid::now_v7),
             keep,
+            sizes,
             seed,
             events: Box::new(move |event| told.lock().unwrap().push(event)),
         };
         let stop = CancellationToken::new();
         let (commands, inbox) = mpsc::channel(1);
-        let engine = tokio::spawn(Engine::new(settings, resources).run(stop.clone(), inbox));
-        Bench { queue, events, stop, engine, turns, _commands: commands }
+        let engine = Engine::new(settings, resources);
+        let pulse = engine.pulse();
+        let engine = tokio::spawn(engine.run(stop.clone(), inbox));
+        Bench { queue, events, pulse, stop, engine, turns, _commands: commands }
     }
 
     pub fn alert(&self, to: &str, text: &str, severity: i32) -> AlertId {
@@ -265,6 +274,11 @@ impl Bench {
 
     pub async fn row(&self, id: AlertId) -> AlertRow {
         self.queue.show(id).await.unwrap().expect("the alert is there").alert
+    }
+
+    /// How many attempts were made for it.
+    pub async fn attempts(&self, id: AlertId) -> usize {
+        self.queue.show(id).await.unwrap().expect("the alert is there").attempts.len()
     }
 
     pub async fn state(&self, id: AlertId) -> AlertState {

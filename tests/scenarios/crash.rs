@@ -1,5 +1,6 @@
 use smsd::alert::{Alert, AlertId};
 use smsd::dispatch::Class;
+use smsd::engine::Sizes;
 use smsd::engine::core::Core;
 use smsd::engine::policy::Policy;
 use smsd::failover::WayConfig;
@@ -136,7 +137,8 @@ async fn what_was_written_under_a_lost_lease_is_not_submitted_under_the_next() {
     };
     let ids = Box::new(uuid::Uuid::now_v7);
     let policy = Policy::new(&smsd::config::Main::default());
-    let mut core = Core::new(policy, Default::default(), vec![way], ids, 1, now);
+    let mut core = Core::new(policy.clone(), Default::default(), Sizes::default(), ids, 1, now);
+    core.reconfigure(policy, Default::default(), vec![way], now);
     let (before, after) = (core.new_id(), core.new_id());
     core.joined(before);
     let alert = |id| Alert {

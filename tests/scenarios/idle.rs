@@ -1,21 +1,13 @@
 //! An engine that has nothing to do does nothing. Every turn of its loop reads the boot clock once or twice.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use jiff::Timestamp;
-use smsd::alert::{Alert, AlertId};
 use smsd::config::Main;
+use smsd::queue::Age;
 use smsd::queue::memory::MemoryQueue;
-use smsd::queue::{
-    Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
-    Known, Look, NewAttempt, News, Period, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story,
-    Submission, Submitted, Suspects, Which,
-};
-use uuid::Uuid;
 
 use super::bench::*;
+use super::wrapped::{Does, Wrapped};
 
 /// In an idle second it looks at the queue four times, and an answer is a turn of its own.
 const TURNS_A_SECOND: usize = 30;
@@ -38,7 +30,10 @@ async fn an_engine_that_waits_for_its_queue_does_nothing_meanwhile() {
     for autocancel in [None, Some(Age { text: "1 day".into(), duration: secs(86_400) })] {
         for slow in [Slow::JOIN, Slow::NEWEST, Slow::CLAIM, Slow::EXPIRE, Slow::DOUBTS, Slow::ALL] {
             let memory = Arc::new(MemoryQueue::new());
-            let queue = Arc::new(SlowQueue { queue: memory.clone(), slow });
+            let queue = Wrapped::around(&memory, move |verb, _| match slow.0.contains(&verb) {
+                true => Does::ItsAfter(secs(9)),
+                false => Does::Its,
+            });
             let main = Main { autocancel: autocancel.clone(), ..Main::default() };
             let gateway = Gateway::good();
             let bench = Bench::start_on(queue, memory, &[&gateway], |options| options.main = main);
@@ -60,109 +55,8 @@ struct Slow(&'static [&'static str]);
 impl Slow {
     const JOIN: Slow = Slow(&["join"]);
     const NEWEST: Slow = Slow(&["newest"]);
-    const CLAIM: Slow = Slow(&["claim"]);
+    const CLAIM: Slow = Slow(&["claim", "claim new"]);
     const EXPIRE: Slow = Slow(&["expire"]);
     const DOUBTS: Slow = Slow(&["doubts"]);
-    const ALL: Slow = Slow(&["join", "newest", "claim", "expire", "doubts", "begin", "settle"]);
-}
-
-struct SlowQueue {
-    queue: Arc<MemoryQueue>,
-    slow: Slow,
-}
-
-impl SlowQueue {
-    async fn take_time(&self, verb: &str) {
-        if self.slow.0.contains(&verb) {
-            tokio::time::sleep(Duration::from_secs(9)).await;
-        }
-    }
-}
-
-#[async_trait]
-impl Queue for SlowQueue {
-    async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
-        self.take_time("join").await;
-        self.queue.join(instance, ttl, known).await
-    }
-    async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
-        self.queue.renew(instance, ttl, known).await
-    }
-    async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
-        self.queue.leave(instance).await
-    }
-    async fn newest(&self) -> Result<AlertId, QueueError> {
-        self.take_time("newest").await;
-        self.queue.newest().await
-    }
-    async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
-        self.take_time("claim").await;
-        self.queue.claim(look, limit, age).await
-    }
-    async fn begin(
-        &self,
-        owner: Uuid,
-        attempts: &[NewAttempt],
-        known: &Known,
-    ) -> Result<Vec<Uuid>, QueueError> {
-        self.take_time("begin").await;
-        self.queue.begin(owner, attempts, known).await
-    }
-    async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
-        self.take_time("settle").await;
-        self.queue.settle(owner, settlements).await
-    }
-    async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
-        self.take_time("doubts").await;
-        self.queue.doubts(owner).await
-    }
-    async fn hold(&self, owner: Uuid, suspects: &Suspects, why: &str) -> Result<Caught, QueueError> {
-        self.queue.hold(owner, suspects, why).await
-    }
-    async fn suspected(&self, limit: usize) -> Result<Vec<AlertId>, QueueError> {
-        self.queue.suspected(limit).await
-    }
-    async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
-        self.take_time("expire").await;
-        self.queue.expire(age).await
-    }
-    async fn wait(&self) -> News {
-        self.queue.wait().await
-    }
-    async fn enqueue(&self, submissions: &[Submission]) -> Result<Vec<Submitted>, QueueError> {
-        self.queue.enqueue(submissions).await
-    }
-    async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
-        self.queue.cancel(which, by).await
-    }
-    async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {
-        self.queue.resolve(ids, decision, by).await
-    }
-    async fn requeue(&self, ids: &[AlertId], by: &str) -> Result<Vec<AlertId>, QueueError> {
-        self.queue.requeue(ids, by).await
-    }
-    async fn list(&self, filter: &Filter) -> Result<Vec<AlertRow>, QueueError> {
-        self.queue.list(filter).await
-    }
-    async fn show(&self, id: AlertId) -> Result<Option<Story>, QueueError> {
-        self.queue.show(id).await
-    }
-    async fn depth(&self) -> Result<Depth, QueueError> {
-        self.queue.depth().await
-    }
-    async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
-        self.queue.recent(before, limit).await
-    }
-    async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
-        self.queue.undecided(limit).await
-    }
-    async fn history(&self, since: Timestamp, step: Duration) -> Result<Vec<Period>, QueueError> {
-        self.queue.history(since, step).await
-    }
-    async fn stats(&self) -> Result<Stats, QueueError> {
-        self.queue.stats().await
-    }
-    async fn audit(&self) -> Result<Audit, QueueError> {
-        self.queue.audit().await
-    }
+    const ALL: Slow = Slow(&["join", "newest", "claim", "claim new", "expire", "doubts", "begin", "settle"]);
 }

@@ -16,21 +16,26 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use smsd::alert::AlertId;
+use smsd::engine::Sizes;
 use smsd::failover::{STALL, STREAK};
 use smsd::queue::NewAttempt;
 use uuid::Uuid;
 
 use super::oracle::{Verdict, Violation};
-use super::plan::{Arrival, Dice, Fault, Mode, Plan, millis, phone_of, secs};
+use super::plan::{Arrival, Dice, Fault, Mode, Plan, Poison, millis, phone_of, secs, small};
 
 type Span = (Duration, Duration);
 
 impl Plan {
     /// The same seed's world with a gateway that is healthy all the time, a database that answers, and one process;
-    /// each eighth is a [`Plan::picky`] one.
+    /// each eighth is a
+    /// [`Plan::picky`], a [`Plan::crowded`] or a [`Plan::poisoned`] one.
     pub fn calm(seed: u64) -> Plan {
-        if seed % 8 == 7 {
-            return Plan::picky(seed);
+        match seed % 8 {
+            3 => return Plan::crowded(seed),
+            5 => return Plan::poisoned(seed),
+            7 => return Plan::picky(seed),
+            _ => {}
         }
         let mut plan = Plan::new(seed);
         if plan.ways.len() == 1 {
@@ -44,6 +49,7 @@ impl Plan {
         (plan.instances, plan.decide, plan.main.autocancel) = (1, None, None);
         plan.main.exit_on_permanent_error = false;
         plan.reloads.clear();
+        plan.is_unstrained();
         plan.faults.retain(|(_, fault)| matches!(fault, Fault::Gateway(way, _) if *way != healthy));
         if plan.faults.is_empty() {
             let bad = (healthy + 1) % plan.ways.len();
@@ -59,6 +65,7 @@ impl Plan {
     /// [`Plan::bound`] all the others are served nevertheless.
     fn picky(seed: u64) -> Plan {
         let mut plan = Plan::new(seed);
+        plan.is_unstrained();
         let (refused, served) = (20 + seed as usize / 8 % 20, 100);
         plan.ways.truncate(1);
         plan.ways[0].refuses = (0..refused).collect();
@@ -81,11 +88,85 @@ impl Plan {
         plan
     }
 
+    /// Nothing but what a calm world is about. Its engine may know as little as the seed says.
+    fn is_unstrained(&mut self) {
+        (self.poison, self.refused, self.rewritten) = (Vec::new(), Vec::new(), Vec::new());
+        self.links = false;
+        self.dice.panics = 0.0;
+        self.sizes = Sizes::default();
+        (self.main.max_per_hour, self.main.allow, self.main.deny) = (0, Vec::new(), Vec::new());
+    }
+
+    /// One gateway, and a database that is whole.
+    fn simple(seed: u64) -> Plan {
+        let mut plan = Plan::new(seed);
+        plan.ways.truncate(1);
+        plan.ways[0].refuses.clear();
+        (plan.ways[0].defers, plan.ways[0].rate, plan.ways[0].concurrency) = (Vec::new(), None, 4);
+        (plan.instances, plan.decide, plan.past, plan.main.autocancel) = (1, None, None, None);
+        (plan.main.exit_on_permanent_error, plan.main.retrylimit) = (false, 0);
+        plan.reloads.clear();
+        plan.faults.clear();
+        plan.is_unstrained();
+        plan.dice = Dice { gateway_latency: millis(20), ..Dice::default() };
+        plan
+    }
+
+    /// More alerts wait than the engine knows at once, most of them for people who are deferred; and the database is so
+    /// slow that to look at all of them takes much longer than the pause between two such looks.
+    fn crowded(seed: u64) -> Plan {
+        let mut plan = Plan::simple(seed);
+        let (deferred, each, served) = (4 + seed as usize / 8 % 5, 5, 10);
+        plan.ways[0].defers = (0..deferred).collect();
+        (plan.main.delay, plan.poll) = (secs(3), millis(250));
+        plan.sizes = small(&mut fastrand::Rng::with_seed(seed));
+        (plan.sizes.page, plan.sizes.window_bytes) = (2, Sizes::default().window_bytes);
+        plan.dice.queue_latency = secs(1);
+        plan.heal_at = secs(240);
+        let arrival = |recipient: usize, severity: i32| Arrival {
+            at: Duration::ZERO,
+            recipient,
+            severity: Some(severity),
+            words: 3,
+            announced: false,
+            bad: false,
+        };
+        let bad = (0..deferred * each).map(|n| arrival(n % deferred, 1));
+        plan.arrivals = bad.chain((0..served).map(|n| arrival(deferred + n, 5))).collect();
+        plan.served_but = Some((0..deferred).collect());
+        plan
+    }
+
+    /// One row can not be begun, or not be settled, as long as nothing is healed.
+    fn poisoned(seed: u64) -> Plan {
+        let mut plan = Plan::simple(seed);
+        plan.ways[0].concurrency = 1 + seed as usize / 8 % 4;
+        plan.sizes.batch = 1 + seed as usize / 8 % 7;
+        plan.dice.queue_latency = millis(2);
+        plan.heal_at = secs(60);
+        let verb = if seed / 8 % 2 == 0 { "settle" } else { "begin" };
+        let alert = 1 + (seed / 16 % 20) as i64;
+        let (from, until, refused) = (Duration::ZERO, plan.heal_at, seed / 32 % 2 == 0);
+        plan.poison = vec![Poison { alert, verb, from, until, refused }];
+        let arrival = |n: usize| Arrival {
+            at: millis(n as u64 * 50),
+            recipient: n,
+            severity: Some(3),
+            words: 3,
+            announced: n % 2 == 0,
+            bad: false,
+        };
+        plan.arrivals = (0..40).map(arrival).collect();
+        plan.served_but = Some(vec![alert as usize - 1]);
+        plan
+    }
+
     /// The same world without any fault.
     pub fn faultless(seed: u64) -> Plan {
         let mut plan = Plan::calm(seed);
         plan.faults.clear();
         (plan.dice.gateway_fails, plan.dice.gateway_silent) = (0.0, 0.0);
+        (plan.poison, plan.served_but) = (Vec::new(), None);
         for way in &mut plan.ways {
             way.refuses.clear();
             way.defers.clear();

@@ -7,17 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use smsd::alert::{Alert, AlertId};
-use smsd::queue::memory::MemoryQueue;
+use smsd::queue::memory::{MemoryQueue, Written};
 use smsd::queue::{
     Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
     Known, Look, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Settled, Settlement, Stats,
     Story, Submission, Submitted, Suspects, Which,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::plan::millis;
+use super::plan::{Poison, millis};
 use super::process::Control;
 use super::world::World;
 
@@ -26,7 +26,23 @@ pub struct Connection {
     pub world: Arc<World>,
     pub control: Arc<Control>,
     pub name: String,
+    /// In a world in which calls share them: for the lease, for looks, for begins and for outcomes.
+    pub links: [Mutex<()>; 4],
 }
+
+/// By which of its connections a process asks for this.
+fn link(verb: &str) -> Option<usize> {
+    match verb {
+        "join" | "renew" | "leave" => Some(0),
+        "peers" | "newest" | "claim" | "doubts" | "expire" => Some(1),
+        "begin" => Some(2),
+        "settle" => Some(3),
+        _ => None,
+    }
+}
+
+/// How long the database waits for a row that is locked.
+const LOCKED: Duration = millis(200);
 
 /// What befalls one call.
 #[derive(Clone, Copy, Default)]
@@ -37,6 +53,8 @@ pub struct Fate {
     refused: bool,
     /// It has its effect, and the caller never hears of it.
     lost: bool,
+    /// What asks for it ends in a panic, whether it has its effect or not.
+    panics: bool,
 }
 
 impl World {
@@ -50,6 +68,7 @@ impl World {
         let mut roll = |p: f64| p > 0.0 && w.rng.f64() < p;
         let mut fate = Fate { refused: now < w.gone_until || roll(w.dice.refused_before), ..Fate::default() };
         fate.lost = !fate.refused && roll(w.dice.lost_reply);
+        fate.panics = roll(w.dice.panics);
         let slow = if now < w.slow_until { w.slow_by } else { Duration::ZERO };
         if roll(w.dice.hangs) {
             // Until the connection's own time limit ends it.
@@ -63,6 +82,26 @@ impl World {
         }
         fate
     }
+
+    /// Why a call that is about these alerts can not be written now.
+    fn spoilt(&self, verb: &str, alerts: &[AlertId]) -> Option<QueueError> {
+        let now = self.now();
+        let is = |p: &&Poison| {
+            p.verb == verb && (p.from..p.until).contains(&now) && alerts.contains(&AlertId(p.alert))
+        };
+        let poison = self.plan.poison.iter().find(is).filter(|_| !self.lock().healed)?;
+        let why = format!("scripted: alert {} can not be written", poison.alert);
+        Some(if poison.refused { QueueError::Refused(why) } else { QueueError::Poisoned(why) })
+    }
+
+    /// Is this verb refused now, whatever it is about?
+    fn refuses(&self, verb: &str) -> bool {
+        let now = self.now();
+        let is = |(other, from, until): &(&str, Duration, Duration)| {
+            *other == verb && (*from..*until).contains(&now)
+        };
+        self.plan.refused.iter().any(is) && !self.lock().healed
+    }
 }
 
 impl Connection {
@@ -73,6 +112,11 @@ impl Connection {
         A: Future<Output = Result<T, QueueError>> + Send + 'static,
     {
         self.control.running().await;
+        let link = link(verb).filter(|_| self.world.plan.links);
+        let _alone = match link {
+            Some(link) => Some(self.links[link].lock().await),
+            None => None,
+        };
         let fate = self.world.fate();
         let (tell, told) = oneshot::channel();
         let (world, name) = (self.world.clone(), self.name.clone());
@@ -85,6 +129,8 @@ impl Connection {
             let result = if fate.refused || gone {
                 world.log(|| format!("{name}: {verb} is refused"));
                 Err(QueueError::Unavailable("scripted: not reached".into()))
+            } else if world.refuses(verb) {
+                Err(QueueError::Refused(format!("scripted: no right to {verb}")))
             } else {
                 let result = effect(world.queue.clone()).await;
                 if verb == "begin" {
@@ -111,6 +157,11 @@ impl Connection {
         }
         let answer = told.await;
         self.control.running().await;
+        if fate.panics {
+            self.world.log(|| format!("{}: {verb} ends in a panic", self.name));
+            // Nothing is printed of this one.
+            std::panic::resume_unwind(Box::new("scripted"));
+        }
         answer.unwrap_or_else(|_| Err(QueueError::Unavailable("scripted: no answer".into())))
     }
 }
@@ -156,6 +207,13 @@ impl Queue for Connection {
         self.world.measure(|meter, now| meter.begins(&attempts, now));
         let answer = self
             .call("begin", move |q| async move {
+                let about = |a: &NewAttempt| a.carried.iter().chain(&a.counted).copied().collect::<Vec<_>>();
+                let alerts: Vec<AlertId> = attempts.iter().flat_map(about).collect();
+                if let Some(error) = world.spoilt("begin", &alerts) {
+                    world.log(|| format!("begin of {alerts:?}: {error}"));
+                    sleep(LOCKED).await;
+                    return Err(error);
+                }
                 let result = q.begin(owner, &attempts, &known).await;
                 world.log(|| {
                     let asked: Vec<String> =
@@ -178,6 +236,21 @@ impl Queue for Connection {
         let world = self.world.clone();
         let answer = self
             .call("settle", move |q| async move {
+                let about = |s: &Settlement| -> Vec<AlertId> {
+                    let of = |w: Written<'_>| {
+                        w.attempt.carried.iter().chain(&w.attempt.counted).copied().collect()
+                    };
+                    match &s.closing {
+                        Some(closing) => q.look_up(closing.id, of).unwrap_or_default(),
+                        None => s.verdicts.iter().map(|(id, _)| *id).collect(),
+                    }
+                };
+                let alerts: Vec<AlertId> = settlements.iter().flat_map(about).collect();
+                if let Some(error) = world.spoilt("settle", &alerts) {
+                    world.log(|| format!("settle of {alerts:?}: {error}"));
+                    sleep(LOCKED).await;
+                    return Err(error);
+                }
                 let result = q.settle(owner, &settlements).await;
                 world.log(|| format!("settle {settlements:?}: {result:?}"));
                 result

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use smsd::config::{Main, OnUnknown, Overflow};
+use smsd::engine::Sizes;
 use smsd::failover::SUSPECT;
 use smsd::queue::{Age, AttemptState, Decision};
 
@@ -33,6 +34,37 @@ pub struct Plan {
     /// When all is healed.
     pub heal_at: Duration,
     pub dice: Dice,
+    /// How much an engine knows and asks at once.
+    pub sizes: Sizes,
+    /// Alerts whose rows can not be written for a while.
+    pub poison: Vec<Poison>,
+    /// Verbs that are refused for a while.
+    pub refused: Vec<(&'static str, Duration, Duration)>,
+    /// Calls of one kind share a connection, as the real queue's do: one at a time.
+    pub links: bool,
+    /// What a reload brings beside other dispatchers, if it brings that.
+    pub rewritten: Vec<Option<Rewritten>>,
+    /// Before all is healed, everybody is served but these.
+    pub served_but: Option<Vec<usize>>,
+}
+
+/// A row that can not be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Poison {
+    pub alert: i64,
+    pub verb: &'static str,
+    pub from: Duration,
+    pub until: Duration,
+    /// The database refuses it; else somebody holds it locked.
+    pub refused: bool,
+}
+
+/// What else a configuration file may say. What the oracle judges by stays as it is.
+#[derive(Clone, Debug)]
+pub struct Rewritten {
+    pub main: Main,
+    pub overflow: Overflow,
+    pub poll: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +107,8 @@ pub struct Dice {
     pub gateway_latency: Duration,
     pub gateway_fails: f64,
     pub gateway_silent: f64,
+    /// A call to the queue ends in a panic.
+    pub panics: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -304,8 +338,15 @@ impl Plan {
             faults,
             heal_at: span,
             dice,
+            sizes: Sizes::default(),
+            poison: Vec::new(),
+            refused: Vec::new(),
+            links: false,
+            rewritten: Vec::new(),
+            served_but: None,
         };
         plan.meddle(&mut fastrand::Rng::with_seed(seed ^ 0x7065_6f70_6c65), recipients);
+        plan.strain(&mut fastrand::Rng::with_seed(seed ^ 0x7374_7261_696e), big);
         if plan.past.is_some() {
             // What people and others did, the database forgets as well; that account is not kept.
             plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Decide(..) | Fault::Meddle(..)));
@@ -372,6 +413,80 @@ impl Plan {
         self.decide = [None, None, Some(Decision::Accept), Some(Decision::Resend)][r.usize(..4)];
     }
 
+    /// Little room, few people, rows that can not be written, verbs that are refused, panics, connections that are shared,
+    /// and reloads of more than the dispatchers. Dice of their own as well.
+    fn strain(&mut self, r: &mut fastrand::Rng, big: bool) {
+        let (span, alerts) = (self.heal_at, self.arrivals.len() as i64);
+        let on = |r: &mut fastrand::Rng, p: f64| r.f64() < p;
+        if on(r, 0.6) {
+            self.sizes = small(r);
+            // Whom every gateway refuses for ever is ready all the time: they alone must not fill it.
+            self.sizes.window += 2 * self.ways.iter().map(|way| way.refuses.len()).sum::<usize>();
+        }
+        if !big && on(r, 0.5) {
+            let few = r.usize(1..=4);
+            self.arrivals.iter_mut().for_each(|a| a.recipient %= few);
+        }
+        let moment = |r: &mut fastrand::Rng| {
+            let from = span.mul_f64(r.f64());
+            (from, from + (span - from).mul_f64(r.f64()))
+        };
+        if on(r, 0.25) {
+            for _ in 0..r.usize(1..=3) {
+                let (from, until) = moment(r);
+                let verb = if r.bool() { "begin" } else { "settle" };
+                let poison = Poison { alert: r.i64(1..=alerts), verb, from, until, refused: r.bool() };
+                self.poison.push(poison);
+            }
+        }
+        if on(r, 0.15) {
+            let verbs = ["begin", "settle", "expire", "doubts", "peers", "claim", "hold", "renew", "join"];
+            let (from, until) = moment(r);
+            self.refused.push((verbs[r.usize(..verbs.len())], from, until));
+        }
+        if on(r, 0.25) {
+            self.dice.panics = 0.05 * r.f64();
+        }
+        self.links = on(r, 0.3);
+        if on(r, 0.1) {
+            self.main.max_per_hour = r.u32(1..=5);
+        }
+        if on(r, 0.06) {
+            let prefix = |r: &mut fastrand::Rng| phone_of(r.usize(..4));
+            match r.bool() {
+                true => self.main.deny = vec![prefix(r)],
+                false => self.main.allow = vec![prefix(r), phone_of(9)],
+            }
+        }
+        for _ in 0..self.reloads.len() {
+            let rewritten = on(r, 0.5).then(|| Rewritten {
+                main: Main {
+                    delay: secs(r.u64(3..=30)),
+                    delayfactor: 1.0 + r.f64(),
+                    group_interval: Some(secs([0, 1, 10, 30][r.usize(..4)])),
+                    group_wait: secs([0, 0, 2][r.usize(..3)]),
+                    urgent_severity: r.i32(0..=2),
+                    max_per_hour: if r.f64() < 0.2 { r.u32(1..=5) } else { 0 },
+                    ..self.main.clone()
+                },
+                overflow: if r.f64() < 0.2 { Overflow::Next } else { Overflow::Ignore },
+                poll: millis([250, 250, 1000][r.usize(..3)]),
+            });
+            self.rewritten.push(rewritten);
+        }
+    }
+
+    /// What is configured when all is healed forbids nobody.
+    pub fn permissive(&self) -> Rewritten {
+        let main = Main { max_per_hour: 0, allow: Vec::new(), deny: Vec::new(), ..self.main.clone() };
+        Rewritten { main, overflow: self.overflow, poll: self.poll }
+    }
+
+    /// What is configured at first, beside the dispatchers.
+    pub fn written(&self) -> Rewritten {
+        Rewritten { main: self.main.clone(), overflow: self.overflow, poll: self.poll }
+    }
+
     /// What is configured at first.
     pub fn configured(&self) -> Vec<Configured> {
         let as_planned =
@@ -412,6 +527,23 @@ impl Plan {
         secs(600 + 600 * u64::from(copied) + u64::from(probes) * 700 + 60 * refused + back.unsigned_abs())
             + self.main.maxdelay.mul_f64(1.2) * u32::try_from(limit).unwrap_or(1)
             + Duration::from_secs_f64(sms.min(3600.0))
+    }
+}
+
+/// Bounds that a handful of alerts reaches.
+pub fn small(r: &mut fastrand::Rng) -> Sizes {
+    let window = r.usize(4..=24);
+    Sizes {
+        window,
+        window_bytes: if r.f64() < 0.2 { 400 } else { Sizes::default().window_bytes },
+        share: r.usize(1..=4),
+        resting: [0, 10, 100_000][r.usize(..3)],
+        page: r.usize(1..=6),
+        walk_room: window / 2,
+        peek_page: r.usize(1..=3),
+        batch: r.usize(1..=5),
+        batch_alerts: r.usize(2..=10),
+        stuck: r.usize(0..=2),
     }
 }
 

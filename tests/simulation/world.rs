@@ -9,12 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use smsd::alert::{AlertId, Phone, Severity};
 use smsd::compose::Shape;
+use smsd::config::Main;
 use smsd::dispatch::{Dispatcher, Sms};
 use smsd::engine::policy::Policy;
 use smsd::engine::{Command, Engine, Resources, Settings, Ways, WaysBox};
 use smsd::failover::WayConfig;
 use smsd::queue::memory::{Backup, MemoryQueue};
-use smsd::queue::{AlertRow, Filter, NewAlert, Queue};
+use smsd::queue::{AlertRow, AlertState, Filter, NewAlert, Queue};
 use smsd::telemetry::Event;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -27,7 +28,7 @@ use super::gateway::Line;
 use super::oracle::{Oracle, Verdict, Violation, text_of};
 use super::past::Kept;
 use super::plan::Decided;
-use super::plan::{Arrival, Configured, Dice, Fault, Mode, Plan, millis, phone_of, secs};
+use super::plan::{Arrival, Configured, Dice, Fault, Mode, Plan, Rewritten, millis, phone_of, secs};
 use super::process::{Control, Process};
 
 /// How a run ended.
@@ -192,6 +193,7 @@ struct Slot {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     /// Its configuration file.
     configured: Mutex<Vec<Configured>>,
+    written: Mutex<Rewritten>,
     /// How long it stays away when it has ended.
     away: Mutex<Duration>,
 }
@@ -256,6 +258,7 @@ async fn live(plan: Plan, seed: u64, record: bool) -> Outcome {
                 stop: Mutex::new(CancellationToken::new()),
                 commands: Mutex::default(),
                 configured: Mutex::new(world.plan.configured()),
+                written: Mutex::new(world.plan.written()),
                 away: Mutex::new(Duration::ZERO),
             })
         })
@@ -349,6 +352,15 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
         }
     }
     sleep_until(world.start + world.plan.heal_at).await;
+    if let Some(but) = &world.plan.served_but {
+        let but: Vec<String> = but.iter().map(|n| phone_of(*n)).collect();
+        let left = |row: &&AlertRow| row.state != AlertState::Sent && !but.contains(&row.to);
+        if let Some(row) = world.rows().await.iter().find(left) {
+            let what = "somebody waits for those who can not be served";
+            world.lock().judge(Err(Violation::new(what).alert(row.id)));
+            return;
+        }
+    }
     world.log(|| "all is healed".into());
     {
         let mut w = world.lock();
@@ -362,6 +374,9 @@ async fn direct(world: &Arc<World>, slots: &[Arc<Slot>]) {
     for slot in slots {
         *slot.away.lock().unwrap() = Duration::ZERO;
         slot.control.lock().unwrap().freeze(false);
+    }
+    for (n, slot) in slots.iter().enumerate() {
+        reload(world, slot, n);
     }
     if world.plan.past.is_some_and(|past| past.releases) {
         world.release_all().await;
@@ -447,15 +462,24 @@ async fn befall(world: &Arc<World>, slots: &[Arc<Slot>], fault: Fault) {
             world.log(|| format!("smsd{n} is to work by {configured:?}"));
             world.lock().oracle.configured.push(configured.clone());
             slots[n].configured.lock().unwrap().clone_from(&configured);
-            let control = slots[n].control.lock().unwrap().clone();
-            let ways = ways(world, &control, &format!("smsd{n}"), &configured);
-            if let Some(commands) = &*slots[n].commands.lock().unwrap() {
-                let _ =
-                    commands.try_send(Command::Reconfigure(Box::new(settings(&world.plan)), WaysBox(ways)));
+            if let Some(Some(rewritten)) = world.plan.rewritten.get(which) {
+                world.log(|| format!("smsd{n} is to work by {rewritten:?}"));
+                slots[n].written.lock().unwrap().clone_from(rewritten);
             }
+            reload(world, &slots[n], n);
         }
         Fault::Suspend(seconds) => world.suspend(seconds),
         Fault::SuspendAtBegin(seconds) => world.lock().suspend_at_begin = Some(seconds),
+    }
+}
+
+/// Has the process in this place read its configuration anew.
+fn reload(world: &Arc<World>, slot: &Slot, n: usize) {
+    let control = slot.control.lock().unwrap().clone();
+    let ways = ways(world, &control, &format!("smsd{n}"), &slot.configured.lock().unwrap());
+    let settings = settings(world, &slot.written.lock().unwrap());
+    if let Some(commands) = &*slot.commands.lock().unwrap() {
+        let _ = commands.try_send(Command::Reconfigure(Box::new(settings), WaysBox(ways)));
     }
 }
 
@@ -534,13 +558,21 @@ fn ways(world: &Arc<World>, control: &Arc<Control>, name: &str, configured: &[Co
     configured.iter().map(way).collect()
 }
 
-fn settings(plan: &Plan) -> Settings {
+fn settings(world: &World, written: &Rewritten) -> Settings {
+    let Rewritten { main, overflow, poll } = written;
+    // Who was told too late to read it anew reads it when all is healed.
+    let permissive = world.plan.permissive().main;
+    let main = if world.lock().healed {
+        &Main { max_per_hour: 0, allow: permissive.allow, deny: permissive.deny, ..main.clone() }
+    } else {
+        main
+    };
     Settings {
-        policy: Policy::new(&plan.main),
-        shape: Shape { overflow: plan.overflow, ..Shape::default() },
-        poll_interval: plan.poll,
-        autocancel: plan.main.autocancel.clone(),
-        shutdown_timeout: plan.main.shutdown_timeout,
+        policy: Policy::new(main),
+        shape: Shape { overflow: *overflow, ..Shape::default() },
+        poll_interval: *poll,
+        autocancel: main.autocancel.clone(),
+        shutdown_timeout: main.shutdown_timeout,
     }
 }
 
@@ -554,17 +586,23 @@ fn engine(
     stop: CancellationToken,
 ) -> impl Future<Output = String> + use<> {
     let ways = ways(world, control, name, &place.configured.lock().unwrap());
-    let settings = settings(&world.plan);
+    let settings = settings(world, &place.written.lock().unwrap());
     let mut ids = fastrand::Rng::with_seed(seed ^ ((slot as u64) << 56));
     let (clock, told, teller) = (world.clone(), world.clone(), name.to_owned());
     let resources = Resources {
-        queue: Arc::new(Connection { world: world.clone(), control: control.clone(), name: name.to_owned() }),
+        queue: Arc::new(Connection {
+            world: world.clone(),
+            control: control.clone(),
+            name: name.to_owned(),
+            links: Default::default(),
+        }),
         ways,
         name: name.to_owned(),
         lock: format!("lock {slot}"),
         boot_clock: Box::new(move || clock.now() + secs(clock.boot_offset.load(Ordering::Relaxed) as u64)),
         ids: Box::new(move || Uuid::from_u64_pair(ids.u64(..), ids.u64(..))),
         keep: Box::new(place.kept.clone()),
+        sizes: world.plan.sizes,
         seed,
         events: Box::new(move |event| {
             told.log(|| format!("{teller}: {event:?}"));

@@ -36,10 +36,18 @@ pub(super) struct Job {
     pub(super) refused: bool,
     /// What the last one said that did not take it.
     pub(super) detail: String,
+    pub(super) stage: Stage,
+    /// It gave back its place at the dispatcher, since its outcome can not be written.
+    pub(super) placeless: bool,
     pub(super) next: Next,
 }
 
 impl Job {
+    /// All alerts that it is about.
+    pub(super) fn alert_ids(&self) -> Vec<AlertId> {
+        self.carried.iter().chain(&self.counted).copied().collect()
+    }
+
     /// When the alerts that it carries were queued; nothing for a resend of what another process began.
     pub(super) fn queued_at(&self) -> Vec<Timestamp> {
         let carried = self.alerts.iter().filter(|w| self.carried.contains(&w.alert.id));
@@ -236,6 +244,8 @@ impl Core {
             may_have_it: Vec::new(),
             refused: false,
             detail: String::new(),
+            stage: Stage::Planned,
+            placeless: false,
             next: Next::Pending,
         };
         self.begin(job, way, now);
@@ -269,6 +279,8 @@ impl Core {
             may_have_it: Vec::new(),
             refused: false,
             detail: String::new(),
+            stage: Stage::Planned,
+            placeless: false,
             next: Next::Pending,
         };
         self.begin(job, way, now);
@@ -295,6 +307,8 @@ impl Core {
         }
         job.way = way;
         job.owner = self.owner;
+        job.stage = Stage::Planned;
+        job.placeless = false;
         job.next = Next::Pending;
         self.on_their_way.extend(job.carried.iter().chain(&job.counted));
         self.jobs.insert(id, job);
@@ -306,7 +320,10 @@ impl Core {
     /// Takes a job off its way.
     pub(super) fn end(&mut self, id: Uuid) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
-        self.failover.settled(job.way);
+        match job.placeless {
+            true => self.placeless -= 1,
+            false => self.failover.settled(job.way),
+        }
         for id in job.carried.iter().chain(&job.counted) {
             self.on_their_way.remove(id);
             if let Some(ids) = &mut self.settled_meanwhile {
@@ -316,8 +333,35 @@ impl Core {
         Some(job)
     }
 
+    /// Its outcome can not be written, though others' can. As long as such SMS are few, each gives back its place.
+    /// Returns what it is about.
+    pub fn stuck(&mut self, id: Uuid) -> Vec<AlertId> {
+        let Some(job) = self.jobs.get_mut(&id) else { return Vec::new() };
+        if !job.placeless && self.placeless < self.sizes.stuck {
+            job.placeless = true;
+            self.placeless += 1;
+            self.failover.settled(job.way);
+        }
+        job.alert_ids()
+    }
+
+    /// The queue writes others' attempts, and not this one: for certain nothing was written. Its recipient waits. Returns
+    /// what it is about, if people have not heard yet that this recipient's can not be written.
+    pub fn unbegun(&mut self, id: Uuid, now: Instant) -> Option<Vec<AlertId>> {
+        let job = self.jobs.get(&id)?;
+        let alerts = job.alert_ids();
+        let recipient = self.recipients.entry(job.recipient.clone()).or_default();
+        let first = recipient.unbegun_until.replace(now + self.policy.delay).is_none();
+        self.not_begun(&[id], now);
+        first.then_some(alerts)
+    }
+
     pub(super) fn submit(&mut self, id: Uuid, now: Instant) {
-        let Some(job) = self.jobs.get(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if !job.stage.advance(Stage::Begun, Stage::Submitted) && !bug(Bug::SubmitBeforeBegin) {
+            return;
+        }
+        job.stage = Stage::Submitted;
         if let Some(first) = job.resend_of {
             self.out.events.push(Event::Resent {
                 attempt: id,
@@ -348,6 +392,9 @@ impl Core {
     /// Written, but not to be made any more: certainly not taken. Its alerts wait as they did.
     pub(super) fn abandon(&mut self, id: Uuid, why: &str) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        if !job.stage.advance(Stage::Begun, Stage::Settling) {
+            return;
+        }
         self.failover.released(job.way);
         job.next = Next::Failover;
         let error = SubmitError::new(Class::Unavailable, format!("not submitted: {why}"));

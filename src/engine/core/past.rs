@@ -18,7 +18,8 @@ impl Core {
                 recipient.busy = false;
             }
         }
-        self.window = Window::default();
+        self.window = Window::new(self.sizes);
+        self.let_go = 0;
         self.doubts.clear();
         self.doubt_timers.clear();
         self.spoken_of.clear();
@@ -31,6 +32,7 @@ impl Core {
         for phone in phones {
             if let Some(recipient) = self.recipients.get_mut(&phone) {
                 recipient.resends.clear();
+                recipient.let_go.clear();
                 recipient.waiting_since = None;
             }
             self.refresh(&phone, now);

@@ -6,6 +6,8 @@ use super::*;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// What `max_per_hour` counts in.
 const HOUR: Duration = Duration::from_secs(3600);
+/// Whoever rests for no longer is as good as ready.
+const SOON: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(super) struct Recipient {
@@ -24,6 +26,11 @@ pub(super) struct Recipient {
     /// Failures by the dispatchers' fault, in a row; and until when it waits for them.
     pub(super) pauses: u32,
     pub(super) paused_until: Option<Instant>,
+    /// Until when it waits, since the queue writes others' attempts and not its own; kept until it does.
+    pub(super) unbegun_until: Option<Instant>,
+    /// Alerts that the window had no room for, with their attempts and failures; and in which walk they were last seen.
+    pub(super) let_go: BTreeMap<AlertId, (u32, u32)>,
+    pub(super) let_go_in: u64,
     /// How often an SMS of its was the trial of a dispatcher that was down, since one of its SMS was last taken.
     pub(super) trials: u32,
     /// Since how many of a dispatcher's successes this recipient has been failing there.
@@ -48,6 +55,17 @@ impl Recipient {
         while self.counted.len() > policy.max_per_hour as usize {
             self.counted.pop_front();
         }
+    }
+
+    /// Until when no SMS of its goes out, whatever else waits for it and is not urgent.
+    fn rests_until(&self, policy: &Policy) -> Option<Instant> {
+        let full = self.full_until(policy);
+        [self.backoff_until, self.paused_until, self.unbegun_until, full].into_iter().flatten().max()
+    }
+
+    /// Is it no use to know more of what waits for it?
+    pub(super) fn rests(&self, policy: &Policy, now: Instant) -> bool {
+        !self.busy && self.rests_until(policy).is_some_and(|until| until > now + SOON)
     }
 
     /// Until when `max_per_hour` lets no more SMS go out. One that was lowered counts what is remembered.
@@ -81,6 +99,7 @@ impl Core {
             self.timers.remove(&(at, phone.clone()));
         }
         if recipient.busy {
+            self.window.rest(phone, false);
             return;
         }
         if recipient.paused_until.is_none_or(|until| until <= now) {
@@ -97,12 +116,13 @@ impl Core {
         let Some(turn) = resend.or(first) else {
             // Only what keeps the next alert apart from the last SMS, or counts, is worth remembering.
             let counts_until = recipient.counted.back().map(|at| *at + HOUR);
-            match copied_until.or(quiet_until.max(counts_until).filter(|until| *until > now)) {
+            let rests = quiet_until.max(counts_until).max(recipient.unbegun_until).filter(|until| *until > now);
+            match copied_until.or(rests) {
                 Some(until) => {
                     recipient.timer = Some(until);
                     self.timers.insert((until, phone.clone()));
                 }
-                None if recipient.resends.is_empty() => {
+                None if recipient.resends.is_empty() && recipient.let_go.is_empty() => {
                     self.recipients.remove(phone);
                 }
                 None => {}
@@ -125,8 +145,10 @@ impl Core {
         } else if !std::mem::replace(&mut recipient.held_back, true) {
             self.out.events.push(Event::HeldBack { recipient: phone.clone() });
         }
-        let waits_for = [collected, recipient.backoff_until, recipient.paused_until, left_until, full_until];
-        let due = waits_for.into_iter().flatten().max();
+        let rests = [recipient.backoff_until, recipient.paused_until, recipient.unbegun_until, full_until];
+        let rests = rests.into_iter().flatten().max();
+        let due = [collected, left_until, rests].into_iter().flatten().max();
+        self.window.rest(phone, rests.is_some_and(|until| until > now + SOON));
         match due.filter(|at| *at > now) {
             Some(at) => {
                 recipient.timer = Some(at);
@@ -183,6 +205,23 @@ impl Core {
         self.refresh(phone, now);
     }
 
+    /// The window has no room for this alert. If it was tried, that is remembered for when it is learned again.
+    pub(super) fn let_go(&mut self, phone: &Phone, waiting: &Waiting) {
+        let Waiting { alert, attempts, failures, .. } = waiting;
+        let Some(recipient) = self.recipients.get_mut(phone) else { return };
+        if (*attempts, *failures) != (0, 0) && self.let_go < self.sizes.resting {
+            self.let_go += usize::from(recipient.let_go.insert(alert.id, (*attempts, *failures)).is_none());
+            recipient.let_go_in = self.walk;
+        }
+    }
+
+    /// The attempts and failures of an alert that was let go.
+    pub(super) fn remembered(&mut self, phone: &Phone, id: AlertId) -> (u32, u32) {
+        let known = self.recipients.get_mut(phone).and_then(|recipient| recipient.let_go.remove(&id));
+        self.let_go -= usize::from(known.is_some());
+        known.unwrap_or_default()
+    }
+
     /// A dispatcher may work again: nobody waits longer for it than need be.
     pub(super) fn wake_paused(&mut self, now: Instant) {
         for phone in std::mem::take(&mut self.paused) {
@@ -214,7 +253,7 @@ impl Core {
     }
 
     pub(super) fn bar(&mut self, alert: &Alert, phone: Phone) {
-        if self.spoken_of.len() < WINDOW && self.spoken_of.insert(alert.id) {
+        if self.spoken_of.len() < self.sizes.window && self.spoken_of.insert(alert.id) {
             self.out.events.push(Event::Barred { alert: alert.id, recipient: phone });
         }
     }

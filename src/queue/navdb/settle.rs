@@ -142,7 +142,9 @@ pub(super) async fn settle(client: &Client, owner: Uuid, rows: &Rows<'_>) -> Ver
     if !rows.beside.is_empty() {
         statements = vec![(TAKE, &beside), (SETTLE, &parameters), (GIVE_BACK, &beside)];
     }
-    let answers = in_transaction(client, BEGIN, &statements).await?;
+    // A row that somebody else holds is found out soon: the others of the batch do not wait for it.
+    let begin = format!("{BEGIN}; SET LOCAL lock_timeout = '200ms'");
+    let answers = in_transaction(client, &begin, &statements).await?;
     let mut settled = Settled::default();
     for row in answers.iter().flatten() {
         // Only the settlement itself answers with rows.

@@ -80,7 +80,7 @@ fn of_answer(settings: &Settings, error: &DbError, place: &str) -> QueueError {
         SqlState::READ_ONLY_SQL_TRANSACTION => {
             QueueError::Unavailable(format!("{place} is read-only, as a standby is: {said}"))
         }
-        SqlState::LOCK_NOT_AVAILABLE => QueueError::Unavailable(format!("{place}: {said}")),
+        SqlState::LOCK_NOT_AVAILABLE => QueueError::Poisoned(format!("{place}: {said}")),
         _ => match hint(settings, error) {
             Some(hint) => QueueError::Refused(format!("{place}: {said}; {hint}")),
             None => QueueError::Refused(format!("{place}: {said} ({})", code.code())),

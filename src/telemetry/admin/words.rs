@@ -13,7 +13,7 @@ pub(super) fn kind(event: &Event) -> Kind {
     match event {
         Event::GaveUp { .. } => Kind::GaveUp,
         Event::AllDown { .. } | Event::WayOut => Kind::Outage,
-        Event::QueueLost { .. } | Event::QueueBack { .. } => Kind::Queue,
+        Event::QueueLost { .. } | Event::QueueBack { .. } | Event::Stuck { .. } => Kind::Queue,
         Event::FromThePast { .. } | Event::Suspected { .. } => Kind::Past,
         Event::Waits { why: Why::Refused, first: true, .. } => Kind::Refused,
         Event::Copied { .. } => Kind::Copied,
@@ -210,6 +210,18 @@ fn told(event: &Event) -> (String, String) {
             "It is not sent again for an hour.",
         ),
         Event::LeaseLost => said("the lease ran out, smsd joins anew".to_owned(), ""),
+        Event::Stuck { attempt, alerts: ids, begun, reason } => (
+            match begun {
+                true => format!("the outcome of an SMS with {} can not be written", alerts(ids.len())),
+                false => format!("an SMS with {} can not be begun and waits", alerts(ids.len())),
+            },
+            format!(
+                "{}. All else goes on. See who holds or forbids these rows: {}.{}",
+                cut(reason, WORDS),
+                list(ids),
+                attempt.map(|id| format!(" Attempt {id}.")).unwrap_or_default()
+            ),
+        ),
         Event::NotKept { reason } => (
             "the storm guard's record can not be kept".to_owned(),
             format!("{}. A queue that comes back from the past may not be noticed.", cut(reason, WORDS)),

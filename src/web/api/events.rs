@@ -167,6 +167,9 @@ fn shown(event: &Event) -> (&'static str, Value) {
         Event::Suspected { alerts, doubts, until } => {
             ("suspected", json!({ "alerts": alerts, "doubts": doubts, "until": until }))
         }
+        Event::Stuck { attempt, alerts, begun, reason } => {
+            ("stuck", json!({ "attempt": attempt, "alerts": alerts, "begun": begun, "reason": reason }))
+        }
         Event::NotKept { reason } => ("not_kept", json!({ "reason": reason })),
         Event::Tested { attempt, recipient, dispatcher, class, by } => (
             "tested",
