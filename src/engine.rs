@@ -41,8 +41,8 @@ use crate::compose::Shape;
 use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
 use crate::failover::{WayConfig, WayId};
 use crate::queue::{
-    Age, Caught, Doubt, Grant, Instance, Look, NewAttempt, News, Peers, Place, Queue, QueueError, Settled,
-    Settlement,
+    Age, Caught, Doubt, Forgot, Grant, Instance, Look, NewAttempt, News, Peers, Place, Queue, QueueError,
+    Settled, Settlement, Witness,
 };
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
@@ -151,6 +151,7 @@ enum Done {
     Renewed(Uuid, Duration, Result<Grant, QueueError>),
     Held(Result<Caught, QueueError>),
     Peers(Result<Peers, QueueError>),
+    Witnessed(Result<Witness, QueueError>),
     Newest(Result<AlertId, QueueError>),
     Claimed(Look, usize, Result<Vec<Alert>, QueueError>),
     Expired(Result<Vec<AlertId>, QueueError>),
@@ -365,6 +366,7 @@ impl Engine {
 
     fn write(&mut self, now: Instant) {
         if let Some(owner) = self.lease.owner
+            && self.guard.rests(now).is_none()
             && let Some(batch) = self.begins.batch(now, |a| a.carried.len() + a.counted.len(), |_, _| true)
         {
             let ids: Vec<Uuid> = batch.iter().map(|a| a.id).collect();
@@ -448,6 +450,9 @@ impl Engine {
         self.ask(move |queue| async move {
             Done::Claimed(look, limit, queue.claim(look, limit, age.as_ref()).await)
         });
+        if matches!(look, Look::New { .. }) {
+            self.look_for_witness();
+        }
     }
 
     fn keep_lease(&mut self, now: Instant) {
@@ -573,6 +578,7 @@ impl Engine {
             Ok(Done::Joined(id, asked, result)) => self.joined(id, asked, result, now),
             Ok(Done::Renewed(owner, asked, result)) => self.renewed(owner, asked, result, now),
             Ok(Done::Held(result)) => self.held(result, now),
+            Ok(Done::Witnessed(result)) => self.witnessed(result, now),
             // Whoever can not tell tells it of the lease as well.
             Ok(Done::Peers(Ok(peers))) => self.core.know_peers(peers, now),
             Ok(Done::Peers(Err(_))) => {}
@@ -614,6 +620,7 @@ impl Engine {
                 self.looks.expiring = false;
                 self.requeueing = false;
                 self.lease.busy = false;
+                self.guard.witnessing = false;
             }
         }
     }
@@ -746,7 +753,7 @@ impl Engine {
             return self.turn_back(forgot, now);
         }
         if let Some(grant) = self.heard(Verb::Lease, result) {
-            self.guard.granted(id, grant, asked);
+            self.guard.granted(grant, asked, now);
             if !self.guard.is_holding() {
                 self.save_guard();
             }
@@ -768,7 +775,10 @@ impl Engine {
         match result {
             Ok(grant) => {
                 if self.lease.owner == Some(owner) {
-                    self.guard.granted(owner, grant, asked);
+                    self.guard.granted(grant, asked, now);
+                    if !self.guard.is_holding() {
+                        self.save_guard();
+                    }
                 }
                 self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
                 self.lease.next = now + RENEW;
@@ -777,6 +787,7 @@ impl Engine {
                 }
                 self.heard(Verb::Lease, Ok(()));
             }
+            Err(QueueError::LeaseLost) if bug(Bug::GuardCriesWolf) => self.turn_back(Forgot::Begun, now),
             Err(QueueError::LeaseLost) => self.lose_lease(now),
             Err(QueueError::FromThePast(forgot)) => self.turn_back(forgot, now),
             Err(error) => {
@@ -872,7 +883,7 @@ impl Engine {
     fn may_send(&self) -> bool {
         let trusted = (self.boot_clock)() < self.lease.trusted_until || bug(Bug::NoLeaseCheck);
         let held = !self.guard.is_holding() || bug(Bug::GuardLooksFirst);
-        self.lease.owner.is_some() && trusted && held
+        self.lease.owner.is_some() && trusted && held && self.guard.rests(Instant::now()).is_none()
     }
 
     fn next_wake(&self, now: Instant) -> Instant {
@@ -900,8 +911,10 @@ impl Engine {
         let lease = (!self.lease.busy && (self.lease.owner.is_some() || self.stopping.is_none()))
             .then_some(self.lease.next);
         let deadline = self.stopping.as_ref().map(|(at, _)| *at);
-        let begins = self.lease.owner.and_then(|_| self.begins.wake());
-        let wakes = [looks, lease, deadline, begins, self.settlements.wake(), self.core.next_wake(now)];
+        let rested = self.guard.rests(now);
+        let begins = self.lease.owner.and_then(|_| self.begins.wake()).map(|at| rested.unwrap_or(at).max(at));
+        let wakes =
+            [looks, lease, deadline, begins, rested, self.settlements.wake(), self.core.next_wake(now)];
         wakes.into_iter().flatten().min().unwrap_or(now + RENEW)
     }
 

@@ -42,6 +42,8 @@ pub enum Bug {
     GuardHoldsNothing,
     GuardLooksFirst,
     KeptAfterSubmit,
+    GuardCriesWolf,
+    WitnessOfItsOwnOnly,
     CommitsNotSynced,
     AcceptedBeforeDurable,
     LoopHangs,
@@ -50,7 +52,7 @@ pub enum Bug {
 
 impl Bug {
     /// Those that the simulation finds.
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 37] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
         Bug::NoLeaseCheck,
@@ -86,6 +88,8 @@ impl Bug {
         Bug::GuardHoldsNothing,
         Bug::GuardLooksFirst,
         Bug::KeptAfterSubmit,
+        Bug::GuardCriesWolf,
+        Bug::WitnessOfItsOwnOnly,
     ];
     /// Those that the real program with a real file must show.
     pub const OF_THE_FILE: [Bug; 2] = [Bug::CommitsNotSynced, Bug::AcceptedBeforeDurable];

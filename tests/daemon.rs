@@ -46,6 +46,7 @@ mod daemon {
     mod nav_starts;
     mod overload;
     mod past;
+    mod rollback;
     mod pooler;
     mod power;
     mod process;

@@ -70,9 +70,10 @@ pub struct State {
     suspended_at: Option<Duration>,
     next_check: Duration,
     next_rows: Duration,
-    pub backup: Option<Backup>,
-    /// How many alerts there ever were: the key of the last.
-    arrived: i64,
+    /// With the key of the last alert in it.
+    pub backup: Option<(Backup, AlertId)>,
+    /// The key of the last alert.
+    pub arrived: i64,
     violation: Option<Violation>,
     log: Option<Vec<String>>,
     accepts: usize,
@@ -144,7 +145,7 @@ impl World {
 
     /// The database has done something: all must hold, and is looked at each 100 ms.
     pub async fn changed(&self, verb: &str) {
-        if matches!(verb, "claim" | "newest" | "renew") {
+        if matches!(verb, "claim" | "newest" | "renew" | "witness") {
             return;
         }
         let now = self.now();
@@ -558,7 +559,12 @@ fn engine(
     let mut ids = fastrand::Rng::with_seed(seed ^ ((slot as u64) << 56));
     let (clock, told, teller) = (world.clone(), world.clone(), name.to_owned());
     let resources = Resources {
-        queue: Arc::new(Connection { world: world.clone(), control: control.clone(), name: name.to_owned() }),
+        queue: Arc::new(Connection {
+            world: world.clone(),
+            control: control.clone(),
+            slot,
+            name: name.to_owned(),
+        }),
         ways,
         name: name.to_owned(),
         lock: format!("lock {slot}"),
@@ -569,6 +575,9 @@ fn engine(
         events: Box::new(move |event| {
             told.log(|| format!("{teller}: {event:?}"));
             let mut w = told.lock();
+            if matches!(event, Event::FromThePast { .. }) && !w.oracle.past.has_gone_back() {
+                w.judge(Err(Violation::new("a false alarm: the database has not gone back")));
+            }
             if let Event::Vanished { alerts } = &event {
                 w.oracle.people.told(&teller, alerts);
             }
