@@ -1,19 +1,23 @@
-//! The storm guard: nothing that may have gone out goes out again by itself because the queue came back from the past.
+//! The storm guard: nothing that may have gone out goes out again by itself because the queue came back
+//! from the past.
 //!
-//! A restored backup or a lagging standby shows alerts as waiting that were sent, and its ledger knows nothing of
-//! it. The engine names to the queue what it knows to be committed ([`Known`]), by itself and by all other instances, and
-//! the queue refuses to begin anything if it has forgotten that. Then everything that the engine knew is forgotten too, and
-//! what the queue shows is held page by page ([`crate::queue::Queue::hold`]) before the first look at it. What was queued
-//! later is new, and goes out.
+//! A restored backup or a lagging standby shows alerts as waiting that were sent, and its ledger knows
+//! nothing of it. The engine names to the queue what it knows to be committed ([`Known`]), by itself and
+//! by all other instances, and the queue refuses to begin anything if it has forgotten that. Then
+//! everything that the engine knew is forgotten too, and what the queue shows is held page by page
+//! ([`crate::queue::Queue::hold`]) before the first look at it. What was queued later is new, and goes
+//! out.
 //!
-//! No instance has seen everything: another one may have sent something in the last moments before a rollback. So after a
-//! rollback, and when another server answers than before (a promotion, a restore elsewhere), the engine begins nothing for a
-//! while ([`REST`]), and the instance that lost something holds it first.
+//! No instance has seen everything: another one may have sent something in the last moments before a
+//! rollback. So after a rollback, and when another server answers than before (a promotion, a restore
+//! elsewhere), the engine begins nothing for a while ([`REST`]), and the instance that lost something
+//! holds it first.
 //!
-//! A small record outlives the process ([`Keep`]): it is written when a `begin` is committed and before the first byte of
-//! what it began goes out, with each renewal of the lease, and when the engine learns of another instance's attempt. It
-//! need not be synced, since it guards against the database's past and not against our own power cut; after that one, the
-//! record is at most a little older, and the guard as blind as a little earlier.
+//! A small record outlives the process ([`Keep`]): it is written when a `begin` is committed and before
+//! the first byte of what it began goes out, with each renewal of the lease, and when the engine learns
+//! of another instance's attempt. It need not be synced, since it guards against the database's past and
+//! not against our own power cut; after that one, the record is at most a little older, and the guard as
+//! blind as a little earlier.
 
 mod file;
 mod record;
@@ -36,8 +40,8 @@ use crate::telemetry::Event;
 
 /// Alerts that are held in one transaction.
 const PAGE: usize = 2_000;
-/// How far ahead of the queue's clock an alert may say that it was queued: local times of another zone, clocks
-/// that differ. What is further ahead is no time.
+/// How far ahead of the queue's clock an alert may say that it was queued: local times of another zone,
+/// clocks that differ. What is further ahead is no time.
 const AHEAD: Duration = Duration::from_secs(26 * 3600);
 
 /// Where the [`Record`] outlives the process.
@@ -73,8 +77,8 @@ impl Keep for KeepNothing {
 const MOST_CLOSED: usize = 4_000;
 /// The same of attempts that were seen, which every question confirms.
 const MOST_SEEN: usize = 16;
-/// For how long nothing is begun when the queue was rolled back, or another server answers: each instance that lives asks
-/// the queue within a renewal of its lease, and holds what it knows to be lost.
+/// For how long nothing is begun when the queue was rolled back, or another server answers: each instance
+/// that lives asks the queue within a renewal of its lease, and holds what it knows to be lost.
 const REST: Duration = RENEW.saturating_add(Duration::from_secs(1));
 
 /// Who asks the queue; each at most once at a time.
@@ -104,7 +108,8 @@ pub(super) struct Guard {
     pub(super) witnessing: bool,
     /// Nothing is begun before this.
     rests_until: Option<Instant>,
-    /// The last moment at which we knew the queue to be whole, by its clock; and by ours (boot time), if it was in this life.
+    /// The last moment at which we knew the queue to be whole, by its clock; and by ours (boot time), if
+    /// it was in this life.
     whole: Option<(Timestamp, Option<Duration>)>,
     /// When the latest alert that we saw was queued, as it says.
     latest: Option<Timestamp>,
@@ -175,7 +180,8 @@ impl Guard {
         self.latest = alerts.iter().map(|a| a.queued_at).chain(self.latest).max();
     }
 
-    /// The lease was granted, or renewed, as asked at `asked`. While something is still to be held, the queue is not whole.
+    /// The lease was granted, or renewed, as asked at `asked`. While something is still to be held, the
+    /// queue is not whole.
     pub(super) fn granted(&mut self, grant: Grant, asked: Duration, now: Instant) {
         self.confirmed(Asker::Lease);
         self.known.queue = Some(grant.queue);
@@ -285,7 +291,8 @@ impl Guard {
         Some(latest.map_or(clock, |latest| latest.max(clock)))
     }
 
-    /// The queue has forgotten something: nothing of what was known is known any more, and what waits is suspect.
+    /// The queue has forgotten something: nothing of what was known is known any more, and what waits is
+    /// suspect.
     fn turn(&mut self, forgot: Forgot, boot: Duration, now: Instant) -> Timestamp {
         // While it is being held, a second turn changes nothing about what is suspect.
         let until = match (self.holding.take(), self.moment(boot)) {
@@ -315,7 +322,8 @@ impl Guard {
 }
 
 impl Engine {
-    /// The queue has come back from the past. Nothing more goes out, and we join it as if we had never known it.
+    /// The queue has come back from the past. Nothing more goes out, and we join it as if we had never
+    /// known it.
     pub(super) fn turn_back(&mut self, forgot: Forgot, now: Instant) {
         let until = self.guard.turn(forgot, (self.boot_clock)(), now);
         (self.events)(Event::FromThePast { forgot, until });
@@ -432,8 +440,8 @@ impl Engine {
         }
     }
 
-    /// What was asked before the queue came back from the past: its answer is of no queue that there is now.
-    /// Returns what is to be heard all the same.
+    /// What was asked before the queue came back from the past: its answer is of no queue that there is
+    /// now. Returns what is to be heard all the same.
     pub(super) fn outdated(&mut self, done: Done, now: Instant) -> Option<Done> {
         match done {
             Done::Begun(_, ids, Err(_)) => {

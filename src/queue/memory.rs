@@ -163,14 +163,14 @@ impl MemoryQueue {
     }
 
     /// The same by another server.
-    pub fn restore_on(&self, backup: &Backup, reuse: bool, where_: Restored) {
+    pub fn restore_on(&self, backup: &Backup, reuse: bool, server: Restored) {
         let mut t = self.lock();
         let (last_id, log) = (t.last_id, t.log);
         *t = backup.0.clone();
         if !reuse {
             t.last_id = last_id;
         }
-        match where_ {
+        match server {
             Restored::Here => {}
             Restored::Standby => (t.log.system, t.log.timeline) = (log.system, log.timeline + 1),
             Restored::Elsewhere => t.log = LogEnd { system: log.system + 1, timeline: 1, position: 1 },

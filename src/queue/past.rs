@@ -1,14 +1,16 @@
 //! How a queue that comes back from the past is found out, and what is then held.
 //!
-//! A restored backup, or a standby that lagged when it was promoted, has lost the last of what was committed: rows
-//! that were sent wait again, and the ledger has forgotten that too. Commits are lost from the end. So it is enough
-//! that an instance names the last things that it knows to be committed ([`Known`], its witnesses): a queue that does
-//! not have one of them has been rolled back. The question is part of the verb's own transaction, so that nothing is
-//! begun in such a queue, however silently a connection came to lead there.
+//! A restored backup, or a standby that lagged when it was promoted, has lost the last of what was
+//! committed: rows that were sent wait again, and the ledger has forgotten that too. Commits are lost
+//! from the end. So it is enough that an instance names the last things that it knows to be committed
+//! ([`Known`], its witnesses): a queue that does not have one of them has been rolled back. The question
+//! is part of the verb's own transaction, so that nothing is begun in such a queue, however silently a
+//! connection came to lead there.
 //!
-//! An instance has witnesses of its own commits, and of those of all others: it learns the newest attempt that any
-//! instance has begun, and where the database's log ends, with each grant of its lease and beside each look for new
-//! alerts ([`Witness`]). Without the latter, an idle instance would send again what its neighbour's lost commits had sent.
+//! An instance has witnesses of its own commits, and of those of all others: it learns the newest attempt
+//! that any instance has begun, and where the database's log ends, with each grant of its lease and
+//! beside each look for new alerts ([`Witness`]). Else an idle instance would send again what its
+//! neighbour's lost commits had sent.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -24,7 +26,8 @@ pub(super) const ANOTHER_SERVER: &str =
     "another database server answers than before (a standby was promoted, or a copy restored)";
 /// What stands in the place of a text in the guard's attempts: there is no SMS.
 pub(super) const NO_TEXT: &str = "(no SMS: these alerts are held by the storm guard)";
-/// So many alerts stand in one of the guard's attempts at most, all of one recipient: a person decides for all of them.
+/// So many alerts stand in one of the guard's attempts at most, all of one recipient: a person decides
+/// for all of them.
 pub(super) const TOGETHER: usize = 50;
 
 /// What an instance knows to be committed. Each is asked for only if it is there.
@@ -34,14 +37,14 @@ pub struct Known {
     pub queue: Option<Uuid>,
     /// The last attempt that this instance began.
     pub begun: Option<Uuid>,
-    /// Attempts of any instance that the queue has shown ([`Witness::newest`]): those since it last confirmed one, and
-    /// that one. All of them, since answers of two questions may cross.
+    /// Attempts of any instance that the queue has shown ([`Witness::newest`]): those since it last
+    /// confirmed one, and that one. All of them, since answers of two questions may cross.
     pub seen: Vec<Uuid>,
     /// The furthest end of the database's log that was seen, on the server that was last seen.
     pub log: Option<LogEnd>,
-    /// Attempts that were closed, or came into doubt, since the queue was last asked, and the last one before: none
-    /// of them is open any more. All of them, since a closing that was written after the queue had gone back says nothing
-    /// of those before.
+    /// Attempts that were closed, or came into doubt, since the queue was last asked, and the last one
+    /// before: none of them is open any more. All of them, since a closing that was written after the
+    /// queue had gone back says nothing of those before.
     pub closed: Vec<Uuid>,
 }
 
@@ -66,8 +69,8 @@ impl LogEnd {
 /// What a queue shows of everybody's commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Witness {
-    /// The newest attempt that any instance has begun: the last that was committed, or (`NAVDBQueue`) the one with the
-    /// greatest id.
+    /// The newest attempt that any instance has begun: the last that was committed, or (`NAVDBQueue`) the
+    /// one with the greatest id.
     pub newest: Option<Uuid>,
     /// Where its log ends, if it has one that smsd may read.
     pub log: Option<LogEnd>,

@@ -1,5 +1,5 @@
-//! Several daemons on one database that is rolled back: what one of them sent, none of them sends again unmarked. And
-//! what is no rollback holds up nobody.
+//! Several daemons on one database that is rolled back: what one of them sent, none of them sends again
+//! unmarked. And what is no rollback holds up nobody.
 
 use std::fs;
 use std::sync::Arc;
@@ -45,10 +45,11 @@ impl Two {
         daemons
     }
 
-    /// Both stand still while there is something to be sent and a copy is made. Then the second one sends it alone, and the
-    /// first one, which has nothing to do, looks on for a moment.
+    /// Both stand still while there is something to be sent and a copy is made. Then the second one sends
+    /// it alone, and the first one, which has nothing to do, looks on for a moment.
     fn second_sends<T>(&self, [first, second]: [&Daemon; 2], copy: impl FnOnce() -> T) -> T {
-        [first, second].map(|daemon| daemon.signal(Signal::SIGSTOP));
+        first.signal(Signal::SIGSTOP);
+        second.signal(Signal::SIGSTOP);
         self.sites[0].insert_many(1, SENT);
         let copy = copy();
         second.signal(Signal::SIGCONT);
@@ -80,7 +81,8 @@ impl Two {
     }
 }
 
-/// The backup is so young that the idle daemon's own commits are all in it: only its witness of the other's tells.
+/// The backup is so young that the idle daemon's own commits are all in it: only its witness of the
+/// other's tells.
 #[test]
 fn an_idle_daemon_does_not_send_again_what_its_neighbour_sent_when_a_backup_comes_back_under_both() {
     let two = Two::new();

@@ -33,8 +33,8 @@ fn suspected(bench: &Bench) -> Option<(u64, u64)> {
     })
 }
 
-/// New rows are given the keys of rows that were sent, refused, barred or on their way before: none of them is taken
-/// for the old one, and no old text goes out under its key.
+/// New rows are given the keys of rows that were sent, refused, barred or on their way before: none of
+/// them is taken for the old one, and no old text goes out under its key.
 #[tokio::test(start_paused = true)]
 async fn keys_that_are_given_again_are_other_alerts() {
     let gateway = Gateway::good();
@@ -199,8 +199,8 @@ async fn two(
     (benches, theirs)
 }
 
-/// Nobody but the second engine can know what it sent in its last moment. It dies with the database, and is back when
-/// the first one has long found the standby.
+/// Nobody but the second engine can know what it sent in its last moment. It dies with the database, and
+/// is back when the first one has long found the standby.
 #[tokio::test(start_paused = true)]
 async fn what_one_instance_alone_knows_to_be_lost_waits_for_it_after_a_promotion() {
     let gateways = [Gateway::good(), Gateway::good()];

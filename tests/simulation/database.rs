@@ -231,7 +231,8 @@ impl Queue for Connection {
         let (suspects, why, world) = (*suspects, why.to_owned(), self.world.clone());
         self.call("hold", move |q| async move {
             // A page of a large table takes its time.
-            sleep(millis(300)).await;
+            let time = millis(world.lock().rng.u64(300..3_000));
+            sleep(time).await;
             let result = q.hold(owner, &suspects, &why).await;
             world.lock().oracle.doubted |=
                 result.as_ref().is_ok_and(|caught| caught.alerts + caught.doubts > 0);

@@ -23,8 +23,9 @@ pub struct Past {
     pub restore_at: Duration,
     /// The processes are killed with it.
     pub kills: bool,
-    /// It is not waited for: the database goes back as soon as an SMS is taken.
+    /// It is not waited for: the database goes back as soon as an SMS is taken, or so much later.
     pub at_once: bool,
+    pub lingers: Duration,
     /// In the end a person has all that the guard holds sent.
     pub releases: bool,
     /// Which server goes on.
@@ -41,21 +42,36 @@ impl Past {
             return None;
         }
         let (kills, releases) = (r.bool(), r.bool());
+        // Another server gives no key again that is known to be given: a begin that is under way when it takes over is
+        // tried again there by its keys.
         let on = |r: &mut fastrand::Rng| {
-            ([Restored::Here, Restored::Standby, Restored::Elsewhere][r.usize(..3)], r.f64() < 0.3)
+            let server = [Restored::Here, Restored::Standby, Restored::Elsewhere][r.usize(..3)];
+            (server, r.f64() < 0.5 && server == Restored::Here)
         };
         // Some lose no more than what befell one alert, together with the process that knew of it.
         if kills && r.bool() {
             let backup_at = arrivals.get(r.usize(..arrivals.len().max(1)))?.at;
             let restore_at = backup_at + secs(30);
             let (server, reuses) = on(&mut r);
-            return Some(Past { backup_at, restore_at, kills, at_once: true, releases, server, reuses });
+            // Long enough for others to see it.
+            let lingers = if r.bool() { secs(3).mul_f64(r.f64()) } else { Duration::ZERO };
+            return Some(Past {
+                backup_at,
+                restore_at,
+                kills,
+                at_once: true,
+                lingers,
+                releases,
+                server,
+                reuses,
+            });
         }
         let backup_at = span.mul_f64(0.8 * r.f64());
         let most = span - backup_at;
         let age = if r.bool() { most.mul_f64(r.f64()) } else { most.min(secs(20)).mul_f64(r.f64()) };
         let (restore_at, (server, reuses)) = (backup_at + age, on(&mut r));
-        Some(Past { backup_at, restore_at, kills, at_once: false, releases, server, reuses })
+        let lingers = Duration::ZERO;
+        Some(Past { backup_at, restore_at, kills, at_once: false, lingers, releases, server, reuses })
     }
 }
 
@@ -226,8 +242,8 @@ impl Forgotten {
         alerts.iter().any(|id| self.released.contains(id))
     }
 
-    /// A gateway takes an SMS with this alert; `marked` is what the ledger says of the attempt, if it knows it. With
-    /// `alone`, the process that sends it has sent all that ever was sent.
+    /// A gateway takes an SMS with this alert; `marked` is what the ledger says of the attempt, if it
+    /// knows it. With `alone`, the process that sends it has sent all that ever was sent.
     pub fn take(&mut self, id: AlertId, attempt: Uuid, marked: Option<bool>, alone: bool) -> Verdict {
         let wrong = |what: &str| Err(Violation::new(what).alert(id).attempt(attempt));
         if marked.is_none() {
@@ -304,12 +320,27 @@ impl World {
     }
 
     /// A gateway has taken an SMS of this process.
-    pub fn taken(&self, control: &Control) {
-        if self.plan.past.is_some_and(|past| past.at_once) && self.lock().backup.is_some() {
-            self.log(|| "the database goes back at once".into());
-            self.go_back();
-            control.kill();
+    pub fn taken(self: &Arc<World>, control: &Arc<Control>) {
+        let Some(past) = self.plan.past.filter(|past| past.at_once) else { return };
+        if self.lock().backup.is_none() {
+            return;
         }
+        let (world, control) = (self.clone(), control.clone());
+        let goes_back = move || {
+            // Another SMS may have been first.
+            if world.lock().backup.is_some() {
+                world.log(|| "the database goes back at once".into());
+                world.go_back();
+                control.kill();
+            }
+        };
+        if past.lingers.is_zero() {
+            return goes_back();
+        }
+        tokio::spawn(async move {
+            sleep(past.lingers).await;
+            goes_back();
+        });
     }
 
     /// After a while a person has everything sent that is held.

@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use crate::queue::LogEnd;
 
-/// What was known of the queue at the last begin, the last renewal of the lease, or the last news of another instance.
+/// What was known of the queue at the last begin, the last renewal of the lease, or the last news of
+/// another instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The queue's identity.

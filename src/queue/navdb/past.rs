@@ -16,8 +16,8 @@ use crate::queue::past::{ANOTHER_SERVER, FROM_THE_PAST, NO_TEXT, STORM_GUARD, TO
 use crate::queue::postgres::{Fault, Parameter, Statement, in_transaction};
 use crate::queue::{Caught, Forgot, Grant, Known, LogEnd, QueueError, Suspects, Witness};
 
-/// An expression: the word for what the database has forgotten, null if nothing. A few looks into primary keys, and what
-/// [`LOG`] found in the same transaction.
+/// An expression: the word for what the database has forgotten, null if nothing. A few looks into primary
+/// keys, and what [`LOG`] found in the same transaction.
 macro_rules! forgot {
     ($queue:literal, $begun:literal, $seen:literal, $closed:literal) => {
         concat!(
@@ -46,8 +46,9 @@ macro_rules! forgot {
 }
 pub(super) use forgot;
 
-/// The newest attempt of all, by its id: one look at the end of the primary key. Ids are made by the clocks of many
-/// machines, so this may for a while be one of a clock that is ahead; the log knows no clock.
+/// The newest attempt of all, by its id: one look at the end of the primary key. Ids are made by the
+/// clocks of many machines, so this may for a while be one of a clock that is ahead; the log knows no
+/// clock.
 macro_rules! newest {
     () => {
         "(SELECT id FROM smsd.attempt ORDER BY id DESC LIMIT 1)"
@@ -67,10 +68,12 @@ macro_rules! answer {
 }
 pub(super) use {answer, newest};
 
-/// Where the log ends that is on this server's disk: a crash of PostgreSQL does not lose it, so that what it does lose, with
-/// `synchronous_commit = off`, is no rollback. Says in `smsd.forgot`, for the statements after it in the transaction, what
-/// [`Forgot::from_word`] and [`lost`] read: `log` if it ended further on before, in the same history; `elsewhere` if $4
-/// asks for the same history and this is another. A standby has nothing to say.
+/// Where the log ends that is on this server's disk: a crash of PostgreSQL does not lose it, so that what
+/// it does lose, with `synchronous_commit = off`, is no rollback. (It may end within a record; since
+/// 14.1, 13.5, 12.9 PostgreSQL goes on behind it all the same.) Says in `smsd.forgot`, for the statements
+/// after it in the transaction, what [`Forgot::from_word`] and [`lost`] read: `log` if it ended further
+/// on before, in the same history; `elsewhere` if $4 asks for the same history and this is another. A
+/// standby has nothing to say.
 const LOG: &str = "WITH here AS MATERIALIZED (SELECT system_identifier AS system, \
         CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END AS flushed FROM pg_control_system()), \
      log AS MATERIALIZED (SELECT system, (flushed - '0/0'::pg_lsn)::bigint AS position, \
@@ -89,8 +92,8 @@ const WITNESS: &str = concat!(
     " END"
 );
 
-/// Whether the database lets smsd see its log: not every server that speaks PostgreSQL's protocol has one, and the right may
-/// have been taken away. Asked at each join.
+/// Whether the database lets smsd see its log: not every server that speaks PostgreSQL's protocol has
+/// one, and the right may have been taken away. Asked at each join.
 #[derive(Default)]
 pub(super) struct LogAccess(AtomicU8);
 
@@ -179,8 +182,9 @@ impl<'a> Parameters<'a> {
         ]
     }
 
-    /// Does statements in one transaction, behind a look at the log if there may be one; with `same`, nothing is written
-    /// in another history than the one that is known. Returns where the log ends, and the answers.
+    /// Does statements in one transaction, behind a look at the log if there may be one; with `same`,
+    /// nothing is written in another history than the one that is known. Returns where the log ends, and
+    /// the answers.
     pub(super) async fn in_transaction(
         &self,
         client: &Client,

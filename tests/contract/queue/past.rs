@@ -68,8 +68,8 @@ pub async fn an_idle_instance_is_shown_what_others_begin<F: Fixture>(f: &F) {
     assert_eq!(at_first.log.is_some(), last.log.is_some());
 }
 
-/// The log of another server, or of another timeline, tells nothing of what is lost. Nothing is begun there before the
-/// instance has heard of it; a lease goes on.
+/// The log of another server, or of another timeline, tells nothing of what is lost. Nothing is begun
+/// there before the instance has heard of it; a lease goes on.
 pub async fn nothing_is_begun_on_a_server_that_was_not_heard_of<F: Fixture>(f: &F) {
     let q = f.queue();
     let me = instance("lock");
