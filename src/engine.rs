@@ -45,8 +45,8 @@ use crate::compose::Shape;
 use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
 use crate::failover::{WayConfig, WayId};
 use crate::queue::{
-    Age, Caught, Doubt, EXPIRED_AT_ONCE, Grant, Instance, Look, NewAttempt, News, Peers, Place, Queue,
-    QueueError, Settled, Settlement,
+    Age, Caught, Doubt, EXPIRED_AT_ONCE, Forgot, Grant, Instance, Look, NewAttempt, News, Peers, Place, Queue,
+    QueueError, Settled, Settlement, Witness,
 };
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
@@ -163,6 +163,7 @@ enum Done {
     Renewed(Uuid, Duration, Result<Grant, QueueError>),
     Held(Result<Caught, QueueError>),
     Peers(Result<Peers, QueueError>),
+    Witnessed(Result<Witness, QueueError>),
     Newest(Result<AlertId, QueueError>),
     Claimed(Purpose, Look, usize, Result<Vec<Alert>, QueueError>),
     Expired(Result<Vec<AlertId>, QueueError>),
@@ -408,7 +409,7 @@ impl Engine {
     }
 
     fn write(&mut self, now: Instant) {
-        if let Some(owner) = self.lease.owner {
+        if let (Some(owner), None) = (self.lease.owner, self.guard.rests(now)) {
             let alerts = |a: &NewAttempt| a.carried.len() + a.counted.len();
             if let Some(batch) = self.begins.batch(now, &self.sizes, alerts, |_, _| true) {
                 self.begin(Lane::Main, owner, batch);
@@ -508,6 +509,9 @@ impl Engine {
         let age = self.settings.autocancel.clone();
         let work = move |queue: Arc<dyn Queue>| async move { queue.claim(look, limit, age.as_ref()).await };
         self.ask(Verb::Look, work, move |result| Done::Claimed(purpose, look, limit, result));
+        if matches!(look, Look::New { .. }) {
+            self.look_for_witness();
+        }
     }
 
     /// What the queue is looked at for next, and when. New alerts first: they are cheap and may be urgent. Then the
@@ -700,6 +704,7 @@ impl Engine {
             Done::Joined(id, asked, result) => self.joined(id, asked, result, now),
             Done::Renewed(owner, asked, result) => self.renewed(owner, asked, result, now),
             Done::Held(result) => self.held(result, now),
+            Done::Witnessed(result) => self.witnessed(result, now),
             // Whoever can not tell tells it of the lease as well.
             Done::Peers(Ok(peers)) => self.core.know_peers(peers, now),
             Done::Peers(Err(_)) => {}
@@ -945,7 +950,7 @@ impl Engine {
             return self.turn_back(forgot, now);
         }
         if let Some(grant) = self.heard(Verb::Lease, result) {
-            self.guard.granted(id, grant, asked);
+            self.guard.granted(grant, asked, now);
             if !self.guard.is_holding() {
                 self.save_guard();
             }
@@ -967,7 +972,10 @@ impl Engine {
         match result {
             Ok(grant) => {
                 if self.lease.owner == Some(owner) {
-                    self.guard.granted(owner, grant, asked);
+                    self.guard.granted(grant, asked, now);
+                    if !self.guard.is_holding() {
+                        self.save_guard();
+                    }
                 }
                 self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
                 self.lease.next = now + RENEW;
@@ -976,6 +984,7 @@ impl Engine {
                 }
                 self.heard(Verb::Lease, Ok(()));
             }
+            Err(QueueError::LeaseLost) if bug(Bug::GuardCriesWolf) => self.turn_back(Forgot::Begun, now),
             Err(QueueError::LeaseLost) => self.lose_lease(now),
             Err(QueueError::FromThePast(forgot)) => self.turn_back(forgot, now),
             Err(error) => {
@@ -1074,7 +1083,7 @@ impl Engine {
     fn may_send(&self) -> bool {
         let trusted = (self.boot_clock)() < self.lease.trusted_until || bug(Bug::NoLeaseCheck);
         let held = !self.guard.is_holding() || bug(Bug::GuardLooksFirst);
-        self.lease.owner.is_some() && trusted && held
+        self.lease.owner.is_some() && trusted && held && self.guard.rests(Instant::now()).is_none()
     }
 
     fn next_wake(&self, now: Instant) -> Instant {
@@ -1092,8 +1101,10 @@ impl Engine {
         let lease = (!self.lease.busy && (self.lease.owner.is_some() || self.stopping.is_none()))
             .then_some(self.lease.next);
         let deadline = self.stopping.as_ref().map(|(at, _)| *at);
-        let begins = self.lease.owner.and_then(|_| self.begins.wake());
-        let wakes = [looks, lease, deadline, begins, self.settlements.wake(), self.core.next_wake(now)];
+        let rested = self.guard.rests(now);
+        let begins = self.lease.owner.and_then(|_| self.begins.wake()).map(|at| rested.unwrap_or(at).max(at));
+        let wakes =
+            [looks, lease, deadline, begins, rested, self.settlements.wake(), self.core.next_wake(now)];
         wakes.into_iter().flatten().min().unwrap_or(now + RENEW)
     }
 

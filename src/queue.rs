@@ -25,7 +25,7 @@ pub mod memory;
 
 pub use news::News;
 pub use open::{Opened, open};
-pub use past::{Caught, FROM_THE_PAST, Forgot, Grant, Known, STORM_GUARD, Suspects};
+pub use past::{Caught, FROM_THE_PAST, Forgot, Grant, Known, LogEnd, STORM_GUARD, Suspects, Witness};
 pub use report::*;
 pub use submission::{Key, NewAlert, Submission, Submitted};
 
@@ -53,7 +53,9 @@ use crate::alert::{Alert, AlertId, Phone, Severity, Verdict};
 /// 3. An alert that is no longer waiting is never set again, and never an error.
 /// 4. Every verb may be repeated after an error.
 /// 5. `join`, `renew` and `begin` write nothing in a queue that has forgotten what the caller knows to be committed
-///    in it: that is [`QueueError::FromThePast`], found in the transaction that would have written.
+///    in it: that is [`QueueError::FromThePast`], found in the transaction that would have written. `begin` writes nothing
+///    on another server, or after a promotion, either, until the caller has heard of it ([`Known::log`]): that is
+///    [`QueueError::Unavailable`].
 #[async_trait]
 pub trait Queue: Send + Sync {
     // -- an instance's life ------------------------------------------------------------------
@@ -66,7 +68,7 @@ pub trait Queue: Send + Sync {
     /// [`QueueError::FromThePast`] if the queue has forgotten something of `known`.
     async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError>;
 
-    /// Renews the lease for `ttl` from now, and counts it.
+    /// Renews the lease for `ttl` from now, durably.
     ///
     /// # Errors
     /// [`QueueError::LeaseLost`] if the lease ran out before: the caller joins anew under a new id.
@@ -75,6 +77,14 @@ pub trait Queue: Send + Sync {
 
     /// Ends the lease. Attempts that are still open come into doubt.
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError>;
+
+    /// What everybody has committed by now; cheap, since an instance asks beside each look for new alerts.
+    ///
+    /// # Errors
+    /// [`QueueError::FromThePast`] if the queue has forgotten something of `known`. A standby that only reads has not.
+    async fn witness(&self, _known: &Known) -> Result<Witness, QueueError> {
+        Ok(Witness::default())
+    }
 
     /// How many instances have a good lease, and which of them this one is. A queue that has no others need not say.
     async fn peers(&self, _instance: Uuid) -> Result<Peers, QueueError> {

@@ -45,6 +45,8 @@ pub enum Bug {
     PanicDoubles,
     PoisonStopsAll,
     WalkStartsOver,
+    GuardCriesWolf,
+    WitnessOfItsOwnOnly,
     CommitsNotSynced,
     AcceptedBeforeDurable,
     RefusalIsFinal,
@@ -56,7 +58,7 @@ pub enum Bug {
 
 impl Bug {
     /// Those that the simulation finds.
-    pub const ALL: [Bug; 41] = [
+    pub const ALL: [Bug; 43] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
         Bug::NoLeaseCheck,
@@ -98,6 +100,8 @@ impl Bug {
         Bug::PanicDoubles,
         Bug::PoisonStopsAll,
         Bug::WalkStartsOver,
+        Bug::GuardCriesWolf,
+        Bug::WitnessOfItsOwnOnly,
     ];
     /// Those that the real program with a real file must show.
     pub const OF_THE_FILE: [Bug; 2] = [Bug::CommitsNotSynced, Bug::AcceptedBeforeDurable];

@@ -48,6 +48,7 @@ mod daemon {
     mod overload;
     mod past;
     mod poison;
+    mod rollback;
     mod pooler;
     mod power;
     mod process;

@@ -1,14 +1,23 @@
-//! The storm guard: nothing that may have gone out goes out again by itself because the queue came back from the past.
+//! The storm guard: nothing that may have gone out goes out again by itself because the queue came back
+//! from the past.
 //!
-//! A restored backup or a lagging standby shows alerts as waiting that were sent, and its ledger knows nothing of
-//! it. The engine names to the queue what it knows to be committed ([`Known`]), and the queue refuses to begin
-//! anything if it has forgotten that. Then everything that the engine knew is forgotten too, and what the queue shows is
-//! held page by page ([`crate::queue::Queue::hold`]) before the first look at it. What was queued later is new, and
-//! goes out.
+//! A restored backup or a lagging standby shows alerts as waiting that were sent, and its ledger knows
+//! nothing of it. The engine names to the queue what it knows to be committed ([`Known`]), by itself and
+//! by all other instances, and the queue refuses to begin anything if it has forgotten that. Then
+//! everything that the engine knew is forgotten too, and what the queue shows is held page by page
+//! ([`crate::queue::Queue::hold`]) before the first look at it. What was queued later is new, and goes
+//! out.
 //!
-//! A small record outlives the process ([`Keep`]): it is written when a `begin` is committed and before the first byte of
-//! what it began goes out. It need not be synced, since it guards against the database's past and not against our
-//! own power cut; after that one, the record is at most a little older, and the guard as blind as a little earlier.
+//! No instance has seen everything: another one may have sent something in the last moments before a
+//! rollback. So after a rollback, and when another server answers than before (a promotion, a restore
+//! elsewhere), the engine begins nothing for a while ([`REST`]), and the instance that lost something
+//! holds it first.
+//!
+//! A small record outlives the process ([`Keep`]): it is written when a `begin` is committed and before
+//! the first byte of what it began goes out, with each renewal of the lease, and when the engine learns
+//! of another instance's attempt. It need not be synced, since it guards against the database's past and
+//! not against our own power cut; after that one, the record is at most a little older, and the guard as
+//! blind as a little earlier.
 
 mod file;
 mod record;
@@ -26,14 +35,14 @@ use super::pipe::QUEUE_PAUSE;
 use super::silence::Verb;
 use super::{Done, Engine, RENEW};
 use crate::alert::{Alert, AlertId};
-use crate::queue::{Caught, Forgot, Grant, Known, Queue, QueueError, Suspects};
+use crate::queue::{Caught, Forgot, Grant, Known, LogEnd, Queue, QueueError, Suspects, Witness};
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
 
 /// Alerts that are held in one transaction.
 const PAGE: usize = 2_000;
-/// How far ahead of the queue's clock an alert may say that it was queued: local times of another zone, clocks
-/// that differ. What is further ahead is no time.
+/// How far ahead of the queue's clock an alert may say that it was queued: local times of another zone,
+/// clocks that differ. What is further ahead is no time.
 const AHEAD: Duration = Duration::from_secs(26 * 3600);
 
 /// Where the [`Record`] outlives the process.
@@ -67,12 +76,25 @@ impl Keep for KeepNothing {
 
 /// So many closed attempts are asked for at most. Each begin and each renewal confirms those before it.
 const MOST_CLOSED: usize = 4_000;
+/// The same of attempts that were seen, which every question confirms.
+const MOST_SEEN: usize = 16;
+/// For how long nothing is begun when the queue was rolled back, or another server answers: each instance
+/// that lives asks the queue within a renewal of its lease, and holds what it knows to be lost.
+const REST: Duration = RENEW.saturating_add(Duration::from_secs(1));
 
 /// Who asks the queue; each at most once at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asker {
     Begin,
     Lease,
+    Witness,
+}
+
+/// The last witnesses of a question.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    closed: Option<Uuid>,
+    seen: Option<Uuid>,
 }
 
 /// See the module.
@@ -81,9 +103,14 @@ pub(super) struct Guard {
     /// People were told that it can not be kept.
     told: bool,
     known: Known,
-    /// The last closed attempt that each [`Asker`] has asked for.
-    asked: [Option<Uuid>; 2],
-    /// The last moment at which we knew the queue to be whole, by its clock; and by ours (boot time), if it was in this life.
+    /// What each [`Asker`] has asked for last.
+    asked: [Asked; 3],
+    /// The [`Asker::Witness`] asks.
+    pub(super) witnessing: bool,
+    /// Nothing is begun before this.
+    rests_until: Option<Instant>,
+    /// The last moment at which we knew the queue to be whole, by its clock; and by ours (boot time), if
+    /// it was in this life.
     whole: Option<(Timestamp, Option<Duration>)>,
     /// When the latest alert that we saw was queued, as it says.
     latest: Option<Timestamp>,
@@ -110,12 +137,29 @@ impl Guard {
             Ok(record) => (record, None),
             Err(why) => (None, Some(why)),
         };
-        let known =
-            Known { queue: record.map(|r| r.queue), begun: record.and_then(|r| r.begun), ..Known::default() };
+        let known = record.map_or_else(Known::default, |record| Known {
+            queue: Some(record.queue),
+            begun: record.begun,
+            seen: record.seen.into_iter().collect(),
+            log: record.log,
+            closed: Vec::new(),
+        });
         let whole = record.map(|r| (r.whole, None));
         // The clock may have been set back since.
         let latest = record.map(|r| r.whole);
-        (Guard { keep, told: false, known, asked: [None; 2], whole, latest, holding: None, epoch: 0 }, why)
+        let guard = Guard {
+            keep,
+            told: false,
+            known,
+            asked: [Asked::default(); 3],
+            witnessing: false,
+            rests_until: None,
+            whole,
+            latest,
+            holding: None,
+            epoch: 0,
+        };
+        (guard, why)
     }
 
     /// What the queue has to know.
@@ -137,14 +181,53 @@ impl Guard {
         self.latest = alerts.iter().map(|a| a.queued_at).chain(self.latest).max();
     }
 
-    /// The lease was granted, or renewed, as asked at `asked`. While something is still to be held, the queue is not whole.
-    pub(super) fn granted(&mut self, instance: Uuid, grant: Grant, asked: Duration) {
+    /// The lease was granted, or renewed, as asked at `asked`. While something is still to be held, the
+    /// queue is not whole.
+    pub(super) fn granted(&mut self, grant: Grant, asked: Duration, now: Instant) {
         self.confirmed(Asker::Lease);
         self.known.queue = Some(grant.queue);
-        self.known.renewed = Some((instance, grant.renewals));
         if self.holding.is_none() {
             self.whole = Some((grant.now, Some(asked)));
         }
+        self.learn(grant.witness, now);
+    }
+
+    /// The queue shows what everybody has committed. True if that is news of an attempt.
+    fn learn(&mut self, witness: Witness, now: Instant) -> bool {
+        if bug(Bug::WitnessOfItsOwnOnly) {
+            return false;
+        }
+        match (self.known.log, witness.log) {
+            (_, None) => {}
+            (Some(known), Some(log)) if log.is_of(known) => {
+                let position = known.position.max(log.position);
+                self.known.log = Some(LogEnd { position, ..log });
+            }
+            (known, Some(log)) => {
+                self.known.log = Some(log);
+                if known.is_some() {
+                    self.rest(now);
+                }
+            }
+        }
+        let news = witness.newest.filter(|newest| !self.known.seen.contains(newest));
+        self.known.seen.extend(news);
+        let beyond = self.known.seen.len().saturating_sub(MOST_SEEN);
+        self.known.seen.drain(..beyond);
+        news.is_some()
+    }
+
+    /// Nothing is begun for a while.
+    fn rest(&mut self, now: Instant) {
+        if self.rests_until.is_none_or(|until| until <= now) {
+            tracing::info!("the queue may have been rolled back: nothing is sent for {} s", REST.as_secs());
+        }
+        self.rests_until = Some(now + REST);
+    }
+
+    /// Until when nothing may be begun.
+    pub(super) fn rests(&self, now: Instant) -> Option<Instant> {
+        self.rests_until.filter(|until| *until > now)
     }
 
     /// The queue has closed these attempts.
@@ -154,18 +237,26 @@ impl Guard {
         self.known.closed.drain(..beyond);
     }
 
-    /// What a begin, or a renewal, is asked to know now.
+    /// The witnesses of a begin, a renewal, or a look for news of others.
     pub(super) fn asks(&mut self, asker: Asker) -> Known {
-        self.asked[asker as usize] = self.known.closed.last().copied();
-        self.known()
+        let seen = self.known.seen.last().copied();
+        // What this instance has closed is asked for often enough by the two others.
+        let closed = self.known.closed.last().copied().filter(|_| !matches!(asker, Asker::Witness));
+        self.asked[asker as usize] = Asked { closed, seen };
+        let known = self.known();
+        if closed.is_none() { Known { closed: Vec::new(), ..known } } else { known }
     }
 
-    /// What it was asked to know, it knows.
+    /// The queue has confirmed the witnesses of this question: those before the last are needed no more.
     pub(super) fn confirmed(&mut self, asker: Asker) {
-        let last = self.asked[asker as usize].take();
-        if let Some(at) = last.and_then(|last| self.known.closed.iter().position(|id| *id == last)) {
-            self.known.closed.drain(..at);
-        }
+        let Asked { closed, seen } = std::mem::take(&mut self.asked[asker as usize]);
+        let drop_before = |ids: &mut Vec<Uuid>, last: Option<Uuid>| {
+            if let Some(at) = last.and_then(|last| ids.iter().position(|id| *id == last)) {
+                ids.drain(..at);
+            }
+        };
+        drop_before(&mut self.known.closed, closed);
+        drop_before(&mut self.known.seen, seen);
     }
 
     /// The queue has committed this attempt.
@@ -176,8 +267,8 @@ impl Guard {
     /// Writes down what is known. Returns why it can not be, the first time.
     pub(super) fn save(&mut self, boot: Duration) -> Option<String> {
         let (Some(queue), Some(whole)) = (self.known.queue, self.moment(boot)) else { return None };
-        let Known { begun, renewed, .. } = self.known;
-        let record = Record { queue, begun, renewed, whole };
+        let Known { begun, log, .. } = self.known;
+        let record = Record { queue, begun, seen: self.known.seen.last().copied(), log, whole };
         match self.keep.save(&record) {
             Ok(()) => {
                 self.told = false;
@@ -201,7 +292,8 @@ impl Guard {
         Some(latest.map_or(clock, |latest| latest.max(clock)))
     }
 
-    /// The queue has forgotten something: nothing of what was known is known any more, and what waits is suspect.
+    /// The queue has forgotten something: nothing of what was known is known any more, and what waits is
+    /// suspect.
     fn turn(&mut self, forgot: Forgot, boot: Duration, now: Instant) -> Timestamp {
         // While it is being held, a second turn changes nothing about what is suspect.
         let until = match (self.holding.take(), self.moment(boot)) {
@@ -211,9 +303,10 @@ impl Guard {
             (None, None) => Timestamp::MIN,
         };
         self.known = Known::default();
-        self.asked = [None; 2];
+        self.asked = [Asked::default(); 3];
         self.latest = None;
         self.epoch += 1;
+        self.rest(now);
         if !bug(Bug::GuardHoldsNothing) {
             self.holding = Some(Holding {
                 forgot,
@@ -230,7 +323,8 @@ impl Guard {
 }
 
 impl Engine {
-    /// The queue has come back from the past. Nothing more goes out, and we join it as if we had never known it.
+    /// The queue has come back from the past. Nothing more goes out, and we join it as if we had never
+    /// known it.
     pub(super) fn turn_back(&mut self, forgot: Forgot, now: Instant) {
         let until = self.guard.turn(forgot, (self.boot_clock)(), now);
         (self.events)(Event::FromThePast { forgot, until });
@@ -248,6 +342,31 @@ impl Engine {
         self.looks.next_full = now;
         self.looks.next_doubts = now;
         self.looks.next_expire = now;
+    }
+
+    /// Asks what everybody has committed, beside a look for new alerts.
+    pub(super) fn look_for_witness(&mut self) {
+        if !self.guard.witnessing {
+            self.guard.witnessing = true;
+            let known = self.guard.asks(Asker::Witness);
+            let work = move |queue: Arc<dyn Queue>| async move { queue.witness(&known).await };
+            self.ask(Verb::Witness, work, Done::Witnessed);
+        }
+    }
+
+    /// A queue that can not tell is asked again soon, and says so of the look as well.
+    pub(super) fn witnessed(&mut self, result: Result<Witness, QueueError>, now: Instant) {
+        self.guard.witnessing = false;
+        match result {
+            Ok(witness) => {
+                self.guard.confirmed(Asker::Witness);
+                if self.guard.learn(witness, now) && !self.guard.is_holding() {
+                    self.save_guard();
+                }
+            }
+            Err(QueueError::FromThePast(forgot)) => self.turn_back(forgot, now),
+            Err(_) => {}
+        }
     }
 
     /// Holds the next page of what is suspect; true as long as nothing else may be looked at.
@@ -321,8 +440,8 @@ impl Engine {
         }
     }
 
-    /// What was asked before the queue came back from the past: its answer is of no queue that there is now.
-    /// Returns what is to be heard all the same.
+    /// What was asked before the queue came back from the past: its answer is of no queue that there is
+    /// now. Returns what is to be heard all the same.
     pub(super) fn outdated(&mut self, done: Done, now: Instant) -> Option<Done> {
         match done {
             Done::Begun(lane, _, ids, Err(_)) => {
@@ -332,6 +451,7 @@ impl Engine {
             Done::Claimed(..) | Done::Newest(_) => self.looks.busy = false,
             Done::Doubts(_) => self.looks.doubting = false,
             Done::Peers(_) => {}
+            Done::Witnessed(_) => self.guard.witnessing = false,
             Done::Expired(_) => self.looks.expiring = false,
             Done::Renewed(..) | Done::Joined(..) => {
                 self.lease.busy = false;

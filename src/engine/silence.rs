@@ -22,6 +22,7 @@ pub(super) enum Verb {
     Begin,
     Settle,
     Peers,
+    Witness,
     Wait,
 }
 
@@ -30,7 +31,7 @@ impl Verb {
     fn must_run(self) -> bool {
         match self {
             Verb::Lease | Verb::Look | Verb::Doubts | Verb::Hold | Verb::Begin | Verb::Settle => true,
-            Verb::Expire | Verb::Peers | Verb::Wait => false,
+            Verb::Expire | Verb::Peers | Verb::Witness | Verb::Wait => false,
         }
     }
 }
@@ -45,6 +46,7 @@ impl fmt::Display for Verb {
             Verb::Expire => "ignoring what is too old",
             Verb::Begin => "writing down attempts",
             Verb::Settle => "writing down outcomes",
+            Verb::Witness => "asking for what others have committed",
             Verb::Peers => "counting the instances",
             Verb::Wait => "waiting for news",
         })

@@ -29,9 +29,9 @@ use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
 use crate::queue::news::Bell;
 use crate::queue::{
     Age, AlertRow, AttemptRow, AttemptState, Audit, Cancelled, Caught, Closing, Decision, Depth, Doubt,
-    EXPIRED_AT_ONCE, Filter, Forgot, Grant, Instance, Known, Look, NewAlert, NewAttempt, News, Peers, Period,
-    Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Submission, Submitted, Suspects,
-    Which,
+    EXPIRED_AT_ONCE, Filter, Forgot, Grant, Instance, Known, LogEnd, Look, NewAlert, NewAttempt, News, Peers,
+    Period, Place, Queue, QueueError, Resolved, Settled, Settlement, Stats, Story, Submission, Submitted,
+    Suspects, Which, Witness,
 };
 use tables::{Lease, Tables};
 
@@ -69,6 +69,17 @@ impl std::fmt::Debug for Backup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Backup").field("alerts", &self.0.alerts.len()).finish()
     }
+}
+
+/// Which server has what a [`Backup`] holds, when it is put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// The same one: its log goes on from where the backup was made.
+    Here,
+    /// A standby that lagged, and is promoted: its log goes on from there on another timeline.
+    Standby,
+    /// Another database cluster: its log tells nothing of the former one's.
+    Elsewhere,
 }
 
 /// The time by this queue's clock.
@@ -145,15 +156,35 @@ impl MemoryQueue {
         Backup(self.lock().clone())
     }
 
-    /// Goes back to an earlier time, as a database does that is restored. With `reuse`, new alerts are given keys that
-    /// alerts which are forgotten now once had.
+    /// Goes back to an earlier time, as a database does whose files are replaced by an older copy. With `reuse`, new
+    /// alerts are given keys that alerts which are forgotten now once had.
     pub fn restore(&self, backup: &Backup, reuse: bool) {
+        self.restore_on(backup, reuse, Restored::Here);
+    }
+
+    /// The same by another server.
+    pub fn restore_on(&self, backup: &Backup, reuse: bool, server: Restored) {
         let mut t = self.lock();
-        let last_id = t.last_id;
+        let (last_id, log) = (t.last_id, t.log);
         *t = backup.0.clone();
         if !reuse {
             t.last_id = last_id;
         }
+        match server {
+            Restored::Here => {}
+            Restored::Standby => (t.log.system, t.log.timeline) = (log.system, log.timeline + 1),
+            Restored::Elsewhere => t.log = LogEnd { system: log.system + 1, timeline: 1, position: 1 },
+        }
+    }
+
+    /// Where its log ends.
+    pub fn log(&self) -> LogEnd {
+        self.lock().log
+    }
+
+    /// The key of the alert that came last.
+    pub fn last_key(&self) -> AlertId {
+        AlertId(self.lock().last_id)
     }
 
     /// Shows one attempt, if it is written.
@@ -223,27 +254,31 @@ impl Queue for MemoryQueue {
             name: instance.name.clone(),
             lock: instance.lock.clone(),
             until: now,
-            renewals: 0,
         });
         lease.until = plus(now, ttl);
-        let renewals = lease.renewals;
         t.reap(now);
-        Ok(Grant { queue: t.identity, now, renewals })
+        t.log.position += 1;
+        Ok(Grant { queue: t.identity, now, witness: t.witness() })
     }
 
     async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
         let now = self.now();
         let mut t = self.lock();
         t.remember(known)?;
-        let queue = t.identity;
         match t.leases.get_mut(&instance) {
             Some(lease) if lease.until > now => {
                 lease.until = plus(now, ttl);
-                lease.renewals += 1;
-                Ok(Grant { queue, now, renewals: lease.renewals })
+                t.log.position += 1;
+                Ok(Grant { queue: t.identity, now, witness: t.witness() })
             }
             _ => Err(QueueError::LeaseLost),
         }
+    }
+
+    async fn witness(&self, known: &Known) -> Result<Witness, QueueError> {
+        let t = self.lock();
+        t.remember(known)?;
+        Ok(t.witness())
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
@@ -311,10 +346,11 @@ impl Queue for MemoryQueue {
     ) -> Result<Vec<Uuid>, QueueError> {
         let now = self.now();
         let mut t = self.lock();
-        t.remember(known)?;
+        t.remember_here(known)?;
         if !t.lives(owner, now) {
             return Err(QueueError::LeaseLost);
         }
+        t.log.position += 1;
         Ok(attempts.iter().filter(|new| t.begin(owner, new, now)).map(|new| new.id).collect())
     }
 
@@ -322,6 +358,7 @@ impl Queue for MemoryQueue {
         let now = self.now();
         let mut t = self.lock();
         let mut settled = Settled::default();
+        t.log.position += 1;
         for settlement in settlements {
             t.settle(owner, settlement, now, &mut settled);
         }
@@ -339,7 +376,10 @@ impl Queue for MemoryQueue {
         let now = self.now();
         let mut t = self.lock();
         match t.lives(owner, now) {
-            true => Ok(t.hold(owner, suspects, why, now)),
+            true => {
+                t.log.position += 1;
+                Ok(t.hold(owner, suspects, why, now))
+            }
             false => Err(QueueError::LeaseLost),
         }
     }

@@ -37,7 +37,7 @@ use super::postgres::{Ear, Fault, Link, Server, Settings};
 use super::{
     Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
     Known, Look, Mention, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Schema, SchemaStatus,
-    Settled, Settlement, Stats, Story, Submission, Submitted, Suspects, Which,
+    Settled, Settlement, Stats, Story, Submission, Submitted, Suspects, Which, Witness,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
@@ -75,6 +75,8 @@ pub struct NavDbQueue {
     people: Link,
     /// What reads whole tables.
     reports: Link,
+    /// Whether the server shows where its log ends.
+    log: past::LogAccess,
     /// What the server's clock has shown.
     ages: Mutex<people::Ages>,
     /// Hears of new alerts, for who waits for them.
@@ -98,6 +100,7 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
         intake: Link::new(PATIENCE),
         people: Link::new(PATIENCE_WITH_PEOPLE),
         reports: Link::new(PATIENCE_WITH_PEOPLE),
+        log: past::LogAccess::default(),
         ages: Mutex::default(),
         ear: OnceLock::new(),
     })
@@ -127,20 +130,26 @@ impl NavDbQueue {
 #[async_trait]
 impl Queue for NavDbQueue {
     async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
-        let known = &past::Parameters::of(known);
-        let join = self
-            .look
-            .run(&self.server, |client| async move { lease::join(&client, instance, ttl, known).await });
+        let join = self.look.run(&self.server, |client| async move {
+            self.log.ask(&client).await?;
+            let known = past::Parameters::of(known, &self.log);
+            lease::join(&client, instance, ttl, &known).await
+        });
         // An instance will want to be woken; but nothing hangs on it.
         let (joined, _) = tokio::join!(join, tokio::time::timeout(TO_LISTEN, self.ear().ready()));
         joined
     }
 
     async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
-        let known = &past::Parameters::of(known);
+        let known = &past::Parameters::of(known, &self.log);
         self.look
             .run(&self.server, |client| async move { lease::renew(&client, instance, ttl, known).await })
             .await
+    }
+
+    async fn witness(&self, known: &Known) -> Result<Witness, QueueError> {
+        let known = &past::Parameters::of(known, &self.log);
+        self.look.run(&self.server, |client| async move { past::witness(&client, known).await }).await
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
@@ -165,7 +174,7 @@ impl Queue for NavDbQueue {
         attempts: &[NewAttempt],
         known: &Known,
     ) -> Result<Vec<Uuid>, QueueError> {
-        let (rows, known) = (&begin::Rows::of(attempts), &past::Parameters::of(known));
+        let (rows, known) = (&begin::Rows::of(attempts), &past::Parameters::of(known, &self.log));
         self.begin
             .run(&self.server, |client| async move { begin::begin(&client, owner, rows, known).await })
             .await

@@ -36,7 +36,7 @@ use crate::queue::news::Bell;
 use crate::queue::{
     Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
     Known, Look, NewAttempt, News, Period, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled,
-    Settlement, Stats, Story, Submission, Submitted, Suspects, Which,
+    Settlement, Stats, Story, Submission, Submitted, Suspects, Which, Witness,
 };
 use clock::{Clocks, Now};
 use worker::Worker;
@@ -162,6 +162,11 @@ impl Queue for SqliteQueue {
         // The most regular of the verbs keeps an eye on the wall clock too.
         let (known, clocks) = (known.clone(), self.clocks.clone());
         self.writer.write(move |conn| verbs::renew(conn, instance, ttl, &known, clocks.read().0)).await
+    }
+
+    async fn witness(&self, known: &Known) -> Result<Witness, QueueError> {
+        let known = known.clone();
+        self.writer.read(move |conn| past::witness(conn, &known)).await
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {

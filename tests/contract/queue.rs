@@ -322,6 +322,8 @@ macro_rules! queue_contract {
             }
             past {
                 what_is_known_to_be_committed_is_found_again
+                an_idle_instance_is_shown_what_others_begin
+                nothing_is_begun_on_a_server_that_was_not_heard_of
                 a_queue_that_forgot_is_not_written_to
                 what_is_suspect_is_held_on_record
                 what_came_later_is_not_suspect

@@ -91,6 +91,13 @@ impl Site {
         self.write("smsd.conf", &format!("[main]\nusername: nobody\nstate_dir: {dir}\n{main}\n{rest}\n"));
     }
 
+    /// The same site with another database.
+    pub fn moved_to(mut self, db: Database) -> Site {
+        self.db = Some(Arc::new(db));
+        self.log_in_as("postgres", "");
+        self
+    }
+
     /// Writes `db.conf`.
     pub fn log_in_as(&self, user: &str, password: &str) {
         let db = self.db();

@@ -1,10 +1,11 @@
 //! The queue goes back in time under a running engine.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use smsd::alert::AlertId;
 use smsd::engine::guard::{Keep, Record};
-use smsd::queue::memory::MemoryQueue;
+use smsd::queue::memory::{MemoryQueue, Restored};
 use smsd::queue::{AlertState, Decision, Queue};
 use smsd::telemetry::Event;
 
@@ -32,8 +33,8 @@ fn suspected(bench: &Bench) -> Option<(u64, u64)> {
     })
 }
 
-/// New rows are given the keys of rows that were sent, refused, barred or on their way before: none of them is taken
-/// for the old one, and no old text goes out under its key.
+/// New rows are given the keys of rows that were sent, refused, barred or on their way before: none of
+/// them is taken for the old one, and no old text goes out under its key.
 #[tokio::test(start_paused = true)]
 async fn keys_that_are_given_again_are_other_alerts() {
     let gateway = Gateway::good();
@@ -156,7 +157,8 @@ async fn a_fresh_queue_in_the_place_of_the_old_one_is_told_once() {
     let record = Record {
         queue: uuid::Uuid::from_u128(7),
         begun: Some(uuid::Uuid::from_u128(8)),
-        renewed: None,
+        seen: None,
+        log: None,
         whole: MemoryQueue::new().now(),
     };
     *kept.0.lock().unwrap() = Some(record);
@@ -170,5 +172,108 @@ async fn a_fresh_queue_in_the_place_of_the_old_one_is_told_once() {
     let bench = Bench::start_with(queue, &[&gateway], |o| o.keep = Box::new(kept.clone()));
     pass(secs(10)).await;
     assert!(!bench.has_event(|e| matches!(e, Event::FromThePast { .. })), "once");
+    bench.stop().await.unwrap();
+}
+
+/// Two engines with a gateway each, and the numbers that the second one serves.
+async fn two(
+    queue: &Arc<MemoryQueue>,
+    gateways: &[Arc<Gateway>; 2],
+    kept: &[Kept; 2],
+) -> ([Bench; 2], Vec<usize>) {
+    let start = |n: usize| {
+        let kept = kept[n].clone();
+        Bench::start_with(queue.clone(), &[&gateways[n]], move |o| {
+            (o.lock, o.seed, o.keep) = (n.to_string(), n as u64 + 1, Box::new(kept));
+        })
+    };
+    let benches = [start(0), start(1)];
+    pass(secs(10)).await;
+    for n in 0..40 {
+        queue.insert(&phone(n), "whose", Default::default(), queue.now());
+    }
+    pass(secs(130)).await;
+    let taken = gateways[1].taken();
+    let theirs: Vec<usize> = (0..40).filter(|n| taken.iter().any(|(_, to, _)| *to == phone(*n))).collect();
+    assert!(theirs.len() > 5 && theirs.len() < 35, "{theirs:?}");
+    (benches, theirs)
+}
+
+/// Nobody but the second engine can know what it sent in its last moment. It dies with the database, and
+/// is back when the first one has long found the standby.
+#[tokio::test(start_paused = true)]
+async fn what_one_instance_alone_knows_to_be_lost_waits_for_it_after_a_promotion() {
+    let gateways = [Gateway::good(), Gateway::good()];
+    let (queue, kept): (Arc<MemoryQueue>, _) = (Arc::default(), [Kept::default(), Kept::default()]);
+    let ([first, second], theirs) = two(&queue, &gateways, &kept).await;
+    let before = [gateways[0].taken().len(), gateways[1].taken().len()];
+    for n in &theirs {
+        queue.insert(&phone(*n), "lost", Default::default(), queue.now());
+    }
+    let backup = queue.backup();
+    // As soon as the second one has sent them: the first one has not looked since.
+    while gateways[1].taken().len() == before[1] {
+        pass(Duration::from_millis(1)).await;
+    }
+    pass(Duration::from_millis(20)).await;
+    assert_eq!(gateways[1].taken().len(), before[1] + theirs.len(), "the test tests");
+    second.kill().await;
+    queue.restore_on(&backup, false, Restored::Standby);
+    pass(secs(3)).await;
+    let second = Bench::start_with(queue.clone(), &[&gateways[1]], |o| {
+        (o.lock, o.seed, o.keep) = ("1".into(), 3, Box::new(kept[1].clone()));
+    });
+    pass(secs(30)).await;
+    assert_eq!(gateways[0].taken().len(), before[0], "sent again");
+    assert_eq!(gateways[1].taken().len(), before[1] + theirs.len(), "sent again");
+    assert_eq!(first.states().await[&AlertState::Held], theirs.len());
+    let new = first.alert(&phone(1), "new", 1);
+    pass(secs(30)).await;
+    assert_eq!(first.state(new).await, AlertState::Sent);
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_instance_holds_what_another_one_sent_that_is_gone() {
+    for server in [Restored::Here, Restored::Standby, Restored::Elsewhere] {
+        let gateways = [Gateway::good(), Gateway::good()];
+        let (queue, kept): (Arc<MemoryQueue>, _) = (Arc::default(), [Kept::default(), Kept::default()]);
+        let ([first, second], theirs) = two(&queue, &gateways, &kept).await;
+        for n in &theirs {
+            queue.insert(&phone(*n), "lost", Default::default(), queue.now());
+        }
+        let backup = queue.backup();
+        pass(secs(1)).await;
+        let before = gateways[0].taken().len();
+        second.kill().await;
+        queue.restore_on(&backup, false, server);
+        pass(secs(60)).await;
+        assert_eq!(gateways[0].taken().len(), before, "sent again: {server:?}");
+        assert_eq!(first.states().await[&AlertState::Held], theirs.len(), "{server:?}");
+        first.stop().await.unwrap();
+    }
+}
+
+/// A failover that loses nothing costs a pause, and no person's time.
+#[tokio::test(start_paused = true)]
+async fn a_promotion_that_lost_nothing_holds_nothing() {
+    let gateway = Gateway::good();
+    let bench = Bench::start(&[&gateway]);
+    pass(secs(10)).await;
+    let id = bench.alert(&phone(1), "before", 1);
+    pass(secs(1)).await;
+    assert_eq!(bench.state(id).await, AlertState::Sent);
+    for (n, server) in [Restored::Standby, Restored::Elsewhere].into_iter().enumerate() {
+        let backup = bench.queue.backup();
+        bench.queue.restore_on(&backup, false, server);
+        let id = bench.alert(&phone(2 + n), "after", 1);
+        pass(secs(5)).await;
+        assert_eq!(bench.state(id).await, AlertState::Waiting, "{server:?}");
+        pass(secs(5)).await;
+        assert_eq!(bench.state(id).await, AlertState::Sent, "{server:?}");
+    }
+    assert!(!bench.has_event(|e| matches!(e, Event::FromThePast { .. })));
+    bench.audit().await;
     bench.stop().await.unwrap();
 }

@@ -11,12 +11,13 @@ use smsd::queue::memory::{MemoryQueue, Written};
 use smsd::queue::{
     Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
     Known, Look, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Settled, Settlement, Stats,
-    Story, Submission, Submitted, Suspects, Which,
+    Story, Submission, Submitted, Suspects, Which, Witness,
 };
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use super::past::Answer;
 use super::plan::{Poison, millis};
 use super::process::Control;
 use super::world::World;
@@ -25,6 +26,8 @@ use super::world::World;
 pub struct Connection {
     pub world: Arc<World>,
     pub control: Arc<Control>,
+    /// Where the process runs.
+    pub slot: usize,
     pub name: String,
     /// In a world in which calls share them: for the lease, for looks, for begins and for outcomes.
     pub links: [Mutex<()>; 4],
@@ -117,6 +120,8 @@ impl Connection {
             Some(link) => Some(self.links[link].lock().await),
             None => None,
         };
+        let now = self.world.now();
+        self.world.lock().oracle.past.asks(self.slot, &self.name, now);
         let fate = self.world.fate();
         let (tell, told) = oneshot::channel();
         let (world, name) = (self.world.clone(), self.name.clone());
@@ -166,16 +171,37 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// The process is told this now.
+    fn tells(&self, answer: Option<Answer>) {
+        let now = self.world.now();
+        if let Some(answer) = answer {
+            self.world.lock().oracle.past.tells(self.slot, &self.name, now, answer);
+        }
+    }
+}
+
 #[async_trait]
 impl Queue for Connection {
     async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
         let (instance, known) = (instance.clone(), known.clone());
-        self.call("join", move |q| async move { q.join(&instance, ttl, &known).await }).await
+        let granted = self.call("join", move |q| async move { q.join(&instance, ttl, &known).await }).await;
+        self.tells(granted.as_ref().ok().map(|grant| Answer::Granted(grant.witness)));
+        granted
     }
 
     async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
         let known = known.clone();
-        self.call("renew", move |q| async move { q.renew(instance, ttl, &known).await }).await
+        let granted = self.call("renew", move |q| async move { q.renew(instance, ttl, &known).await }).await;
+        self.tells(granted.as_ref().ok().map(|grant| Answer::Granted(grant.witness)));
+        granted
+    }
+
+    async fn witness(&self, known: &Known) -> Result<Witness, QueueError> {
+        let known = known.clone();
+        let shown = self.call("witness", move |q| async move { q.witness(&known).await }).await;
+        self.tells(shown.as_ref().ok().copied().map(Answer::Shown));
+        shown
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
@@ -203,7 +229,7 @@ impl Queue for Connection {
     ) -> Result<Vec<Uuid>, QueueError> {
         let (attempts, known) = (attempts.to_vec(), known.clone());
         let ids: Vec<Uuid> = attempts.iter().map(|a| a.id).collect();
-        let world = self.world.clone();
+        let (world, slot, name) = (self.world.clone(), self.slot, self.name.clone());
         self.world.measure(|meter, now| meter.begins(&attempts, now));
         let answer = self
             .call("begin", move |q| async move {
@@ -215,6 +241,12 @@ impl Queue for Connection {
                     return Err(error);
                 }
                 let result = q.begin(owner, &attempts, &known).await;
+                if let Ok(owned) = &result {
+                    let past = &mut world.lock().oracle.past;
+                    let finds_out = past.finds_out(slot, &name);
+                    let new = attempts.iter().filter(|a| owned.contains(&a.id));
+                    past.begins(finds_out, new.flat_map(|a| a.carried.iter().chain(&a.counted)).copied());
+                }
                 world.log(|| {
                     let asked: Vec<String> =
                         attempts.iter().map(|a| format!("{:.8} {:?}", a.id.to_string(), a.carried)).collect();
@@ -224,6 +256,7 @@ impl Queue for Connection {
             })
             .await;
         if let Ok(owned) = &answer {
+            self.tells(owned.last().copied().map(Answer::Begun));
             let refused = ids.iter().filter(|id| !owned.contains(id));
             self.world.measure(|meter, now| refused.for_each(|id| meter.ended(*id, now)));
         }
@@ -271,7 +304,8 @@ impl Queue for Connection {
         let (suspects, why, world) = (*suspects, why.to_owned(), self.world.clone());
         self.call("hold", move |q| async move {
             // A page of a large table takes its time.
-            sleep(millis(300)).await;
+            let time = millis(world.lock().rng.u64(300..3_000));
+            sleep(time).await;
             let result = q.hold(owner, &suspects, &why).await;
             world.lock().oracle.doubted |=
                 result.as_ref().is_ok_and(|caught| caught.alerts + caught.doubts > 0);

@@ -147,7 +147,9 @@ impl Oracle {
         };
         for id in read(&sms.text).0 {
             let marked = queue.look_up(sms.attempt, |w| w.attempt.possible_duplicate);
-            // What an instance did not take part in it can not miss.
+            if self.past.is_another(id, sms.attempt) {
+                continue;
+            }
             self.past.take(id, sms.attempt, marked, plan.instances == 1)?;
             let accepts = self.accepts.entry(id).or_default();
             accepts.push(Accept { attempt: sms.attempt, denied });
@@ -189,6 +191,11 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// The alerts above this key never were.
+    pub fn forget_above(&mut self, last: AlertId) {
+        self.accepts.retain(|id, _| *id <= last);
     }
 
     /// Each alert that was taken, with the attempts by which it was.

@@ -71,9 +71,10 @@ pub struct State {
     suspended_at: Option<Duration>,
     next_check: Duration,
     next_rows: Duration,
-    pub backup: Option<Backup>,
-    /// How many alerts there ever were: the key of the last.
-    arrived: i64,
+    /// With the key of the last alert in it.
+    pub backup: Option<(Backup, AlertId)>,
+    /// The key of the last alert.
+    pub arrived: i64,
     violation: Option<Violation>,
     log: Option<Vec<String>>,
     accepts: usize,
@@ -145,7 +146,7 @@ impl World {
 
     /// The database has done something: all must hold, and is looked at each 100 ms.
     pub async fn changed(&self, verb: &str) {
-        if matches!(verb, "claim" | "newest" | "renew") {
+        if matches!(verb, "claim" | "newest" | "renew" | "witness") {
             return;
         }
         let now = self.now();
@@ -593,6 +594,7 @@ fn engine(
         queue: Arc::new(Connection {
             world: world.clone(),
             control: control.clone(),
+            slot,
             name: name.to_owned(),
             links: Default::default(),
         }),
@@ -607,6 +609,9 @@ fn engine(
         events: Box::new(move |event| {
             told.log(|| format!("{teller}: {event:?}"));
             let mut w = told.lock();
+            if matches!(event, Event::FromThePast { .. }) && !w.oracle.past.has_gone_back() {
+                w.judge(Err(Violation::new("a false alarm: the database has not gone back")));
+            }
             if let Event::Vanished { alerts } = &event {
                 w.oracle.people.told(&teller, alerts);
             }

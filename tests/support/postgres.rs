@@ -152,6 +152,21 @@ impl Server {
         self.start();
     }
 
+    /// Writes all of a database of this server's into an empty one of another server's, as a dump has it.
+    pub fn dump_into(&self, database: &str, other: &Server, into: &str) {
+        for table in ["smsq", "account"] {
+            psql(&other.dir, other.port, into, &format!("DROP TABLE {table}"));
+        }
+        let dump = self.dir.join("dump.sql");
+        let mut from = as_server_user("pg_dump");
+        from.args(["-U", "postgres", "-d", database, "-p"]).arg(self.port.to_string());
+        run(from.arg("-h").arg(&self.dir).arg("-f").arg(&dump));
+        let mut to = as_server_user("psql");
+        to.args(["-qX", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", into, "-p"])
+            .arg(other.port.to_string());
+        run(to.arg("-h").arg(&other.dir).arg("-f").arg(&dump));
+    }
+
     /// A standby that follows it.
     pub fn standby(&self) -> Standby {
         let dir = self.dir.join("standby");

@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 
 use super::{Keep, Record};
 
-/// Bytes of a slot; a record takes some 150.
+/// Bytes of a slot; a record takes at most 240.
 const SLOT: usize = 256;
 
 /// A file in the state directory. It is made at the first save.
@@ -95,7 +95,8 @@ mod tests {
         Record {
             queue: Uuid::from_u128(9),
             begun,
-            renewed: None,
+            seen: begun,
+            log: None,
             whole: Timestamp::from_second(n as i64).unwrap(),
         }
     }

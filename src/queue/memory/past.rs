@@ -6,9 +6,23 @@ use super::tables::Tables;
 use super::*;
 use crate::alert::Phone;
 use crate::queue::ledger::BEFORE;
-use crate::queue::past::{FROM_THE_PAST, NO_TEXT, STORM_GUARD, TOGETHER};
+use crate::queue::past::{ANOTHER_SERVER, FROM_THE_PAST, NO_TEXT, STORM_GUARD, TOGETHER};
 
 impl Tables {
+    /// What everybody has committed.
+    pub(super) fn witness(&self) -> Witness {
+        Witness { newest: self.attempts.last().map(|attempt| attempt.new.id), log: Some(self.log) }
+    }
+
+    /// All of `known` must be written, and by this server: its log is the one that was seen last.
+    pub(super) fn remember_here(&self, known: &Known) -> Result<(), QueueError> {
+        self.remember(known)?;
+        match known.log {
+            Some(seen) if !seen.is_of(self.log) => Err(QueueError::Unavailable(ANOTHER_SERVER.into())),
+            _ => Ok(()),
+        }
+    }
+
     /// All of `known` must be written.
     pub(super) fn remember(&self, known: &Known) -> Result<(), Forgot> {
         let state = |id: Uuid| self.find(id).map(|n| self.attempts[n].state);
@@ -18,12 +32,14 @@ impl Tables {
         if known.begun.is_some_and(|id| state(id).is_none()) {
             return Err(Forgot::Begun);
         }
+        if known.seen.iter().any(|id| state(*id).is_none()) {
+            return Err(Forgot::Seen);
+        }
+        if known.log.is_some_and(|seen| seen.is_of(self.log) && seen.position > self.log.position) {
+            return Err(Forgot::Log);
+        }
         if known.closed.iter().any(|id| state(*id).is_none_or(|state| state == AttemptState::Open)) {
             return Err(Forgot::Closed);
-        }
-        let short = |(id, renewals)| self.leases.get(&id).is_none_or(|lease| lease.renewals < renewals);
-        if known.renewed.is_some_and(short) {
-            return Err(Forgot::Renewed);
         }
         Ok(())
     }

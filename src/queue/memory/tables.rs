@@ -22,6 +22,7 @@ pub(super) struct Tables {
     pub(super) unresolved: BTreeSet<usize>,
     by_id: HashMap<Uuid, usize>,
     pub(super) last_id: i64,
+    pub(super) log: LogEnd,
     /// What was handed in, by key, and until when each key is remembered.
     pub(super) submissions: HashMap<String, Remembered>,
     pub(super) forgotten: BTreeSet<(Timestamp, String)>,
@@ -67,7 +68,6 @@ pub(super) struct Lease {
     pub(super) name: String,
     pub(super) lock: String,
     pub(super) until: Timestamp,
-    pub(super) renewals: u64,
 }
 
 impl Attempt {
@@ -114,6 +114,7 @@ impl Tables {
 
     pub(super) fn insert(&mut self, phone: &str, text: &str, severity: Severity, at: Timestamp) -> AlertId {
         self.last_id += 1;
+        self.log.position += 1;
         let id = AlertId(self.last_id);
         let row = Row {
             phone: phone.into(),

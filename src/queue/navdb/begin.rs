@@ -12,7 +12,7 @@ use super::past::{self, forgot};
 use super::{BEGIN, Verb, clean};
 use crate::alert::AlertId;
 use crate::queue::NewAttempt;
-use crate::queue::postgres::{Parameter, Statement, in_transaction};
+use crate::queue::postgres::{Parameter, Statement};
 
 /// The recipients: one open attempt each.
 const OPEN: &str = "INSERT INTO smsd.open (recipient, attempt) \
@@ -37,7 +37,7 @@ const INHERIT: &str = "WITH old AS (SELECT a.id, t.id AS heir, a.carried || a.co
 /// an attempt if our lease is not good, or the queue has forgotten something: then it says what.
 const WRITE: &str = concat!(
     "WITH past AS MATERIALIZED (SELECT ",
-    forgot!("$12", "$13", "$14", "$15", "$16"),
+    forgot!("$12", "$13", "$14", "$15"),
     " AS forgot), \
      given AS MATERIALIZED (SELECT t.*, t.carried::bigint[] AS carries, \
             t.counted::bigint[] AS counts, t.carried::bigint[] || t.counted::bigint[] AS alerts, \
@@ -147,7 +147,7 @@ pub(super) async fn begin(
     client: &Client,
     owner: Uuid,
     rows: &Rows<'_>,
-    known: &past::Parameters,
+    known: &past::Parameters<'_>,
 ) -> Verb<Vec<Uuid>> {
     let mut write: Vec<Parameter<'_>> = vec![
         (&owner, Type::UUID),
@@ -172,7 +172,7 @@ pub(super) async fn begin(
         statements.push((INHERIT, &inherit));
     }
     statements.push((WRITE, &write));
-    let answers = in_transaction(client, BEGIN, &statements).await?;
+    let (_, answers) = known.in_transaction(client, BEGIN, true, &statements).await?;
     let mut owned = Vec::with_capacity(rows.ids.len());
     for row in answers.last().into_iter().flatten() {
         match row.try_get(0)? {

@@ -15,24 +15,23 @@ use crate::queue::{Doubt, Grant, Instance, Peers};
 /// Whoever had our lock before us is dead, whatever its lease says. One row, as [`past::granted`] reads it.
 const JOIN: &str = concat!(
     "WITH past AS MATERIALIZED (SELECT ",
-    forgot!("$5", "$6", "$7", "$8", "$9"),
+    forgot!("$5", "$6", "$7", "$8"),
     " AS forgot), \
      dead AS (UPDATE smsd.instance SET lease_until = now() \
         WHERE lock = $3 AND id <> $1 AND lease_until > now() AND (SELECT forgot IS NULL FROM past)), \
      granted AS (INSERT INTO smsd.instance (id, name, lock, lease_until) \
         SELECT $1, $2, $3, clock_timestamp() + $4 * interval '1 ms' FROM past WHERE forgot IS NULL \
-        ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until RETURNING renewals) ",
+        ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until RETURNING id) ",
     past::answer!()
 );
 
 const RENEW: &str = concat!(
     "WITH past AS MATERIALIZED (SELECT ",
-    forgot!("$3", "$4", "$5", "$6", "$7"),
+    forgot!("$3", "$4", "$5", "$6"),
     " AS forgot), \
-     granted AS (UPDATE smsd.instance SET lease_until = clock_timestamp() + $2 * interval '1 ms', \
-            renewals = renewals + 1 \
+     granted AS (UPDATE smsd.instance SET lease_until = clock_timestamp() + $2 * interval '1 ms' \
         WHERE id = $1 AND lease_until > clock_timestamp() AND (SELECT forgot IS NULL FROM past) \
-        RETURNING renewals) ",
+        RETURNING id) ",
     past::answer!()
 );
 
@@ -68,7 +67,7 @@ pub(super) async fn join(
     client: &Client,
     instance: &Instance,
     ttl: Duration,
-    known: &past::Parameters,
+    known: &past::Parameters<'_>,
 ) -> Verb<Grant> {
     let ttl = millis(ttl);
     let mut parameters: Vec<Parameter<'_>> = vec![
@@ -78,22 +77,23 @@ pub(super) async fn join(
         (&ttl, Type::FLOAT8),
     ];
     parameters.extend(known.all());
-    let answers = in_transaction(client, BEGIN, &[(JOIN, &parameters), (INTO_DOUBT, &[])]).await?;
-    past::granted(answers.first().and_then(|rows| rows.first()))
+    let join = [(JOIN, &parameters[..]), (INTO_DOUBT, &[])];
+    let (log, answers) = known.in_transaction(client, BEGIN, false, &join).await?;
+    past::granted(answers.first().and_then(|rows| rows.first()), log)
 }
 
 pub(super) async fn renew(
     client: &Client,
     instance: Uuid,
     ttl: Duration,
-    known: &past::Parameters,
+    known: &past::Parameters<'_>,
 ) -> Verb<Grant> {
     let ttl = millis(ttl);
     let mut parameters: Vec<Parameter<'_>> = vec![(&instance, Type::UUID), (&ttl, Type::FLOAT8)];
     parameters.extend(known.all());
-    let grant = past::granted(client.query_typed(RENEW, &parameters).await?.first())?;
-    client.execute_typed(SET_BACK, &[(&instance, Type::UUID)]).await?;
-    Ok(grant)
+    let renew = [(RENEW, &parameters[..]), (SET_BACK, &[(&instance, Type::UUID)])];
+    let (log, answers) = known.in_transaction(client, BEGIN, false, &renew).await?;
+    past::granted(answers.first().and_then(|rows| rows.first()), log)
 }
 
 pub(super) async fn peers(client: &Client, instance: Uuid) -> Verb<Peers> {

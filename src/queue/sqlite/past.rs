@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, ToSql, named_params, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, named_params, params};
 use uuid::Uuid;
 
 use super::clock::{Now, timestamp};
@@ -12,13 +12,12 @@ use super::verbs::{living, note, reap};
 use crate::alert::{AlertId, Phone};
 use crate::queue::ledger::BEFORE;
 use crate::queue::past::{FROM_THE_PAST, NO_TEXT, STORM_GUARD, TOGETHER};
-use crate::queue::{Caught, Forgot, Grant, Known, Suspects};
+use crate::queue::{Caught, Forgot, Grant, Known, Suspects, Witness};
 
 /// All of `known` must be written.
 pub(super) fn remember(conn: &Connection, known: &Known) -> Result<(), Failure> {
     const BEGUN: &str = "SELECT EXISTS (SELECT 1 FROM attempt WHERE id = ?)";
     const CLOSED: &str = "SELECT EXISTS (SELECT 1 FROM attempt WHERE id = ? AND state <> 'open')";
-    const RENEWED: &str = "SELECT EXISTS (SELECT 1 FROM instance WHERE id = ? AND renewals >= ?)";
     let written = |sql: &str, params: &[&dyn ToSql]| -> Result<bool, Failure> {
         Ok(conn.prepare_cached(sql)?.query_row(params, |row| row.get(0))?)
     };
@@ -32,28 +31,35 @@ pub(super) fn remember(conn: &Connection, known: &Known) -> Result<(), Failure> 
     {
         return Err(Failure::FromThePast(Forgot::Begun));
     }
+    for id in &known.seen {
+        if !written(BEGUN, &[&id.to_string()])? {
+            return Err(Failure::FromThePast(Forgot::Seen));
+        }
+    }
     for id in &known.closed {
         if !written(CLOSED, &[&id.to_string()])? {
             return Err(Failure::FromThePast(Forgot::Closed));
         }
     }
-    if let Some((id, renewals)) = known.renewed
-        && !written(RENEWED, &[&id.to_string(), &i64::try_from(renewals).unwrap_or(i64::MAX)])?
-    {
-        return Err(Failure::FromThePast(Forgot::Renewed));
-    }
     Ok(())
 }
 
 /// What an instance is told that has a lease now.
-pub(super) fn grant(conn: &Connection, instance: Uuid, now: Now) -> Result<Grant, Failure> {
-    const RENEWALS: &str = "SELECT renewals FROM instance WHERE id = ?";
-    let renewals: i64 = conn.prepare_cached(RENEWALS)?.query_row([instance.to_string()], |row| row.get(0))?;
-    Ok(Grant {
-        queue: identity(conn)?,
-        now: timestamp(now.wall),
-        renewals: u64::try_from(renewals).unwrap_or_default(),
-    })
+pub(super) fn grant(conn: &Connection, now: Now) -> Result<Grant, Failure> {
+    Ok(Grant { queue: identity(conn)?, now: timestamp(now.wall), witness: newest(conn)? })
+}
+
+/// What everybody has committed, if all of `known` is written.
+pub(super) fn witness(conn: &Connection, known: &Known) -> Result<Witness, Failure> {
+    remember(conn, known)?;
+    newest(conn)
+}
+
+/// Rows are written one transaction after the other, so the last row is the last commit.
+fn newest(conn: &Connection) -> Result<Witness, Failure> {
+    const NEWEST: &str = "SELECT id FROM attempt ORDER BY seq DESC LIMIT 1";
+    let newest = conn.prepare_cached(NEWEST)?.query_row([], |row| id_of(row, 0)).optional()?;
+    Ok(Witness { newest, log: None })
 }
 
 fn identity(conn: &Connection) -> Result<Uuid, Failure> {

@@ -32,7 +32,7 @@ pub(super) fn join(
         ":boot": boot_id(), ":until": until(ttl, now),
     })?;
     reap(conn, now)?;
-    grant(conn, instance.id, now)
+    grant(conn, now)
 }
 
 pub(super) fn renew(
@@ -43,13 +43,13 @@ pub(super) fn renew(
     now: Now,
 ) -> Result<Grant, Failure> {
     const RENEW: &str = "
-        UPDATE instance SET lease_until = :until, renewals = renewals + 1
+        UPDATE instance SET lease_until = :until
         WHERE id = :id AND boot = :boot AND lease_until > :uptime";
     remember(conn, known)?;
     let renewed = conn.prepare_cached(RENEW)?.execute(named_params! {
         ":until": until(ttl, now), ":id": instance.to_string(), ":boot": boot_id(), ":uptime": now.uptime,
     })?;
-    if renewed == 1 { grant(conn, instance, now) } else { Err(Failure::LeaseLost) }
+    if renewed == 1 { grant(conn, now) } else { Err(Failure::LeaseLost) }
 }
 
 pub(super) fn leave(conn: &Connection, instance: Uuid, now: Now) -> Result<(), Failure> {

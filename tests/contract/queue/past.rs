@@ -1,7 +1,9 @@
 //! A queue that came back from the past, and what is held of it.
 
 use jiff::Timestamp;
-use smsd::queue::{Caught, Decision, FROM_THE_PAST, Forgot, Known, QueueError, STORM_GUARD, Suspects, Which};
+use smsd::queue::{
+    Caught, Decision, FROM_THE_PAST, Forgot, Known, LogEnd, QueueError, STORM_GUARD, Suspects, Which,
+};
 
 use super::*;
 
@@ -19,13 +21,13 @@ pub async fn what_is_known_to_be_committed_is_found_again<F: Fixture>(f: &F) {
     let me = instance("lock");
     let joined = q.join(&me, LONG, &Known::default()).await.unwrap();
     let again = q.join(&me, LONG, &Known::default()).await.unwrap();
-    assert_eq!((joined.queue, joined.renewals), (again.queue, 0));
-    let mut known = Known { queue: Some(joined.queue), renewed: Some((me.id, 0)), ..Known::default() };
-    for n in 1..=3 {
+    assert_eq!((joined.queue, joined.witness.newest), (again.queue, None));
+    let mut known = Known { queue: Some(joined.queue), log: joined.witness.log, ..Known::default() };
+    for _ in 1..=3 {
         let grant = q.renew(me.id, LONG, &known).await.unwrap();
-        assert_eq!((grant.queue, grant.renewals), (joined.queue, n));
+        assert_eq!((grant.queue, grant.witness.newest), (joined.queue, None));
         assert!(grant.now >= joined.now);
-        known.renewed = Some((me.id, n));
+        known.log = grant.witness.log;
     }
     let ids = submitted(f, PHONE, 2).await;
     let first = attempt(PHONE, &ids[..1]);
@@ -35,9 +37,64 @@ pub async fn what_is_known_to_be_committed_is_found_again<F: Fixture>(f: &F) {
     known.closed = vec![first.id];
     let second = attempt(PHONE, &ids[1..]);
     assert_eq!(q.begin(me.id, std::slice::from_ref(&second), &known).await.unwrap(), [second.id]);
+    known.begun = Some(second.id);
     let other = f.second().await;
     other.join(&instance("other"), LONG, &known).await.unwrap();
     q.renew(me.id, LONG, &known).await.unwrap();
+    q.witness(&known).await.unwrap();
+}
+
+/// Whoever asks, and however, is shown what anybody has begun, and where the log has come to.
+pub async fn an_idle_instance_is_shown_what_others_begin<F: Fixture>(f: &F) {
+    let (q, other) = (f.queue(), f.second().await);
+    let me = joined(&*q, LONG).await;
+    let idle = instance("other");
+    let at_first = other.join(&idle, LONG, &Known::default()).await.unwrap().witness;
+    assert_eq!(other.witness(&Known::default()).await.unwrap().newest, None);
+    let mut known = Known::default();
+    for n in 0..3 {
+        let to = format!("+479000000{n}");
+        let sms = begun(&*q, me, &to, &submitted(f, &to, 1).await).await;
+        let shown = other.witness(&known).await.unwrap();
+        assert_eq!(shown.newest, Some(sms.id));
+        known = Known { seen: vec![sms.id], log: shown.log, ..Known::default() };
+        assert_eq!(other.renew(idle.id, LONG, &known).await.unwrap().witness.newest, Some(sms.id));
+        settled(&*q, me, accept(&sms)).await;
+        assert_eq!(other.witness(&known).await.unwrap().newest, Some(sms.id), "closed or not");
+    }
+    let last = other.join(&idle, LONG, &known).await.unwrap().witness;
+    let grown = |(before, after): (LogEnd, LogEnd)| after.is_of(before) && after.position > before.position;
+    assert!(at_first.log.zip(last.log).is_none_or(grown), "{at_first:?} {last:?}");
+    assert_eq!(at_first.log.is_some(), last.log.is_some());
+}
+
+/// The log of another server, or of another timeline, tells nothing of what is lost. Nothing is begun
+/// there before the instance has heard of it; a lease goes on.
+pub async fn nothing_is_begun_on_a_server_that_was_not_heard_of<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let me = instance("lock");
+    let here = q.join(&me, LONG, &Known::default()).await.unwrap().witness.log;
+    let Some(here) = here else { return };
+    let ids = submitted(f, PHONE, 1).await;
+    let far = u64::MAX >> 2;
+    for log in [
+        LogEnd { system: here.system ^ 1, position: far, ..here },
+        LogEnd { timeline: here.timeline + 1, position: far, ..here },
+        LogEnd { timeline: here.timeline + 1, position: 1, ..here },
+    ] {
+        let known = Known { log: Some(log), ..Known::default() };
+        let new = attempt(PHONE, &ids);
+        let refused = q.begin(me.id, std::slice::from_ref(&new), &known).await;
+        assert!(matches!(refused, Err(QueueError::Unavailable(_))), "{refused:?}");
+        assert!(record(&*q, ids[0], new.id).await.is_none());
+        let granted = q.renew(me.id, LONG, &known).await.unwrap().witness;
+        assert!(granted.log.is_some_and(|log| log.is_of(here)));
+        assert!(q.witness(&known).await.unwrap().log.is_some_and(|log| log.is_of(here)));
+    }
+    let known = Known { log: Some(here), ..Known::default() };
+    let new = attempt(PHONE, &ids);
+    assert_eq!(q.begin(me.id, std::slice::from_ref(&new), &known).await.unwrap(), [new.id]);
+    clean(&*q).await;
 }
 
 pub async fn a_queue_that_forgot_is_not_written_to<F: Fixture>(f: &F) {
@@ -47,14 +104,19 @@ pub async fn a_queue_that_forgot_is_not_written_to<F: Fixture>(f: &F) {
     let open = begun(&*q, me, "+4790000001", &submitted(f, "+4790000001", 1).await).await;
     let strange = Uuid::now_v7();
     let nothing = Known::default;
-    let forgotten = [
+    let log = q.renew(me, LONG, &nothing()).await.unwrap().witness.log;
+    let mut forgotten = vec![
         (Known { queue: Some(strange), ..nothing() }, Forgot::Identity),
         (Known { begun: Some(strange), ..nothing() }, Forgot::Begun),
+        (Known { seen: vec![strange], ..nothing() }, Forgot::Seen),
+        (Known { seen: vec![strange, open.id], ..nothing() }, Forgot::Seen),
         (Known { closed: vec![strange], ..nothing() }, Forgot::Closed),
         (Known { closed: vec![open.id], ..nothing() }, Forgot::Closed),
-        (Known { renewed: Some((strange, 0)), ..nothing() }, Forgot::Renewed),
-        (Known { renewed: Some((me, 1)), ..nothing() }, Forgot::Renewed),
     ];
+    forgotten.extend(log.map(|log| {
+        let further = LogEnd { position: log.position + (1 << 40), ..log };
+        (Known { log: Some(further), ..nothing() }, Forgot::Log)
+    }));
     for (known, forgot) in forgotten {
         let is = |result: Result<(), QueueError>| match result {
             Err(QueueError::FromThePast(found)) => assert_eq!(found, forgot),
@@ -66,6 +128,7 @@ pub async fn a_queue_that_forgot_is_not_written_to<F: Fixture>(f: &F) {
         is(q.begin(strange, std::slice::from_ref(&new), &known).await.map(|_| ()));
         assert!(record(&*q, ids[0], new.id).await.is_none());
         is(q.renew(me, LONG, &known).await.map(|_| ()));
+        is(q.witness(&known).await.map(|_| ()));
         let heir = Instance { id: Uuid::now_v7(), name: "host 2".into(), lock: me.to_string() };
         is(q.join(&heir, LONG, &known).await.map(|_| ()));
         assert!(matches!(q.renew(heir.id, LONG, &nothing()).await, Err(QueueError::LeaseLost)));
