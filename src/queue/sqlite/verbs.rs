@@ -35,19 +35,22 @@ pub(super) fn join(
     grant(conn, instance.id, now)
 }
 
+/// What was `asked` in time, and waited for the file, is granted, unless another instance has ended the lease meanwhile.
 pub(super) fn renew(
     conn: &Connection,
     instance: Uuid,
     ttl: Duration,
     known: &Known,
+    asked: Now,
     now: Now,
 ) -> Result<Grant, Failure> {
+    // Zero is the end of a lease that another instance has taken notice of, or that was given back.
     const RENEW: &str = "
         UPDATE instance SET lease_until = :until, renewals = renewals + 1
-        WHERE id = :id AND boot = :boot AND lease_until > :uptime";
+        WHERE id = :id AND boot = :boot AND lease_until > :asked";
     remember(conn, known)?;
     let renewed = conn.prepare_cached(RENEW)?.execute(named_params! {
-        ":until": until(ttl, now), ":id": instance.to_string(), ":boot": boot_id(), ":uptime": now.uptime,
+        ":until": until(ttl, now), ":id": instance.to_string(), ":boot": boot_id(), ":asked": asked.uptime,
     })?;
     if renewed == 1 { grant(conn, instance, now) } else { Err(Failure::LeaseLost) }
 }
@@ -58,12 +61,17 @@ pub(super) fn leave(conn: &Connection, instance: Uuid, now: Now) -> Result<(), F
     reap(conn, now)
 }
 
-/// Brings the open attempts of all whose lease is not good into doubt.
+/// Ends every lease that has run out, for good, and brings the open attempts of their instances into doubt.
 pub(super) fn reap(conn: &Connection, now: Now) -> Result<(), Failure> {
+    const END: &str = "
+        UPDATE instance SET lease_until = 0
+        WHERE lease_until <> 0 AND NOT (boot = :boot AND lease_until > :uptime)";
     const REAP: &str = "
         UPDATE attempt SET state = 'in_doubt', doubt_since = :wall
         WHERE state = 'open' AND instance NOT IN
             (SELECT seq FROM instance WHERE boot = :boot AND lease_until > :uptime)";
+    let clock = named_params! { ":boot": boot_id(), ":uptime": now.uptime };
+    conn.prepare_cached(END)?.execute(clock)?;
     conn.prepare_cached(REAP)?
         .execute(named_params! { ":wall": now.wall, ":boot": boot_id(), ":uptime": now.uptime })?;
     Ok(())
