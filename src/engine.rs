@@ -771,7 +771,8 @@ impl Engine {
                     self.guard.granted(owner, grant, asked);
                 }
                 self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
-                self.lease.next = now + RENEW;
+                // An answer that came late says little of now: it is asked again at once.
+                self.lease.next = now + RENEW.saturating_sub((self.boot_clock)().saturating_sub(asked));
                 if let Some(owner) = self.lease.owner {
                     self.count_peers(owner, now);
                 }

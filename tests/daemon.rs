@@ -38,6 +38,7 @@ mod daemon {
     mod gateways;
     mod instances;
     mod intake;
+    mod locked;
     mod log;
     mod machine;
     mod mail;

@@ -44,7 +44,7 @@ use crate::queue::{
     Grant, Instance, Known, Look, NewAttempt, News, Period, Queue, QueueError, Resolved, Schema,
     SchemaStatus, Settled, Settlement, Stats, Story, Submission, Submitted, Suspects, Which,
 };
-pub use ballast::Ballast;
+pub use ballast::{Ballast, Kept, Room};
 use clock::{Clocks, Now};
 use failure::Failure;
 use old::TooOld;
@@ -54,6 +54,8 @@ use worker::Worker;
 
 /// Alerts that one transaction of a `cancel` or an `expire` ends.
 const PAGE: usize = 500;
+/// How long a `cancel` leaves the file to other processes at most between two of them.
+const TURN: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub struct SqliteQueue {
@@ -358,8 +360,8 @@ impl Queue for SqliteQueue {
             if is_last {
                 break;
             }
-            // Other processes look for their turn now and then: each second look finds the file free.
-            tokio::time::sleep(began.elapsed()).await;
+            // Other processes look for their turn now and then: about each second look finds the file free.
+            tokio::time::sleep(began.elapsed().min(TURN)).await;
         }
         let done =
             Cancelled { cancelled: done.into_iter().collect(), in_flight: in_flight.into_iter().collect() };

@@ -64,6 +64,8 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
         Event::WayOut,
         Event::QueueLost { reason: reason() },
         Event::QueueBack { after: took },
+        Event::DiskFull { place: reason() },
+        Event::DiskRoom,
         Event::ElsewhereLost { reason: reason() },
         Event::ElsewhereBack { after: took },
         Event::Unheard { alert, elsewhere: reason() },
@@ -103,7 +105,7 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
     all
 }
 
-const KINDS: usize = 38;
+const KINDS: usize = 40;
 
 /// Each kind of event in its place: one that is new does not get past this.
 fn place(event: &Event) -> usize {
@@ -146,5 +148,7 @@ fn place(event: &Event) -> usize {
         Event::Stopping { .. } | Event::Stopped { .. } => 35,
         Event::HeldBack { .. } => 36,
         Event::Ready => 37,
+        Event::DiskFull { .. } => 38,
+        Event::DiskRoom => 39,
     }
 }

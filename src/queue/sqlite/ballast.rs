@@ -23,7 +23,7 @@ const SIZE: i64 = 8 << 20;
 /// It is put back only if the disk has so much room: else it would take the last.
 const ROOM: u64 = 64 << 20;
 /// How often it is looked for.
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub struct Ballast {
@@ -43,8 +43,8 @@ struct Told {
 pub enum Room {
     /// The disk has none: the ballast was given up, or there is no room to make one.
     Full {
-        /// The file beside which there is no room.
-        path: PathBuf,
+        /// The folder that has none.
+        place: PathBuf,
     },
     /// There is room again, and the ballast is back.
     Again,
@@ -113,8 +113,8 @@ impl Ballast {
         }
         told.gone = gone;
         if let Some(events) = &told.events {
-            let path = self.path.with_file_name("");
-            events(if gone { Room::Full { path } } else { Room::Again });
+            let place = self.path.parent().unwrap_or(&self.path).to_owned();
+            events(if gone { Room::Full { place } } else { Room::Again });
         }
     }
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::clock::{Now, boot_id, timestamp};
 use super::failure::Failure;
 use super::old::TooOld;
+use super::origin::repeats;
 use super::reports::{alerts_of, id_of, severity, text, text_of};
 use super::verbs::reap;
 use crate::alert::{Alert, AlertId, Phone, Severity};
@@ -27,12 +28,14 @@ const NEW: Walk = ("NOT INDEXED", "a.id > :id ORDER BY a.id");
 /// The claim that walks so, leaves out what is too old, and stops at the limit. What an earlier attempt may have brought
 /// to the phone is as [`crate::queue::ledger::may_have_been_taken`] has it.
 fn claim_by((index, range): Walk, old: Option<&TooOld>) -> String {
+    let repeats = repeats!("a.id");
     let young = old.map_or(String::new(), |old| format!("AND NOT ({})", old.sql()));
     format!(
         "SELECT a.id, a.phone, a.text, a.severity, a.queued_at, EXISTS (
             SELECT 1 FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
             WHERE s.alert = a.id
                 AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))
+            OR {repeats}
         FROM alert a {index}
         WHERE a.state = 'waiting'
             AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)

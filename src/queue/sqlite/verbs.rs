@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::clock::{Now, boot_id, micros};
 use super::failure::Failure;
+use super::origin::repeats;
 use super::past::{grant, remember};
 use crate::alert::{AlertId, Reason, Verdict};
 use crate::queue::ledger::{Judgement, judge};
@@ -113,11 +114,15 @@ fn begin_one(conn: &Connection, owner: i64, new: &NewAttempt, now: Now) -> Resul
         SELECT ?1, ?2, id, ?4 FROM alert WHERE id = ?3 AND state = 'waiting'
         ON CONFLICT DO NOTHING";
     // As the claim has it: what another instance has learned since the alert was claimed counts too.
-    const UNMARKED: &str = "
-        SELECT EXISTS (SELECT 1 FROM attempt_alert n JOIN attempt_alert s ON s.alert = n.alert
+    const UNMARKED: &str = concat!(
+        "SELECT EXISTS (SELECT 1 FROM attempt_alert n JOIN attempt_alert s ON s.alert = n.alert
             JOIN attempt t ON t.seq = s.attempt
             WHERE n.attempt = ?1
-                AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))";
+                AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))
+        OR EXISTS (SELECT 1 FROM attempt_alert n WHERE n.attempt = ?1 AND ",
+        repeats!("n.alert"),
+        ")"
+    );
     let id = new.id.to_string();
     if let Some(ours) =
         conn.prepare_cached(KNOWN)?.query_row(params![id, owner], |row| row.get(0)).optional()?
