@@ -1,6 +1,7 @@
 //! An engine that has nothing to do does nothing. Every turn of its loop reads the boot clock once or twice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,7 +39,7 @@ async fn an_engine_that_waits_for_its_queue_does_nothing_meanwhile() {
     for autocancel in [None, Some(Age { text: "1 day".into(), duration: secs(86_400) })] {
         for slow in [Slow::JOIN, Slow::NEWEST, Slow::CLAIM, Slow::EXPIRE, Slow::DOUBTS, Slow::ALL] {
             let memory = Arc::new(MemoryQueue::new());
-            let queue = Arc::new(SlowQueue { queue: memory.clone(), slow });
+            let queue = Arc::new(SlowQueue::new(memory.clone(), slow));
             let main = Main { autocancel: autocancel.clone(), ..Main::default() };
             let gateway = Gateway::good();
             let bench = Bench::start_on(queue, memory, &[&gateway], |options| options.main = main);
@@ -55,9 +56,10 @@ async fn an_engine_that_waits_for_its_queue_does_nothing_meanwhile() {
 
 /// Which verbs take their time.
 #[derive(Clone, Copy, Debug)]
-struct Slow(&'static [&'static str]);
+pub(super) struct Slow(&'static [&'static str]);
 
 impl Slow {
+    pub(super) const NONE: Slow = Slow(&[]);
     const JOIN: Slow = Slow(&["join"]);
     const NEWEST: Slow = Slow(&["newest"]);
     const CLAIM: Slow = Slow(&["claim"]);
@@ -66,12 +68,33 @@ impl Slow {
     const ALL: Slow = Slow(&["join", "newest", "claim", "expire", "doubts", "begin", "settle"]);
 }
 
-struct SlowQueue {
+/// A queue whose verbs take their time, and which can refuse claims as a database does that goes away.
+pub(super) struct SlowQueue {
     queue: Arc<MemoryQueue>,
     slow: Slow,
+    claims_left: AtomicUsize,
+    claims_refused: AtomicUsize,
 }
 
 impl SlowQueue {
+    pub(super) fn new(queue: Arc<MemoryQueue>, slow: Slow) -> SlowQueue {
+        SlowQueue {
+            queue,
+            slow,
+            claims_left: AtomicUsize::new(usize::MAX),
+            claims_refused: AtomicUsize::new(0),
+        }
+    }
+
+    /// All claims are refused but the next `answered`.
+    pub(super) fn refuse_claims_after(&self, answered: usize) {
+        self.claims_left.store(answered, Ordering::Relaxed);
+    }
+
+    pub(super) fn claims_refused(&self) -> usize {
+        self.claims_refused.load(Ordering::Relaxed)
+    }
+
     async fn take_time(&self, verb: &str) {
         if self.slow.0.contains(&verb) {
             tokio::time::sleep(Duration::from_secs(9)).await;
@@ -97,6 +120,11 @@ impl Queue for SlowQueue {
     }
     async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
         self.take_time("claim").await;
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.claims_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
+            self.claims_refused.fetch_add(1, Ordering::Relaxed);
+            return Err(QueueError::Unavailable("no claim is answered".into()));
+        }
         self.queue.claim(look, limit, age).await
     }
     async fn begin(

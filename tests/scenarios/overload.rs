@@ -10,6 +10,7 @@ use smsd::telemetry::Event;
 use tokio::time::Instant;
 
 use super::bench::*;
+use super::idle::{Slow, SlowQueue};
 
 const STORM: usize = 30_000;
 
@@ -135,9 +136,10 @@ async fn what_was_pushed_out_is_found_again_as_soon_as_there_is_room() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_goes_away_in_mid_walk_is_not_asked_without_pause() {
-    let queue = stormy(&phone(1), 1);
+    let memory = stormy(&phone(1), 1);
+    let queue = Arc::new(SlowQueue::new(memory.clone(), Slow::NONE));
     queue.refuse_claims_after(2);
-    let bench = Bench::start_with(queue.clone(), &[&Gateway::good()], |_| {});
+    let bench = Bench::start_on(queue.clone(), memory, &[&Gateway::good()], |_| {});
     pass(secs(20)).await;
     assert!((5..=20).contains(&queue.claims_refused()), "asked {} times in 20 s", queue.claims_refused());
     queue.refuse_claims_after(usize::MAX);
