@@ -351,3 +351,51 @@ fn references(references: &[String]) -> String {
 fn until(ttl: Duration, now: Now) -> i64 {
     now.uptime.saturating_add(micros(ttl))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::sqlite::file::SCHEMA;
+
+    const TTL: Duration = Duration::from_secs(15);
+
+    /// A clock that shows so many seconds.
+    fn at(seconds: i64) -> Now {
+        Now { wall: seconds * 1_000_000, uptime: seconds * 1_000_000 }
+    }
+
+    fn joined(conn: &Connection, now: Now) -> Uuid {
+        let id = Uuid::now_v7();
+        let instance = Instance { id, name: "host 1".into(), lock: id.to_string() };
+        join(conn, &instance, TTL, &Known::default(), now).unwrap();
+        id
+    }
+
+    /// Asked after 5 of its 15 s; the file was another program's until much later.
+    #[test]
+    fn a_renewal_that_was_asked_in_time_is_granted_late_unless_somebody_has_ended_the_lease() {
+        for another_came in [false, true] {
+            let conn = Connection::open_in_memory().unwrap();
+            conn.execute_batch(SCHEMA).unwrap();
+            let me = joined(&conn, at(0));
+            if another_came {
+                joined(&conn, at(40));
+            }
+            let renewed = renew(&conn, me, TTL, &Known::default(), at(5), at(40));
+            let lives = living(&conn, me, at(40)).unwrap().is_some();
+            match another_came {
+                false => assert!(renewed.is_ok() && lives, "{renewed:?}"),
+                true => assert!(matches!(renewed, Err(Failure::LeaseLost)) && !lives, "{renewed:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_renewal_that_was_asked_too_late_is_not_granted() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(SCHEMA).unwrap();
+        let me = joined(&conn, at(0));
+        let renewed = renew(&conn, me, TTL, &Known::default(), at(16), at(16));
+        assert!(matches!(renewed, Err(Failure::LeaseLost)), "{renewed:?}");
+    }
+}
