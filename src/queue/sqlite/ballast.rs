@@ -121,9 +121,8 @@ impl Ballast {
 
 fn has_room(path: &Path) -> bool {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    statvfs(directory).is_ok_and(|found| {
-        u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size())) >= ROOM
-    })
+    statvfs(directory)
+        .is_ok_and(|found| found.blocks_available().saturating_mul(found.fragment_size()) >= ROOM)
 }
 
 /// Ends the watch over the ballast when it is dropped; the file stays.

@@ -31,8 +31,11 @@ pub(super) struct Worker {
     path: PathBuf,
 }
 
+/// A read that answers its caller itself.
+type Read = dyn FnOnce(Result<&Connection, Failure>) + Send;
+
 enum Job {
-    Read(Box<dyn FnOnce(Result<&Connection, Failure>) + Send>),
+    Read(Box<Read>),
     Write(Box<dyn Write>),
 }
 
