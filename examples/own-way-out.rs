@@ -18,7 +18,7 @@ use smsd::queue::sqlite::SqliteQueue;
 use smsd::queue::{
     Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
     Known, Look, NewAlert, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Settled, Settlement,
-    Stats, Story, Submission, Submitted, Suspects, Which,
+    Stats, Story, Submission, Submitted, Suspects, Which, Witness,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -92,6 +92,10 @@ impl<Q: Queue> Queue for Told<Q> {
     async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
         self.queue.renew(instance, ttl, known).await
     }
+    async fn witness(&self, known: &Known) -> Result<Witness, QueueError> {
+        self.queue.witness(known).await
+    }
+
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
         self.queue.leave(instance).await
     }

@@ -29,6 +29,7 @@ use crate::intake;
 use crate::os::{Inherited, Notify};
 use crate::queue::Queue;
 use crate::queue::mirror::Mirror;
+use crate::queue::sqlite::{Ballast, Kept, Room};
 use crate::standing::Standing;
 use crate::telemetry::admin::Gravity;
 use crate::telemetry::{Event, Hub, Sampler};
@@ -42,6 +43,8 @@ pub struct Setup {
     pub queue: Arc<dyn Queue>,
     /// What brings that queue together with one elsewhere.
     pub mirror: Option<Mirror>,
+    /// The room that the embedded queue keeps for a full disk.
+    pub ballast: Option<Arc<Ballast>>,
     /// Who we are, for people: `host pid`.
     pub name: String,
     /// What proves that our predecessors are dead ([`crate::queue::Instance::lock`]).
@@ -82,6 +85,9 @@ pub enum DaemonError {
     /// The signals can not be waited for.
     #[error("signals can not be waited for: {0}")]
     Signals(#[from] std::io::Error),
+    /// The system gives no thread.
+    #[error("the room for a full disk can not be watched: {0}; allow smsd more threads")]
+    Ballast(std::io::Error),
     /// The policy says to stop.
     #[error(transparent)]
     Stopped(#[from] Stop),
@@ -96,6 +102,7 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         config,
         queue,
         mirror,
+        ballast,
         name,
         lock,
         descriptors,
@@ -116,6 +123,7 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         let hub = Arc::clone(&hub);
         mirror.telling(move |event| hub.tell(event))
     });
+    let _kept = ballast.map(|ballast| keep_ballast(&ballast, &hub)).transpose()?;
     let (desk, clerk) = intake::desk(Arc::clone(&queue));
     let (sampler, asker) = Sampler::new(Arc::clone(&queue));
     let names = names(&config);
@@ -219,6 +227,18 @@ pub(crate) async fn work<T, A: Future<Output = ()>>(
         }
     };
     tokio::join!(engine, mirroring, around(settled.clone())).0
+}
+
+/// Keeps the ballast for as long as the guard lives.
+fn keep_ballast(ballast: &Arc<Ballast>, hub: &Arc<Hub>) -> Result<Kept, DaemonError> {
+    let hub = Arc::clone(hub);
+    let kept = ballast.keep(move |room| {
+        hub.tell(match room {
+            Room::Full { place } => Event::DiskFull { place: place.display().to_string() },
+            Room::Again => Event::DiskRoom,
+        });
+    });
+    kept.map_err(DaemonError::Ballast)
 }
 
 /// The dispatchers' names and types.

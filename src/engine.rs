@@ -45,8 +45,8 @@ use crate::compose::Shape;
 use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
 use crate::failover::{WayConfig, WayId};
 use crate::queue::{
-    Age, Caught, Doubt, EXPIRED_AT_ONCE, Forgot, Grant, Instance, Look, NewAttempt, News, Peers, Place, Queue,
-    QueueError, Settled, Settlement, Witness,
+    Age, Caught, Doubt, EXPIRED_AT_ONCE, Forgot, Grant, Instance, Look, NewAttempt, News, Peers, Place,
+    Queue, QueueError, Settled, Settlement, Witness,
 };
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
@@ -978,7 +978,8 @@ impl Engine {
                     }
                 }
                 self.lease.trusted_until = asked + LEASE - TRUST_MARGIN;
-                self.lease.next = now + RENEW;
+                // An answer that came late says little of now: it is asked again at once.
+                self.lease.next = now + RENEW.saturating_sub((self.boot_clock)().saturating_sub(asked));
                 if let Some(owner) = self.lease.owner {
                     self.count_peers(owner, now);
                 }

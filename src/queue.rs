@@ -283,6 +283,11 @@ pub enum QueueError {
     Poisoned(String),
 }
 
+/// How many characters of an alert's text a claim returns at most: more than the largest SMS carries, 255 segments
+/// (`max_segments`) of 153 septets. Whether a text fits shows in these; what follows would only take memory. The queue has
+/// all of it for people.
+pub const TEXT_CLAIMED: usize = 40_000;
+
 /// How many alerts one [`Queue::expire`] ends at most: a transaction that others do not notice.
 pub const EXPIRED_AT_ONCE: usize = 2_000;
 

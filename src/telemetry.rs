@@ -263,6 +263,13 @@ pub enum Event {
         /// How long it was away.
         after: Duration,
     },
+    /// The disk of the embedded queue is full: the room that was kept for that is used up now.
+    DiskFull {
+        /// The folder.
+        place: String,
+    },
+    /// There is room on that disk again.
+    DiskRoom,
     /// The queue elsewhere, of which ours is a mirror, does not answer.
     ElsewhereLost {
         /// Why.

@@ -657,9 +657,15 @@ fn what_keeps_it_from_running_is_said_before_it_leaves_the_terminal() {
 
 #[test]
 fn a_reload_keeps_what_works_and_opens_the_log_anew() {
-    let site = Site::new(TWO_WAYS);
+    let slow = TWO_WAYS.replace("[works]\n", "[works]\nlatency: 1500ms\n");
+    let site = Site::new(&slow);
     let log = site.path("smsd.log");
     let read = || fs::read_to_string(&log).unwrap_or_default();
+    let attempts = |alert: &str| site.json(&["why", alert])["attempts"].as_array().unwrap().clone();
+    let taken_by = |alert: &str, way: &str| {
+        let taken = |a: &Value| a["dispatcher"] == way && a["state"] == "accepted";
+        attempts(alert).iter().any(taken).then_some(())
+    };
     let daemon = site.daemon();
     until("it has started", || read().contains("started").then_some(()));
     let good = fs::read_to_string(site.path("smsd.conf")).unwrap();
@@ -667,7 +673,13 @@ fn a_reload_keeps_what_works_and_opens_the_log_anew() {
     site.write("smsd.conf", &good.replace("[main]", "[main]\ndelay: soon"));
     kill(daemon.pid, Signal::SIGHUP).unwrap();
     until("the fault is said", || read().contains("smsd.conf:2").then_some(()));
+    site.write("smsd.conf", &good);
+    site.run(&["send", "--to", "112", "after the refused reload"]);
+    until("what worked goes on", || taken_by("1", "works"));
 
+    site.run(&["send", "--to", "113", "on its way"]);
+    let open = |a: &Value| a["dispatcher"] == "works" && a["state"] == "open";
+    until("it is on its way", || attempts("2").iter().any(open).then_some(()));
     fs::rename(&log, site.path("smsd.log.1")).unwrap();
     site.write(
         "smsd.conf",
@@ -675,13 +687,10 @@ fn a_reload_keeps_what_works_and_opens_the_log_anew() {
     );
     kill(daemon.pid, Signal::SIGHUP).unwrap();
     until("there is a new log", || log.exists().then_some(()));
-    site.run(&["send", "--to", "112", "after the reload"]);
-    until("the new dispatcher takes it", || {
-        site.json(&["why", "1"])["attempts"]
-            .as_array()?
-            .iter()
-            .any(|a| a["dispatcher"] == "other")
-            .then_some(())
-    });
+    assert!(attempts("2").iter().any(open), "the reload came too late to disturb it");
+    site.run(&["send", "--to", "114", "after the reload"]);
+    until("the new dispatcher takes it", || taken_by("3", "other"));
+    until("what was on its way comes to its end", || taken_by("2", "works"));
+    assert!(attempts("2").iter().all(|a| a["possible_duplicate"] == false), "{:?}", attempts("2"));
     daemon.stop();
 }

@@ -316,9 +316,10 @@ const HTTP: &str = "[dispatcher]\ndispatcher1: HttpGetDispatcher\n[HttpGetDispat
 
 // -- what is said -------------------------------------------------------------------------------
 
+/// The keys of [main] are those that the example explains, which are those that its reader asks for.
 #[test]
-fn every_key_of_main() {
-    let config = Site::new(&format!(
+fn every_key_of_main_is_read_as_it_is_written() {
+    let said = format!(
         "{HTTP}[main]\nusername: nav\ndelay: 1.5\ndelayfactor: 2\nmaxdelay: 1h\nretrylimit: 0\n\
          retrylimitaction: Shutdown\nexit_on_permanent_error: off\nautocancel: 1 day 12 hours\n\
          mailwarnlevel: critical\nmailserver: mx\nmailaddr: a@b\nfromaddr: c@d\ngroup_interval: 2m\n\
@@ -327,8 +328,17 @@ fn every_key_of_main() {
          allow: +47, 0046 (0)\n  +45\ndeny: 829\nmax_per_hour: 30\nlog_level: debug\nlog_format: json\n\
          log_texts: yes\nlog_file: x.log\n\
          state_dir: /s\nshutdown_timeout: 0\n"
-    ))
-    .clean();
+    );
+    let example = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/dist/smsd.conf")).unwrap();
+    let main = example.split("\n[main]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let key = |line: &str| Some(line.strip_prefix('#').unwrap_or(line).split_once(": ")?.0.to_owned());
+    let is_key = |key: &String| key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let keys: Vec<String> = main.lines().filter_map(key).filter(is_key).collect();
+    assert!(keys.len() > 30, "{keys:?}");
+    for key in keys {
+        assert!(said.contains(&format!("\n{key}: ")), "{key} is a key of [main], and is not looked at here");
+    }
+    let config = Site::new(&said).clean();
     let main = &config.main;
     let seconds = Duration::from_secs_f64;
     assert_eq!(main.username.as_deref(), Some("nav"));

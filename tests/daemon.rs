@@ -39,6 +39,7 @@ mod daemon {
     mod gateways;
     mod instances;
     mod intake;
+    mod locked;
     mod log;
     mod machine;
     mod mail;

@@ -105,6 +105,7 @@ fn run(
             keep,
             queue: opened.queue,
             mirror: opened.mirror,
+            ballast: opened.ballast,
             name: name(),
             lock,
             descriptors,

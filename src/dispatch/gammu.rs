@@ -12,7 +12,8 @@
 //! Deliberately absent: the library (a crash would be ours), the content of gammurc, which may hold a PIN, and
 //! delivery reports, which gammu shows to nobody who does not stay.
 //!
-//! Facts about gammu are of version 1.42, read in its source and tried out with it.
+//! Facts about gammu are of version 1.42, read in its source and tried out with it. Which version runs is asked once
+//! (`gammu --version`): what a run that was killed has not said proves something only of one that is known to say it.
 
 pub mod codes;
 mod answer;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::process::Command;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
@@ -62,6 +63,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(25);
 /// Of it at most for the strength of the signal, which tells people something and us nothing.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The longest time for `gammu --version`, which opens no phone.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Hands an SMS to a phone.
 pub struct GammuDispatcher {
     settings: Settings,
@@ -69,6 +73,8 @@ pub struct GammuDispatcher {
     limits: Limits,
     /// Whoever holds it may open the phone.
     phone: Mutex<()>,
+    /// True if it is of a version that is known to say when it begins to send.
+    tells: OnceCell<bool>,
 }
 
 impl GammuDispatcher {
@@ -80,6 +86,7 @@ impl GammuDispatcher {
             codes,
             limits: Limits { max_segments: Some(max_segments) },
             phone: Mutex::new(()),
+            tells: OnceCell::new(),
         }
     }
 
@@ -121,6 +128,19 @@ impl GammuDispatcher {
         })
     }
 
+    /// Is it a version that is known to say when it begins to send? While that can not be found out, it is not.
+    async fn tells(&self, deadline: Instant) -> bool {
+        let deadline = deadline.min(Instant::now() + VERSION_TIMEOUT);
+        let ask = async || {
+            let mut gammu = child::command(&self.settings.command);
+            gammu.env("LC_ALL", "C.UTF-8").arg("--version");
+            let run = self.run(&mut gammu, b"", deadline).await?;
+            let said = String::from_utf8_lossy(&run.stdout).into_owned();
+            answer::is_known(&said).ok_or_else(|| SubmitError::new(Class::Unavailable, "no version"))
+        };
+        self.tells.get_or_try_init(ask).await.copied().unwrap_or(false)
+    }
+
     /// The strength of the signal in per cent, where the phone says it.
     async fn signal(&self, deadline: Instant) -> Option<u8> {
         let deadline = deadline.min(Instant::now() + SIGNAL_TIMEOUT);
@@ -150,8 +170,9 @@ impl Dispatcher for GammuDispatcher {
         // It cuts the text that it has read by then: none.
         gammu.args(["-len", "5000", "-textutf8"]).arg(carried(&sms.text, cost.encoding));
         let _phone = self.phone(deadline).await?;
+        let tells = self.tells(deadline).await;
         let run = self.run(&mut gammu, b"", deadline).await?;
-        Answer { run: &run, codes: &self.codes, text: &sms.text }.judge()
+        Answer { run: &run, codes: &self.codes, text: &sms.text, tells }.judge()
     }
 
     async fn probe(&self) -> Result<Health, SubmitError> {
@@ -159,7 +180,7 @@ impl Dispatcher for GammuDispatcher {
         let _phone = self.phone(deadline).await?;
         // Both by one opening of the phone.
         let run = self.run(self.gammu().arg("batch"), b"identify\nnetworkinfo\n", deadline).await?;
-        let answer = Answer { run: &run, codes: &self.codes, text: "" };
+        let answer = Answer { run: &run, codes: &self.codes, text: "", tells: false };
         let found = health::Found::read(&String::from_utf8_lossy(&run.stdout));
         found.judge(answer.ended_well_enough())?;
         Ok(found.health(self.signal(deadline).await))

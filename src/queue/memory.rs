@@ -14,7 +14,6 @@ mod reports;
 mod tables;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -93,9 +92,6 @@ pub struct MemoryQueue {
     made: Instant,
     arrivals: Mutex<Arrivals>,
     news: Bell,
-    /// Claims that are answered; later ones are refused, and counted.
-    claims_left: AtomicUsize,
-    claims_refused: AtomicUsize,
 }
 
 impl Default for MemoryQueue {
@@ -119,8 +115,6 @@ impl MemoryQueue {
             made: Instant::now(),
             arrivals: Mutex::default(),
             news: Bell::default(),
-            claims_left: AtomicUsize::new(usize::MAX),
-            claims_refused: AtomicUsize::new(0),
         }
     }
 
@@ -199,16 +193,6 @@ impl MemoryQueue {
         let now = self.now();
         let t = self.lock();
         (0..t.attempts.len()).for_each(|n| see(t.written(n, now)));
-    }
-
-    /// Refuses all claims but the next `answered`, as a database would that goes away.
-    pub fn refuse_claims_after(&self, answered: usize) {
-        self.claims_left.store(answered, Ordering::Relaxed);
-    }
-
-    /// How many claims were refused.
-    pub fn claims_refused(&self) -> usize {
-        self.claims_refused.load(Ordering::Relaxed)
     }
 
     /// Those of the alerts that `change` makes wait again.
@@ -306,11 +290,6 @@ impl Queue for MemoryQueue {
 
     async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
         let now = self.now();
-        let one_less = |left: usize| left.checked_sub(1);
-        if self.claims_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
-            self.claims_refused.fetch_add(1, Ordering::Relaxed);
-            return Err(QueueError::Unavailable("no claim is answered".into()));
-        }
         let t = self.lock();
         let long = age.map(|age| (self.long_since(&t, age), age.duration));
         let old = |id: AlertId| long.is_some_and(|(long, age)| t.is_old(id, long, age, now));

@@ -8,7 +8,11 @@
 //! An alert that no longer waits there, and is not on its way, was cancelled there; if it is listed again after all, it is
 //! taken over anew, since a class may have said that nothing waits when it could not look. One that waits there again although its
 //! end was told is sent again only if its key is another alert's by now, or after [`AGAIN`]: a class that forgets what it
-//! is told must not become a storm.
+//! is told must not become a storm. What may have been sent before under the same key is marked a possible duplicate then,
+//! and the notes of both alerts name each other.
+//!
+//! What is new is listed before ends are told. A class that takes longer than [`HANGS`] to hear of them goes on with that in
+//! its process, and lists in another: so what it hangs on delays no new alert, and a class that answers is never asked by two.
 
 mod python;
 
@@ -17,6 +21,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +43,8 @@ const TELL_FAILURES: usize = 3;
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// The same alert under the same key is taken over again only so long after the last time.
 pub const AGAIN: Duration = Duration::from_secs(3600);
+/// A class that needs longer to hear of ends is not waited for by what it could list meanwhile.
+const HANGS: Duration = Duration::from_secs(3);
 /// When smsd stops, what has ended is told for so long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -89,10 +96,24 @@ pub enum MirrorError {
     Here(#[from] QueueError),
 }
 
+/// Alerts of which the queue elsewhere would not hear, and until when it is not told of them.
+type Refused = HashMap<AlertId, Instant>;
+
+/// What tells the queue elsewhere how alerts have ended.
+struct Teller {
+    queue: Arc<SqliteQueue>,
+    elsewhere: Bridge,
+    refused: Refused,
+}
+
 /// See the module.
 pub struct Mirror {
     queue: Arc<SqliteQueue>,
+    /// What lists, and tells while nothing hangs.
     elsewhere: Bridge,
+    /// What tells now, while the class is asked for what is new; at most one.
+    telling: JoinSet<(Teller, Result<(), MirrorError>)>,
+    refused: Refused,
     poll_interval: Duration,
     /// Hashes keys: what a million of them are is remembered in a few megabytes.
     hasher: RandomState,
@@ -100,8 +121,6 @@ pub struct Mirror {
     missed: HashSet<AlertId>,
     /// What was already said to be unheard.
     complained: HashSet<AlertId>,
-    /// Of which the queue elsewhere would not hear, and until when it is not told.
-    refused: HashMap<AlertId, Instant>,
     /// Who hears of what happens.
     events: Box<dyn Fn(Event) + Send + Sync>,
 }
@@ -112,11 +131,12 @@ impl Mirror {
         Mirror {
             queue,
             elsewhere: Bridge::new(class),
+            telling: JoinSet::new(),
+            refused: HashMap::new(),
             poll_interval,
             hasher: RandomState::new(),
             missed: HashSet::new(),
             complained: HashSet::new(),
-            refused: HashMap::new(),
             events: Box::new(|event| event.log()),
         }
     }
@@ -133,7 +153,7 @@ impl Mirror {
         while !stop.is_cancelled() {
             // What is under way when the stop comes is idempotent: it may be broken off anywhere.
             let passed = tokio::select! {
-                passed = self.pass() => passed,
+                passed = self.pass_by(Some(HANGS)) => passed,
                 () = stop.cancelled() => break,
             };
             match passed {
@@ -154,8 +174,9 @@ impl Mirror {
             }
         }
         // A request that was broken off has left its answer behind.
+        self.telling.shutdown().await;
         self.elsewhere = Bridge::new(self.elsewhere.class().clone());
-        if let Ok(Err(error)) = timeout(LAST_WORDS, self.tell()).await {
+        if let Ok(Err(error)) = timeout(LAST_WORDS, self.tell(None)).await {
             (self.events)(Event::ElsewhereLost { reason: error.to_string() });
         }
     }
@@ -165,11 +186,18 @@ impl Mirror {
     /// # Errors
     /// Either of them does not answer; nothing is lost by it.
     pub async fn pass(&mut self) -> Result<(), MirrorError> {
-        // One alert of which it will not hear holds up no other.
-        let told = self.tell().await;
-        let listed = self.take_over().await?;
-        self.find_cancelled(&listed).await?;
-        told
+        self.pass_by(None).await
+    }
+
+    /// So long is waited for what is told, if it is given; then that goes on by itself.
+    async fn pass_by(&mut self, patience: Option<Duration>) -> Result<(), MirrorError> {
+        let listed = match self.take_over().await {
+            Ok(listed) => self.find_cancelled(&listed).await,
+            Err(error) => Err(error),
+        };
+        // A class that can not list may be able to hear.
+        let told = self.tell(patience).await;
+        listed.and(told)
     }
 
     /// Does the queue elsewhere answer? Lists what waits there, and takes nothing over.
@@ -195,32 +223,40 @@ impl Mirror {
         Ok(self.elsewhere.test(uid, phone, text).await?)
     }
 
-    async fn tell(&mut self) -> Result<(), MirrorError> {
-        let (mut told, mut failures) = (Vec::new(), 0);
-        let mut result = Ok(());
-        self.refused.retain(|_, until| Instant::now() < *until);
-        for Untold { alert, key, sent, smsid } in self.queue.untold(TELL_MAX).await? {
-            if self.refused.contains_key(&alert) {
-                continue;
-            }
-            match self.elsewhere.tell(&key, &sent, smsid).await {
-                // That it has changed nothing is no fault: the message may be deleted there.
-                Ok(_) => told.push((alert, sent)),
-                Err(error) => {
-                    self.refused.insert(alert, Instant::now() + REFUSED_PAUSE);
-                    result = Err(error.into());
-                    failures += 1;
-                }
-            }
-            if failures == TELL_FAILURES {
-                break;
-            }
-            if told.len() == PAGE {
-                self.queue.told(std::mem::take(&mut told)).await?;
-            }
+    /// Tells what has ended, and waits for that, at most for `patience`.
+    async fn tell(&mut self, patience: Option<Duration>) -> Result<(), MirrorError> {
+        if self.telling.is_empty() {
+            // The process that runs is asked; a second one is started only if this one hangs.
+            let class = self.elsewhere.class().clone();
+            let teller = Teller {
+                queue: Arc::clone(&self.queue),
+                elsewhere: std::mem::replace(&mut self.elsewhere, Bridge::new(class)),
+                refused: std::mem::take(&mut self.refused),
+            };
+            self.telling.spawn(teller.tell());
         }
-        self.queue.told(told).await?;
-        result
+        let told = match patience {
+            Some(patience) => match timeout(patience, self.telling.join_next()).await {
+                Ok(told) => told,
+                Err(_) => return Ok(()),
+            },
+            None => self.telling.join_next().await,
+        };
+        match told {
+            Some(Ok((teller, told))) => {
+                self.refused = teller.refused;
+                if teller.elsewhere.runs() {
+                    self.elsewhere = teller.elsewhere;
+                }
+                told
+            }
+            // It has panicked, and its process ended with it: the next pass starts another.
+            Some(Err(error)) => {
+                tracing::error!("the task that tells the queue elsewhere ended early: {error}");
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes over what is new; returns the hashed keys of all that waits there.
@@ -260,5 +296,41 @@ impl Mirror {
             self.queue.gone_elsewhere(gone, self.elsewhere.class().name()).await?;
         }
         Ok(())
+    }
+}
+
+impl Teller {
+    /// Tells what has ended. One alert of which the class will not hear holds up no other.
+    async fn tell(mut self) -> (Teller, Result<(), MirrorError>) {
+        let told = self.tell_all().await;
+        (self, told)
+    }
+
+    async fn tell_all(&mut self) -> Result<(), MirrorError> {
+        let (mut told, mut failures) = (Vec::new(), 0);
+        let mut result = Ok(());
+        self.refused.retain(|_, until| Instant::now() < *until);
+        for Untold { alert, key, sent, smsid } in self.queue.untold(TELL_MAX).await? {
+            if self.refused.contains_key(&alert) {
+                continue;
+            }
+            match self.elsewhere.tell(&key, &sent, smsid).await {
+                // That it has changed nothing is no fault: the message may be deleted there.
+                Ok(_) => told.push((alert, sent)),
+                Err(error) => {
+                    self.refused.insert(alert, Instant::now() + REFUSED_PAUSE);
+                    result = Err(error.into());
+                    failures += 1;
+                }
+            }
+            if failures == TELL_FAILURES {
+                break;
+            }
+            if told.len() == PAGE {
+                self.queue.told(std::mem::take(&mut told)).await?;
+            }
+        }
+        self.queue.told(told).await?;
+        result
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::mirror::Mirror;
-use super::sqlite::SqliteQueue;
+use super::sqlite::{Ballast, SqliteQueue};
 use super::{Queue, QueueError, Schema, navdb};
 use crate::config::{Config, Env, QueueConfig, QueueKind};
 
@@ -18,6 +18,8 @@ pub struct Opened {
     pub kind: &'static str,
     /// What brings it together with a queue elsewhere, if that is what is configured.
     pub mirror: Option<Mirror>,
+    /// The room that the embedded queue keeps for a full disk.
+    pub ballast: Option<Arc<Ballast>>,
 }
 
 /// Opens the queue that the configuration names. A database server need not be there yet: it is waited for by
@@ -32,16 +34,19 @@ pub async fn open(config: &Config, env: &Env) -> Result<Opened, QueueError> {
     Ok(match kind {
         QueueKind::NavDb(target) => opened(Arc::new(navdb::open(target, *setup).await?), kind),
         QueueKind::Sqlite { path } => {
-            opened(Arc::new(SqliteQueue::open(&file(path), *poll_interval, *setup).await?), kind)
+            let queue = Arc::new(SqliteQueue::open(&file(path), *poll_interval, *setup).await?);
+            let ballast = Some(queue.ballast());
+            Opened { ballast, ..opened(queue, kind) }
         }
         QueueKind::Python { class, path, look_interval } => {
             let queue = Arc::new(SqliteQueue::open(&file(path), *poll_interval, *setup).await?);
             let mirror = Mirror::new(class.clone(), Arc::clone(&queue), *look_interval);
-            Opened { mirror: Some(mirror), ..opened(queue, kind) }
+            let ballast = Some(queue.ballast());
+            Opened { mirror: Some(mirror), ballast, ..opened(queue, kind) }
         }
     })
 }
 
 fn opened(queue: Arc<impl Queue + Schema + 'static>, kind: &QueueKind) -> Opened {
-    Opened { queue: Arc::clone(&queue) as _, schema: queue, kind: kind.as_str(), mirror: None }
+    Opened { queue: Arc::clone(&queue) as _, schema: queue, kind: kind.as_str(), mirror: None, ballast: None }
 }

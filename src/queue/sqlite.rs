@@ -1,25 +1,31 @@
 //! The embedded queue: one SQLite file, for a site that has no database server and wants none.
 //!
 //! Every commit is on stable storage (`journal_mode = WAL`, `synchronous = FULL`), and commits of concurrent
-//! callers are shared. Writing is one thread's business and reporting another's, so that an audit of a million
-//! alerts delays no SMS. Several processes on this machine may open the file, which `sqlite3` can too; every
+//! callers are shared. Writing, looking for what to send, renewing the lease and reporting each have a thread and a
+//! connection of their own: an audit of a million alerts delays no SMS, a long look no `begin`, and another program
+//! that writes for long costs no lease. What many rows are changed by (`expire`, `cancel`) is done in pages, so that
+//! others get their turn between them. Several processes on this machine may open the file, which `sqlite3` can too; every
 //! write transaction begins `IMMEDIATE`, so what it reads is what it changes, and keys become visible in order.
 //!
 //! Deliberately absent: files on network file systems (SQLite's locks do not hold there), and foreign
 //! notifications (the file's change counter is looked at instead, which costs microseconds).
 
+mod ballast;
 mod claim;
 mod clock;
 mod failure;
 mod file;
 mod intake;
+mod old;
 mod origin;
 mod past;
 mod people;
+mod renewals;
 mod reports;
 mod verbs;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,19 +40,33 @@ use crate::queue::arrivals::Arrivals;
 use crate::queue::mirror::{Foreign, TakenOver, Untold};
 use crate::queue::news::Bell;
 use crate::queue::{
-    Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
-    Known, Look, NewAttempt, News, Period, Queue, QueueError, Resolved, Schema, SchemaStatus, Settled,
-    Settlement, Stats, Story, Submission, Submitted, Suspects, Which, Witness,
+    Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, EXPIRED_AT_ONCE, Filter,
+    Grant, Instance, Known, Look, NewAttempt, News, Period, Queue, QueueError, Resolved, Schema,
+    SchemaStatus, Settled, Settlement, Stats, Story, Submission, Submitted, Suspects, Which, Witness,
 };
+pub use ballast::{Ballast, Kept, Room};
 use clock::{Clocks, Now};
+use failure::Failure;
+use old::TooOld;
+use people::Meant;
+use renewals::Renewals;
 use worker::Worker;
+
+/// Alerts that one transaction of a `cancel` or an `expire` ends.
+const PAGE: usize = 500;
+/// How long a `cancel` leaves the file to other processes at most between two of them.
+const TURN: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub struct SqliteQueue {
     path: PathBuf,
     poll_interval: Duration,
     writer: Worker,
+    looks: Worker,
+    leases: Worker,
     reader: Worker,
+    ballast: Arc<Ballast>,
+    renewals: Renewals,
     clocks: Clocks,
     arrivals: Arc<Mutex<Arrivals>>,
     news: Bell,
@@ -65,23 +85,47 @@ impl SqliteQueue {
     /// created, may not be written, is damaged, is another program's, or is of a newer smsd.
     /// [`QueueError::Unavailable`] if it is locked or can not be read right now.
     pub async fn open(path: &Path, poll_interval: Duration, create: bool) -> Result<SqliteQueue, QueueError> {
-        let at = path.to_owned();
-        let writer = Worker::start(path.into(), "queue", move || file::open(&at, create)).await?;
-        let at = path.to_owned();
-        let reader = Worker::start(path.into(), "queue-reports", move || file::open_reader(&at)).await?;
+        let at = || (path.to_owned(), path.to_owned());
+        let ballast = Arc::new(Ballast::beside(path));
+        let spare = || Some(Arc::clone(&ballast));
+        let (named, at_writer) = at();
+        let writer = Worker::start(named, "queue", move || file::open(&at_writer, create), spare()).await?;
+        let (named, at_leases) = at();
+        let leases =
+            Worker::start(named, "queue-leases", move || file::open_for_leases(&at_leases), spare()).await?;
+        let (named, at_looks) = at();
+        let looks = Worker::start(named, "queue-looks", move || file::open_reader(&at_looks), None).await?;
+        let (named, at_reader) = at();
+        let reader =
+            Worker::start(named, "queue-reports", move || file::open_reader(&at_reader), None).await?;
         let seen = writer.read(file::change_counter).await?;
         let noted = writer.read(people::last_note).await.unwrap_or(0);
         Ok(SqliteQueue {
             path: path.into(),
             poll_interval,
             writer,
+            looks,
+            leases,
             reader,
+            ballast,
+            renewals: Renewals::default(),
             clocks: Clocks::default(),
             arrivals: Arc::default(),
             news: Bell::default(),
             seen: AtomicI64::new(seen),
             noted: AtomicI64::new(noted),
         })
+    }
+
+    /// The room that is kept for a full disk.
+    pub fn ballast(&self) -> Arc<Ballast> {
+        Arc::clone(&self.ballast)
+    }
+
+    /// The time by which the lease of `owner` is judged; see [`Renewals`].
+    fn clock_of(&self, owner: Uuid) -> impl Fn() -> Now + Send + 'static {
+        let renewals = self.renewals.clone();
+        move || renewals.judge(owner, Now::read())
     }
 
     /// What another connection has changed in the file since the last look, if anything. A note of our own since
@@ -136,11 +180,15 @@ impl SqliteQueue {
 
     /// Cancels what no longer waits there.
     pub(super) async fn gone_elsewhere(&self, alerts: Vec<AlertId>, by: String) -> Result<(), QueueError> {
-        let gone = move |conn: &_| {
-            let done = people::cancel(conn, &Which::Ids(alerts.clone()), &by, Now::read())?;
-            origin::gone(conn, &done.cancelled)
-        };
-        self.writer.write(gone).await?;
+        for page in alerts.chunks(PAGE) {
+            let (page, by) = (page.to_vec(), by.clone());
+            let meant = Meant::These(page.iter().copied().collect());
+            let gone = move |conn: &_| {
+                let done = people::cancel(conn, &page, &meant, &by, Now::read())?;
+                origin::gone(conn, &done.cancelled)
+            };
+            self.writer.write(gone).await?;
+        }
         // Alerts that stood in an attempt with one that is cancelled wait again.
         self.news.ring(News::Freed);
         Ok(())
@@ -159,9 +207,15 @@ impl Queue for SqliteQueue {
     }
 
     async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
-        // The most regular of the verbs keeps an eye on the wall clock too.
         let (known, clocks) = (known.clone(), self.clocks.clone());
-        self.writer.write(move |conn| verbs::renew(conn, instance, ttl, &known, clocks.read().0)).await
+        let asked = self.renewals.ask(instance, Now::read());
+        // The most regular of the verbs keeps an eye on the wall clock too.
+        let renew = move |conn: &_| verbs::renew(conn, instance, ttl, &known, asked, clocks.read().0);
+        let renewed = self.leases.write(renew).await;
+        if !matches!(renewed, Err(QueueError::Unavailable(_))) {
+            self.renewals.answered();
+        }
+        renewed
     }
 
     async fn witness(&self, known: &Known) -> Result<Witness, QueueError> {
@@ -174,11 +228,16 @@ impl Queue for SqliteQueue {
     }
 
     async fn newest(&self) -> Result<AlertId, QueueError> {
-        self.writer.read(claim::newest).await
+        self.looks.read(claim::newest).await
     }
 
-    async fn claim(&self, look: Look, limit: usize, _age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
-        self.writer.read(move |conn| claim::claim(conn, look, limit)).await
+    async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
+        let (age, clocks, arrivals) = (age.cloned(), self.clocks.clone(), Arc::clone(&self.arrivals));
+        let claim = move |conn: &_| {
+            let old = age.map(|age| TooOld::look(conn, &age, clocks.read(), &arrivals)).transpose()?;
+            claim::claim(conn, look, limit, old.as_ref())
+        };
+        self.looks.read(claim).await
     }
 
     async fn begin(
@@ -188,27 +247,55 @@ impl Queue for SqliteQueue {
         known: &Known,
     ) -> Result<Vec<Uuid>, QueueError> {
         let (attempts, known) = (attempts.to_vec(), known.clone());
-        self.writer.write(move |conn| verbs::begin(conn, owner, &attempts, &known, Now::read())).await
+        let now = self.clock_of(owner);
+        let begin = move |conn: &_| verbs::begin(conn, owner, &attempts, &known, now());
+        self.writer.write(move |conn| begin(conn).map_err(Failure::by_halves)).await
     }
 
     async fn settle(&self, owner: Uuid, settlements: &[Settlement]) -> Result<Settled, QueueError> {
         let settlements = settlements.to_vec();
-        self.writer.write(move |conn| verbs::settle(conn, owner, &settlements, Now::read())).await
+        let now = self.clock_of(owner);
+        let settle = move |conn: &_| verbs::settle(conn, owner, &settlements, now());
+        self.writer.write(move |conn| settle(conn).map_err(Failure::by_halves)).await
     }
 
     async fn doubts(&self, owner: Uuid) -> Result<Vec<Doubt>, QueueError> {
-        let clocks = self.clocks.clone();
-        self.writer.write(move |conn| claim::doubts(conn, owner, clocks.read())).await
+        let (clocks, now) = (self.clocks.clone(), self.clock_of(owner));
+        self.writer.write(move |conn| claim::doubts(conn, owner, (now(), clocks.read().1))).await
     }
 
     async fn hold(&self, owner: Uuid, suspects: &Suspects, why: &str) -> Result<Caught, QueueError> {
         let (suspects, why) = (*suspects, why.to_owned());
-        self.writer.write(move |conn| past::hold(conn, owner, &suspects, &why, Now::read())).await
+        let now = self.clock_of(owner);
+        self.writer.write(move |conn| past::hold(conn, owner, &suspects, &why, now())).await
     }
 
     async fn expire(&self, age: &Age) -> Result<Vec<AlertId>, QueueError> {
+        let why: Arc<str> = format!("waited longer than {}", age.text).into();
         let (age, clocks, arrivals) = (age.clone(), self.clocks.clone(), Arc::clone(&self.arrivals));
-        self.writer.write(move |conn| people::expire(conn, &age, clocks.read(), &arrivals)).await
+        let old = self.looks.read(move |conn| TooOld::look(conn, &age, clocks.read(), &arrivals)).await?;
+        let (mut ended, mut after) = (Vec::new(), AlertId(0));
+        while ended.len() < EXPIRED_AT_ONCE {
+            let (limit, asked) = (PAGE.min(EXPIRED_AT_ONCE - ended.len()), old.clone());
+            let page = self.looks.read(move |conn| people::too_old(conn, &asked, after, limit)).await?;
+            let Some(last) = page.last() else { break };
+            after = *last;
+            let end = |apart| {
+                let (page, why, before) = (page.clone(), Arc::clone(&why), old.before);
+                move |conn: &_| {
+                    let ended = people::expire(conn, &page, before, &why, apart, Now::read());
+                    ended.map_err(Failure::by_halves)
+                }
+            };
+            ended.extend(match self.writer.write(end(false)).await {
+                Err(QueueError::Poisoned(_)) => self.writer.write(end(true)).await?,
+                done => done?,
+            });
+            if page.len() < limit {
+                break;
+            }
+        }
+        Ok(ended)
     }
 
     async fn wait(&self) -> News {
@@ -236,8 +323,38 @@ impl Queue for SqliteQueue {
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
-        let (which, by) = (which.clone(), by.to_owned());
-        let done = self.writer.write(move |conn| people::cancel(conn, &which, &by, Now::read())).await?;
+        let (meant, mut left) = match which {
+            Which::All => (Meant::All, None),
+            Which::Ids(ids) => {
+                let ids: BTreeSet<AlertId> = ids.iter().copied().collect();
+                (Meant::These(ids.clone()), Some(ids.into_iter()))
+            }
+        };
+        // What comes later is not meant.
+        let (newest, meant) = (self.newest().await?, Arc::new(meant));
+        let (mut done, mut after) = (BTreeSet::new(), AlertId(0));
+        let mut in_flight = BTreeSet::new();
+        loop {
+            let page: Vec<AlertId> = match &mut left {
+                Some(left) => left.by_ref().take(PAGE).collect(),
+                None => self.reader.read(move |conn| people::waiting(conn, after, newest, PAGE)).await?,
+            };
+            let Some(last) = page.last() else { break };
+            after = *last;
+            let began = Instant::now();
+            let (is_last, meant, by) = (page.len() < PAGE, Arc::clone(&meant), by.to_owned());
+            let cancel = move |conn: &_| people::cancel(conn, &page, &meant, &by, Now::read());
+            let cancelled = self.writer.write(cancel).await?;
+            done.extend(cancelled.cancelled);
+            in_flight.extend(cancelled.in_flight);
+            if is_last {
+                break;
+            }
+            // Other processes look for their turn now and then: about each second look finds the file free.
+            tokio::time::sleep(began.elapsed().min(TURN)).await;
+        }
+        let done =
+            Cancelled { cancelled: done.into_iter().collect(), in_flight: in_flight.into_iter().collect() };
         // Alerts that stood in an attempt with one that is cancelled wait again.
         if !done.cancelled.is_empty() {
             self.news.ring(News::Freed);

@@ -66,7 +66,7 @@ pub enum Kind {
     GaveUp,
     /// No dispatcher works, or one does again.
     Outage,
-    /// The queue does not answer, or does again.
+    /// The queue does not answer, or does again; its disk is full, or has room again.
     Queue,
     /// The queue came back from the past.
     Past,

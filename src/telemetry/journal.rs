@@ -113,6 +113,8 @@ fn message_id(event: &str) -> Option<&'static str> {
         "way_out" => "21aa58d65d3a40808b3f25bab2e210ac",
         "queue_lost" => "da598aa8f8f549f9ae3f0c93304671a6",
         "queue_back" => "50206c1421e64010bd5d2065c381b36e",
+        "disk_full" => "7d2b6c1e0a5f4d0c9e1b8a3f64c7d925",
+        "disk_room" => "3f9a0e5d8c274b61b7d4e2a6901c58f3",
         "from_the_past" => "91c967798c944254b9ae8da32c5323f7",
         "suspected" => "65beb34365b8454aa2b42b0412d0cf88",
         "reload_refused" => "b492e19628e04aebb8de804514cbfcac",

@@ -154,6 +154,11 @@ impl Event {
             Event::QueueBack { after } => {
                 tracing::info!(name: "queue_back", seconds = after.as_secs_f64(), "the queue answers again");
             }
+            Event::DiskFull { place } => tracing::error!(name: "disk_full",
+                "the disk of the queue is full: {}; smsd uses up what it has kept for that, which is enough for some \
+                thousand SMS: make room now", fit(place)
+            ),
+            Event::DiskRoom => tracing::info!(name: "disk_room", "the disk of the queue has room again"),
             Event::ElsewhereLost { reason } => {
                 tracing::error!(name: "elsewhere_lost",
                     "{}; trying again; what was taken over from there goes out all the same",

@@ -69,6 +69,8 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
         Event::WayOut,
         Event::QueueLost { reason: reason() },
         Event::QueueBack { after: took },
+        Event::DiskFull { place: reason() },
+        Event::DiskRoom,
         Event::ElsewhereLost { reason: reason() },
         Event::ElsewhereBack { after: took },
         Event::Unheard { alert, elsewhere: reason() },
@@ -114,7 +116,7 @@ pub(crate) fn all(words: &str) -> Vec<Event> {
     all
 }
 
-const KINDS: usize = 41;
+const KINDS: usize = 43;
 
 /// Each kind of event in its place: one that is new does not get past this.
 fn place(event: &Event) -> usize {
@@ -160,5 +162,7 @@ fn place(event: &Event) -> usize {
         Event::Copied { .. } => 39,
         Event::Ready => 37,
         Event::Stuck { .. } => 40,
+        Event::DiskFull { .. } => 41,
+        Event::DiskRoom => 42,
     }
 }

@@ -101,6 +101,44 @@ fn embedded(time: Duration) {
     daemon.stop();
 }
 
+/// "The disk is full" is an alert, too: what was kept for that hour lets it and some thousand others out.
+#[test]
+fn the_room_that_is_kept_for_a_full_disk_lets_alerts_out() {
+    let (faults, gateway) = (Faults::new(), slow_gateway());
+    let site = apart(&keys(), &ways(&[gateway.addr], ""));
+    let state = site.path("state");
+    let send = |numbers: std::ops::Range<usize>| {
+        let mut command = site.command(&["send", "an alert"]);
+        command.args(numbers.flat_map(|n| ["--to".to_owned(), format!("+47{}", 90_000_000 + n)]));
+        faults.befall(&mut command, Some(&state));
+        super::bench::Said::of(command.output().unwrap())
+    };
+    let mut command = site.command(&["-f"]);
+    faults.befall(&mut command, Some(&state));
+    let daemon = site.spawn(command);
+    let ballast = state.join("queue.db-ballast");
+    let is_there = || std::fs::metadata(&ballast).is_ok_and(|found| found.len() >= 8 << 20);
+    until("there is room to give up", || is_there().then_some(()));
+
+    faults.set_disk_full_but_for_room();
+    for n in 0..10 {
+        let said = send(100 * n..100 * (n + 1));
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+    until_within(60, "all are sent", || (site.json(&["queue", "stats"])["sent"] == 1_000).then_some(()));
+    assert!(faults.refused() > 0 && !is_there(), "the disk was full, and the room is used");
+    until("it is told", || (daemon.said("the disk of the queue is full") == 1).then_some(()));
+    assert_eq!(daemon.said("the queue does not answer"), 0, "{}", daemon.log());
+
+    faults.set_disk_full(false);
+    until_within(30, "it is put back", || is_there().then_some(()));
+    until("that is told", || (daemon.said("has room again") == 1).then_some(()));
+    assert_eq!(daemon.said("the disk of the queue is full"), 1, "told once: {}", daemon.log());
+    assert_eq!(gateway.accepted_count(), 1_000, "each once");
+    site.audit();
+    daemon.stop();
+}
+
 /// PostgreSQL says so to whoever writes, and lets everybody read.
 #[test]
 fn the_disk_of_postgresql_is_full_for_a_while() {

@@ -225,21 +225,29 @@ mod in_short {
     use super::super::torture::nothing_is_lost;
     use super::*;
 
+    /// A random one, or that of an earlier run; what a test prints is shown when it fails.
+    fn seed() -> u64 {
+        let seed = std::env::var("POWER_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..1000));
+        eprintln!("the same cuts again: POWER_SEED={seed}");
+        seed
+    }
+
     #[test]
     fn twenty_power_cuts_on_sqlite_lose_nothing() {
-        nothing_is_lost(cuts(20, 16, fastrand::u64(..1000), None));
+        nothing_is_lost(cuts(20, 16, seed(), None));
     }
 
     #[test]
     fn the_first_alert_of_a_new_queue_survives_a_power_cut() {
-        nothing_is_lost(first_alerts(10, fastrand::u64(..1000)));
+        nothing_is_lost(first_alerts(10, seed()));
     }
 
     /// Without a sync at each commit, what was acknowledged and what was begun is gone.
     #[cfg(feature = "seeded-bugs")]
     #[test]
     fn seeded_commits_that_are_not_synced_are_found() {
-        let line = cuts(20, 16, fastrand::u64(..1000), Some("CommitsNotSynced"));
+        let line = cuts(20, 16, seed(), Some("CommitsNotSynced"));
         eprintln!("{}", super::super::torture::table(std::slice::from_ref(&line)));
         assert!(line.lost + line.lies + line.unknown > 0, "the power cuts do not find it: mend them");
     }

@@ -244,3 +244,54 @@ fn navs_flags_reach_the_class() {
     assert_eq!(said.code, 1);
     said.names(&["file_queue.FileQueue", "nowhere"]);
 }
+
+#[test]
+fn what_the_class_forgot_and_lists_again_is_marked_when_it_is_sent_again() {
+    let gateway = gateway_that(Behaviour::ok());
+    let place = Elsewhere::new("delay: 1", &gateway, "");
+    place.insert("a", "+4799999901", "an alert", None);
+    let daemon = place.site.start();
+    until("it is told", || (place.told("a").0 == "Y").then_some(()));
+    // An hour later.
+    let queue = Connection::open(place.site.path("queue.db")).unwrap();
+    queue.busy_timeout(Duration::from_secs(30)).unwrap();
+    queue.execute("UPDATE origin SET taken_at = 1", ()).unwrap();
+    place.set("UPDATE smsq SET sent = 'N'");
+    until_within(30, "it is sent again", || (gateway.accepted_count() == 2).then_some(()));
+    until("it is told again", || (place.told("a").0 == "Y").then_some(()));
+    let stories = [place.site.json(&["why", "1"]), place.site.json(&["why", "2"])];
+    let marked = |story: &serde_json::Value| story["attempts"][0]["possible_duplicate"].clone();
+    assert_eq!(stories.each_ref().map(marked), [false.into(), serde_json::Value::from(true)], "{stories:?}");
+    for (story, other) in stories.iter().zip(["alert 2", "alert 1"]) {
+        let note = story["notes"][0]["detail"].as_str().unwrap();
+        assert!(note.contains(other), "each story leads to the other: {note}");
+    }
+    assert_eq!(place.site.json(&["queue", "stats"])["possible_duplicates"], 1);
+    place.site.audit();
+    daemon.stop();
+}
+
+#[test]
+fn a_class_that_hangs_on_hearing_delays_no_new_alert() {
+    let gateway = gateway_that(Behaviour::ok());
+    let place = Elsewhere::new("", &gateway, "");
+    let hears = "    def setsentstatus(self, identifier, sent, smsid=0):\n";
+    let hangs =
+        "        while str(identifier).startswith(\"hang\"):\n            __import__(\"time\").sleep(1)\n";
+    assert!(CLASS.contains(hears));
+    place.site.write("file_queue.py", &CLASS.replace(hears, &format!("{hears}{hangs}")));
+    place.insert("hang", "+4799999901", "an alert", None);
+    let daemon = place.site.start();
+    until_within(30, "it is sent", || (gateway.accepted_count() == 1).then_some(()));
+    std::thread::sleep(Duration::from_secs(1));
+    place.insert("new", "+4799999902", "another", None);
+    until_within(15, "the new one is sent", || (gateway.accepted_count() == 2).then_some(()));
+    assert_eq!(
+        (place.told("hang").0, place.told("new").0),
+        ("N".to_owned(), "N".to_owned()),
+        "it still hangs"
+    );
+    place.insert("newer", "+4799999903", "another", None);
+    until_within(15, "the newer one is sent", || (gateway.accepted_count() == 3).then_some(()));
+    daemon.stop();
+}

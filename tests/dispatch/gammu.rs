@@ -43,6 +43,7 @@ ok() { waits; printf '..OK, message reference=%s\n' "$1"; }
 error() { printf '..error %s, message reference=-1\n' "$1"; }
 case $1 in
 batch | monitor) . "./$1"; exit 0 ;;
+--version) echo asked >>versions; cat version; exit 0 ;;
 sendsms) ;;
 *) exit 255 ;;
 esac
@@ -91,7 +92,8 @@ impl StandIn {
              echo 'Network state        : home network'\n\
              echo 'Network              : 242 01 (Telenor, Norway), LAC 0A, CID 0B'\n";
         let signal = "echo 'Network level        : 80 percent'";
-        for (name, play) in [("all", TAKES), ("batch", phone), ("monitor", signal)] {
+        let version = "[Gammu version 1.42.0]\n";
+        for (name, play) in [("all", TAKES), ("batch", phone), ("monitor", signal), ("version", version)] {
             fs::write(dir.path().join(name), play).unwrap();
         }
         StandIn { dispatcher: build(settings(script), classes), dir }
@@ -553,5 +555,36 @@ fn what_can_not_be_used_is_refused_by_section_and_key() {
         };
         let want = format!("[phone] class.{code}: {code:?} is no code of gammu's or of the network's");
         assert_eq!(error.to_string(), want);
+    }
+}
+
+/// That a killed run has not begun is known only of a version that is known to say when it begins.
+#[tokio::test]
+async fn a_killed_run_of_an_unknown_version_is_in_doubt() {
+    let quick = Sms { timeout: PATIENCE, ..sms("+4799999999", "hei") };
+    for (version, killed) in [
+        ("Warning: No configuration file found!\n[Gammu version 1.42.0]\n", Class::Unavailable),
+        ("[Gammu version 1.43.0]\n", Class::Unknown),
+        ("[Gammu version 1.41.0 built 10:00:00]\n", Class::Unknown),
+        ("", Class::Unknown),
+    ] {
+        let phone = StandIn::with(&[]);
+        phone.set("version", version);
+        for (play, want) in [
+            ("kill -SEGV $$", killed),
+            ("exec sleep 987654", killed),
+            ("begin; kill -SEGV $$", Class::Unknown),
+            // One that ends by itself says all that it has to say.
+            ("echo \"Error opening device, it doesn't exist.\"; exit 104", Class::Unavailable),
+        ] {
+            phone.set("all", play);
+            let told = submit(&*phone.dispatcher, &quick).await.err().map(|error| error.class);
+            match want {
+                Class::Unknown => assert_eq!(told, Some(Class::Unknown), "{version:?} {play}"),
+                _ => assert_ne!(told, Some(Class::Unknown), "{version:?} {play}"),
+            }
+        }
+        let asked = phone.read("versions").lines().count();
+        assert_eq!(asked, if version.is_empty() { 4 } else { 1 }, "{version:?}");
     }
 }

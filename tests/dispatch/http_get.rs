@@ -266,10 +266,13 @@ async fn success_decides_what_a_200_is() {
 
 #[tokio::test]
 async fn a_slow_body_is_waited_for_only_if_it_decides() {
+    // A body that decides nothing is waited for half a second. Each letter of this one takes a second.
     let head = "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n";
-    let gateway = gateway(drip(head, "OK", Duration::from_millis(350))).await;
-    let patient = Sms { timeout: Duration::from_secs(5), ..sms("112", "hei") };
-    assert!(submit(&*to(&gateway, Some("^OK$"), &[]), &patient).await.is_ok());
+    let gateway = gateway(drip(head, "OK", Duration::from_secs(1))).await;
+    let patient = Sms { timeout: Duration::from_secs(10), ..sms("112", "hei") };
+    let begun = Instant::now();
+    assert!(submit(&*to(&gateway, Some("^OK$"), &[]), &patient).await.is_ok(), "what decides is waited for");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "it did come late: {:?}", begun.elapsed());
 
     gateway.set(drip(head, "OK", Duration::from_secs(60)));
     assert_eq!(class_of(&to(&gateway, Some("^OK$"), &[])).await, Some(Class::Unknown));

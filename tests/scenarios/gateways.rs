@@ -96,6 +96,13 @@ async fn a_hanging_gateway_holds_up_nobody_while_another_works() {
     pass(secs(90)).await;
     assert_eq!(second.taken().len(), 100, "and those after their time and their grace");
     assert_eq!(first.asked().len(), 4, "the breaker keeps it out");
+    let attempts = bench.queue.recent(None, 1_000).await.unwrap();
+    let mut marked: Vec<String> =
+        attempts.iter().filter(|a| a.possible_duplicate).map(|a| a.recipient.to_string()).collect();
+    let mut hung: Vec<String> = first.asked().into_iter().map(|(_, to)| to).collect();
+    marked.sort();
+    hung.sort();
+    assert_eq!(marked, hung, "what may have been taken is marked when it is sent again, and nothing else");
     bench.audit().await;
     bench.stop().await.unwrap();
 }

@@ -1,15 +1,17 @@
 //! More alerts than can leave at once, and who must not notice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use smsd::alert::{AlertId, Severity};
 use smsd::dispatch::Class;
 use smsd::queue::memory::MemoryQueue;
-use smsd::queue::{AlertState, Queue};
+use smsd::queue::{AlertState, Queue, QueueError};
 use smsd::telemetry::Event;
 use tokio::time::Instant;
 
 use super::bench::*;
+use super::wrapped::{Does, Wrapped};
 
 const STORM: usize = 30_000;
 
@@ -135,12 +137,23 @@ async fn what_was_pushed_out_is_found_again_as_soon_as_there_is_room() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_goes_away_in_mid_walk_is_not_asked_without_pause() {
-    let queue = stormy(&phone(1), 1);
-    queue.refuse_claims_after(2);
-    let bench = Bench::start_with(queue.clone(), &[&Gateway::good()], |_| {});
+    let memory = stormy(&phone(1), 1);
+    let (claims, back) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (asked, is_back) = (claims.clone(), back.clone());
+    let queue = Wrapped::around(&memory, move |verb, _| {
+        let refused = verb.starts_with("claim")
+            && asked.fetch_add(1, Ordering::Relaxed) >= 2
+            && !is_back.load(Ordering::Relaxed);
+        match refused {
+            true => Does::Fail(QueueError::Unavailable("no claim is answered".into())),
+            false => Does::Its,
+        }
+    });
+    let bench = Bench::start_on(queue, memory, &[&Gateway::good()], |_| {});
     pass(secs(20)).await;
-    assert!((5..=20).contains(&queue.claims_refused()), "asked {} times in 20 s", queue.claims_refused());
-    queue.refuse_claims_after(usize::MAX);
+    let refused = claims.load(Ordering::Relaxed) - 2;
+    assert!((5..=20).contains(&refused), "asked {refused} times in 20 s");
+    back.store(true, Ordering::Relaxed);
     pass(secs(600)).await;
     assert!(!bench.states().await.contains_key(&AlertState::Waiting));
     bench.stop().await.unwrap();

@@ -12,7 +12,7 @@ use smsd::queue::memory::MemoryQueue;
 use smsd::queue::{
     Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
     Known, Look, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Settled, Settlement, Stats,
-    Story, Submission, Submitted, Suspects, Which,
+    Story, Submission, Submitted, Suspects, Which, Witness,
 };
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -79,6 +79,9 @@ impl Queue for Wrapped {
     }
     async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
         self.call("renew", &[], self.queue.renew(instance, ttl, known)).await
+    }
+    async fn witness(&self, known: &Known) -> Result<Witness, QueueError> {
+        self.queue.witness(known).await
     }
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
         self.queue.leave(instance).await

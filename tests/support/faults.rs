@@ -29,7 +29,8 @@ const DISK_FULL: u64 = 20;
 const SLOW_SYNC: u64 = 24;
 const REFUSED: u64 = 28;
 const NO_DESCRIPTORS: u64 = 32;
-const UPTIME_AHEAD: u64 = 40;
+const ROOM: u64 = 40;
+const UPTIME_AHEAD: u64 = 48;
 
 /// The switches, for all programs that run under them.
 pub struct Faults {
@@ -79,6 +80,12 @@ impl Faults {
 
     pub fn set_disk_full(&self, full: bool) {
         self.set_u32(DISK_FULL, full.into());
+    }
+
+    /// Files grow by what is given back from now on, and no more.
+    pub fn set_disk_full_but_for_room(&self) {
+        self.file.write_all_at(&0_i64.to_ne_bytes(), ROOM).unwrap();
+        self.set_u32(DISK_FULL, 2);
     }
 
     /// How often the disk was too full.

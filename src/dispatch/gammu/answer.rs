@@ -4,7 +4,8 @@
 //! `…waiting for network answer` and `..OK, message reference=7` or `..error 38, message reference=-1`. What goes into
 //! a pipe may come late, and never if it crashes; but before the first part goes to the phone it writes to standard
 //! error, which is not held back, how one breaks it off. So a run of which all was heard, and in which neither stands,
-//! has certainly not begun to send, however it ended. (A `command` that is not gammu itself must hand on what gammu
+//! has certainly not begun to send, however it ended; of one that was killed, that holds only for versions that are known
+//! to say so ([`is_known`]). (A `command` that is not gammu itself must hand on what gammu
 //! says, and end with it.)
 
 use super::codes::{Code, Codes};
@@ -19,6 +20,9 @@ const SENDING: &str = "Sending SMS ";
 /// On standard error, before the first part.
 const BEGINNING: &str = "If you want break";
 
+/// The versions that are known to write [`BEGINNING`] before the first part, unbuffered: major and minor.
+const KNOWN: [(u32, u32); 1] = [(1, 42)];
+
 /// Between what the phone was given and what the network says of it.
 const WAITING: &str = "waiting for network answer";
 
@@ -30,6 +34,18 @@ pub(super) struct Answer<'a> {
     pub(super) run: &'a Run,
     pub(super) codes: &'a Codes,
     pub(super) text: &'a str,
+    /// It is of a version that is known to say when it begins.
+    pub(super) tells: bool,
+}
+
+/// Is what `gammu --version` says a version that is known? `None` if it names none.
+pub(super) fn is_known(said: &str) -> Option<bool> {
+    let (_, version) = said.split_once("Gammu version ")?;
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next()?, numbers.next()?) {
+        (Ok(major), Ok(minor)) => Some(KNOWN.contains(&(major, minor))),
+        _ => None,
+    }
 }
 
 impl Answer<'_> {
@@ -115,7 +131,7 @@ impl Answer<'_> {
             && match ended {
                 Ended::Exit(0) => false,
                 Ended::Exit(_) => speaks,
-                Ended::Signal(_) | Ended::Late => true,
+                Ended::Signal(_) | Ended::Late => self.tells,
             }
     }
 
@@ -266,6 +282,22 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn only_a_version_that_was_read_is_known() {
+        for (said, known) in [
+            ("Warning: No configuration file found!\n[Gammu version 1.42.0]\n\nCopyright", Some(true)),
+            ("[Gammu version 1.42.1 built 10:00:00]", Some(true)),
+            ("[Gammu version 1.43.0]", Some(false)),
+            ("[Gammu version 1.4.20]", Some(false)),
+            ("[Gammu version 2.42]", Some(false)),
+            ("[Gammu version trunk]", None),
+            ("gammu 1.42", None),
+            ("", None),
+        ] {
+            assert_eq!(is_known(said), known, "{said}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_words_are_read_and_none_of_them_is_an_ok_too_many(
@@ -276,7 +308,7 @@ mod tests {
             prop_assert!(said.taken() <= words.matches("..OK, message reference=").count());
             prop_assert!(said.receipt().references.len() <= said.taken());
             let run = Run { ended: Ended::Exit(0), stdout: words.clone().into(), stderr: vec![], whole: true };
-            let judged = Answer { run: &run, codes: &Codes::default(), text: &words }.judge();
+            let judged = Answer { run: &run, codes: &Codes::default(), text: &words, tells: true }.judge();
             prop_assert_eq!(judged.is_ok(), said.all_taken());
         }
     }

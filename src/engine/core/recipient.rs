@@ -116,7 +116,8 @@ impl Core {
         let Some(turn) = resend.or(first) else {
             // Only what keeps the next alert apart from the last SMS, or counts, is worth remembering.
             let counts_until = recipient.counted.back().map(|at| *at + HOUR);
-            let rests = quiet_until.max(counts_until).max(recipient.unbegun_until).filter(|until| *until > now);
+            let rests =
+                quiet_until.max(counts_until).max(recipient.unbegun_until).filter(|until| *until > now);
             match copied_until.or(rests) {
                 Some(until) => {
                     recipient.timer = Some(until);

@@ -94,6 +94,11 @@ impl Bridge {
         &self.class
     }
 
+    /// True if its process runs, as far as is known.
+    pub(super) fn runs(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Starts a listing of all that waits; [`Bridge::next`] gives it alert by alert.
     pub(super) async fn list(&mut self) -> Result<(), BridgeError> {
         self.ask(&json!({"do": "waiting"})).await

@@ -5,11 +5,13 @@ use uuid::Uuid;
 
 use super::clock::{Now, boot_id, timestamp};
 use super::failure::Failure;
-use super::reports::{alerts_of, id_of, severity, text};
+use super::old::TooOld;
+use super::origin::repeats;
+use super::reports::{alerts_of, id_of, severity, text, text_of};
 use super::verbs::reap;
 use crate::alert::{Alert, AlertId, Phone, Severity};
 use crate::queue::wall::Wall;
-use crate::queue::{Doubt, Look, Place};
+use crate::queue::{Doubt, Look, Place, TEXT_CLAIMED};
 
 /// The rank of an alert without severity; see `alert.rank`.
 const LAST: i64 = 2_147_483_648;
@@ -23,35 +25,44 @@ const BELOW: Walk = ("INDEXED BY alert_waiting", "a.rank > :rank ORDER BY a.rank
 /// The keys above the highest seen: never what waits below, however much it is.
 const NEW: Walk = ("NOT INDEXED", "a.id > :id ORDER BY a.id");
 
-/// The claim that walks so and stops at the limit. What an earlier attempt may have brought to the phone is as
-/// [`crate::queue::ledger::may_have_been_taken`] has it.
-fn claim_by((index, range): Walk) -> String {
+/// The claim that walks so, leaves out what is too old, and stops at the limit. What an earlier attempt may have brought
+/// to the phone is as [`crate::queue::ledger::may_have_been_taken`] has it.
+fn claim_by((index, range): Walk, old: Option<&TooOld>) -> String {
+    let repeats = repeats!("a.id");
+    let young = old.map_or(String::new(), |old| format!("AND NOT ({})", old.sql()));
     format!(
         "SELECT a.id, a.phone, a.text, a.severity, a.queued_at, EXISTS (
             SELECT 1 FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
             WHERE s.alert = a.id
                 AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))
+            OR {repeats}
         FROM alert a {index}
         WHERE a.state = 'waiting'
             AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)
+            {young}
             AND {range} LIMIT :limit"
     )
 }
 
 /// Alerts that wait in no unresolved attempt. Keys become visible in order, so a look for new ones needs no
 /// overlap.
-pub(super) fn claim(conn: &Connection, look: Look, limit: usize) -> Result<Vec<Alert>, Failure> {
+pub(super) fn claim(
+    conn: &Connection,
+    look: Look,
+    limit: usize,
+    old: Option<&TooOld>,
+) -> Result<Vec<Alert>, Failure> {
     match look {
         Look::New { after } => {
-            let mut new = claimed(conn, NEW, &[(":id", &after.0)], limit)?;
+            let mut new = claimed(conn, NEW, &[(":id", &after.0)], limit, old)?;
             new.sort_by_key(|a| Place { severity: a.severity, id: a.id });
             Ok(new)
         }
-        Look::Full { after: None } => claimed(conn, BELOW, &[(":rank", &i64::MIN)], limit),
+        Look::Full { after: None } => claimed(conn, BELOW, &[(":rank", &i64::MIN)], limit, old),
         Look::Full { after: Some(Place { severity, id }) } => {
             let rank = severity.0.map_or(LAST, i64::from);
-            let mut page = claimed(conn, EQUAL, &[(":rank", &rank), (":id", &id.0)], limit)?;
-            page.extend(claimed(conn, BELOW, &[(":rank", &rank)], limit - page.len())?);
+            let mut page = claimed(conn, EQUAL, &[(":rank", &rank), (":id", &id.0)], limit, old)?;
+            page.extend(claimed(conn, BELOW, &[(":rank", &rank)], limit - page.len(), old)?);
             Ok(page)
         }
     }
@@ -62,10 +73,12 @@ fn claimed(
     walk: Walk,
     from: &[(&str, &dyn ToSql)],
     limit: usize,
+    old: Option<&TooOld>,
 ) -> Result<Vec<Alert>, Failure> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let params = [from, &[(":limit", &limit)]].concat();
-    let mut found = conn.prepare_cached(&claim_by(walk))?;
+    let old_params = old.map(TooOld::params).unwrap_or_default();
+    let params = [from, &[(":limit", &limit)], &old_params].concat();
+    let mut found = conn.prepare_cached(&claim_by(walk, old))?;
     Ok(found.query_map(params.as_slice(), alert)?.collect::<Result<_, _>>()?)
 }
 
@@ -115,7 +128,7 @@ fn alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
     Ok(Alert {
         id: AlertId(row.get(0)?),
         phone: text(row, 1)?,
-        text: text(row, 2)?,
+        text: text_of(row, 2, TEXT_CLAIMED)?,
         severity: severity(row, 3)?,
         queued_at: timestamp(row.get(4)?),
         maybe_sent: row.get(5)?,
@@ -125,6 +138,7 @@ fn alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::Age;
     use crate::queue::sqlite::file::SCHEMA;
 
     /// A claim costs what it returns: each look walks an index in its order and sorts nothing.
@@ -137,14 +151,19 @@ mod tests {
             let steps = explained.raw_query().mapped(|row| row.get::<_, String>(3));
             steps.map(Result::unwrap).collect::<Vec<_>>().join("; ")
         };
+        let age = Age { text: "1 hour".into(), duration: std::time::Duration::from_secs(3600) };
+        let clocks = crate::queue::sqlite::Clocks::default();
+        let old = TooOld::look(&conn, &age, clocks.read(), &std::sync::Mutex::default()).unwrap();
         for (walk, expected) in [
             (EQUAL, "SEARCH a USING INDEX alert_waiting (rank=? AND id>?);"),
             (BELOW, "SEARCH a USING INDEX alert_waiting (rank>?);"),
             (NEW, "SEARCH a USING INTEGER PRIMARY KEY (rowid>?);"),
         ] {
-            let plan = plan(&claim_by(walk));
-            assert!(plan.starts_with(expected) && !plan.contains("TEMP B-TREE"), "{plan}");
-            assert!(plan.contains("attempt_alert_unresolved (alert=?)"), "{plan}");
+            for old in [None, Some(&old)] {
+                let plan = plan(&claim_by(walk, old));
+                assert!(plan.starts_with(expected) && !plan.contains("TEMP B-TREE"), "{plan}");
+                assert!(plan.contains("attempt_alert_unresolved (alert=?)"), "{plan}");
+            }
         }
     }
 }

@@ -24,7 +24,21 @@ pub(super) fn enqueue(
     }
     let some = i64::try_from(forgotten_with(submissions.len())).unwrap_or(i64::MAX);
     conn.prepare_cached(FORGET)?.execute(params![now.wall, some])?;
-    submissions.iter().map(|submission| enqueue_one(conn, submission, now)).collect()
+    submissions.iter().map(|submission| enqueue_apart(conn, submission, now)).collect()
+}
+
+/// What the file will not have of one submission costs no other.
+fn enqueue_apart(conn: &Connection, submission: &Submission, now: Now) -> Result<Submitted, Failure> {
+    conn.prepare_cached("SAVEPOINT submission")?.execute([])?;
+    let submitted = match enqueue_one(conn, submission, now) {
+        Err(failure) if failure.is_of_a_row() && !conn.is_autocommit() => {
+            conn.prepare_cached("ROLLBACK TO submission")?.execute([])?;
+            Submitted::Unfit(failure.to_string())
+        }
+        done => done?,
+    };
+    conn.prepare_cached("RELEASE submission")?.execute([])?;
+    Ok(submitted)
 }
 
 fn enqueue_one(conn: &Connection, submission: &Submission, now: Now) -> Result<Submitted, Failure> {

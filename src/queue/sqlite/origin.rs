@@ -4,30 +4,31 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::clock::{Now, micros};
 use super::failure::Failure;
+use super::verbs::note;
 use crate::alert::AlertId;
 use crate::queue::mirror::{AGAIN, Foreign, TakenOver, Untold};
 
 pub(super) fn take_over(conn: &Connection, page: &[Foreign], now: Now) -> Result<TakenOver, Failure> {
     const KNOWN: &str = "
-        SELECT o.alert, o.settled = 0, o.known <> 'N' AND a.phone = ? AND a.text = ? AND o.taken_at > ?
-        FROM origin o LEFT JOIN alert a ON a.id = o.alert WHERE o.key = ?";
+        SELECT o.alert, o.settled = 0, a.phone = ?1 AND a.text = ?2, o.known <> 'N' AND o.taken_at > ?3
+        FROM origin o LEFT JOIN alert a ON a.id = o.alert WHERE o.key = ?4";
     const INSERT: &str = "INSERT INTO alert (phone, text, severity, queued_at) VALUES (?, ?, ?, ?)";
     const ORIGIN: &str = "
-        INSERT INTO origin (key, alert, taken_at) VALUES (?, ?, ?)
-        ON CONFLICT (key) DO UPDATE SET alert = excluded.alert, taken_at = excluded.taken_at, known = 'N', settled = 0";
+        INSERT INTO origin (key, alert, taken_at) VALUES (?, ?, ?)";
     let mut taken = TakenOver::default();
     let lately = now.wall.saturating_sub(micros(AGAIN));
     for foreign in page {
-        let known: Option<(i64, bool, Option<bool>)> = conn
+        let known: Option<(AlertId, bool, bool, bool)> = conn
             .prepare_cached(KNOWN)?
             .query_row(params![foreign.phone, foreign.text, lately, foreign.key], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                let same: Option<bool> = row.get(2)?;
+                Ok((AlertId(row.get(0)?), row.get(1)?, same.unwrap_or(false), row.get(3)?))
             })
             .optional()?;
         match known {
-            Some((_, true, _)) => continue,
-            Some((alert, _, Some(true))) => {
-                taken.unheard.push(AlertId(alert));
+            Some((_, true, ..)) => continue,
+            Some((alert, _, true, true)) => {
+                taken.unheard.push(alert);
                 continue;
             }
             _ => {}
@@ -37,11 +38,52 @@ pub(super) fn take_over(conn: &Connection, page: &[Foreign], now: Now) -> Result
         let queued = foreign.queued_at.map_or(now.wall, |seconds| (seconds * 1e6) as i64).clamp(0, now.wall);
         let row = params![foreign.phone, foreign.text, foreign.severity, queued];
         conn.prepare_cached(INSERT)?.execute(row)?;
-        conn.prepare_cached(ORIGIN)?.execute(params![foreign.key, conn.last_insert_rowid(), now.wall])?;
+        let new = AlertId(conn.last_insert_rowid());
+        if let Some((before, _, same, _)) = known {
+            supersede(conn, before, new, &foreign.key, same, now)?;
+        }
+        conn.prepare_cached(ORIGIN)?.execute(params![foreign.key, new.0, now.wall])?;
         taken.new += 1;
     }
     Ok(taken)
 }
+
+/// The key is a new alert's from now on. If that is the same as the alert before, which may have been sent, both are noted,
+/// and `repeats!` says so of the new one.
+fn supersede(
+    conn: &Connection,
+    before: AlertId,
+    new: AlertId,
+    key: &str,
+    same: bool,
+    now: Now,
+) -> Result<(), Failure> {
+    const FORGET: &str = "DELETE FROM origin WHERE key = ?";
+    const KEEP: &str = "UPDATE origin SET key = 'before ' || ?, settled = 1 WHERE key = ?";
+    const MAYBE_SENT: &str = "
+        SELECT EXISTS (SELECT 1 FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt WHERE s.alert = ?
+            AND (t.state IN ('accepted', 'resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))";
+    let sent = same && conn.prepare_cached(MAYBE_SENT)?.query_row([before.0], |row| row.get::<_, bool>(0))?;
+    if !sent {
+        conn.prepare_cached(FORGET)?.execute([key])?;
+        return Ok(());
+    }
+    conn.prepare_cached(KEEP)?.execute(params![new.0, key])?;
+    let told = format!("listed again under the key {key} after it had ended: it is alert {new} now");
+    note(conn, before, "requeued", None, &told, "the queue elsewhere", now)?;
+    let told =
+        format!("the same as alert {before}, which may have been sent: listed again under the key {key}");
+    note(conn, new, "requeued", None, &told, "the queue elsewhere", now)
+}
+
+/// True of the alert whose key is `$alert` if it repeats one that may have been sent ([`supersede`]): an SQL condition. No
+/// key from elsewhere looks so: they are JSON.
+macro_rules! repeats {
+    ($alert:literal) => {
+        concat!("EXISTS (SELECT 1 FROM origin WHERE key = 'before ' || ", $alert, ")")
+    };
+}
+pub(super) use repeats;
 
 /// What the queue elsewhere does not know yet.
 pub(super) fn untold(conn: &Connection, limit: usize) -> Result<Vec<Untold>, Failure> {

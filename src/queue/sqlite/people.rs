@@ -1,50 +1,94 @@
 //! What people ask for: cancel, resolve, requeue; and what grows too old.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, named_params, params};
 
-use super::clock::{Now, micros};
+use super::clock::Now;
 use super::failure::Failure;
+use super::old::TooOld;
 use super::origin;
 use super::verbs::{note, release};
 use crate::alert::{AlertId, Reason};
-use crate::queue::arrivals::Arrivals;
 use crate::queue::ledger::BEFORE;
-use crate::queue::wall::Wall;
-use crate::queue::{Age, Cancelled, Decision, Resolved, Which};
+use crate::queue::{Cancelled, Decision, Resolved};
 
-pub(super) fn cancel(conn: &Connection, which: &Which, by: &str, now: Now) -> Result<Cancelled, Failure> {
-    const ALL: &str = "SELECT id FROM alert WHERE state = 'waiting' ORDER BY id";
+/// Which alerts a person wants to cancel. They are cancelled page by page.
+#[derive(Clone, Debug)]
+pub(super) enum Meant {
+    /// All that wait.
+    All,
+    /// These.
+    These(BTreeSet<AlertId>),
+}
+
+impl Meant {
+    fn has(&self, id: AlertId) -> bool {
+        match self {
+            Meant::All => true,
+            Meant::These(ids) => ids.contains(&id),
+        }
+    }
+}
+
+/// A page of what waits: the lowest keys above `after`, and none above `last`.
+pub(super) fn waiting(
+    conn: &Connection,
+    after: AlertId,
+    last: AlertId,
+    limit: usize,
+) -> Result<Vec<AlertId>, Failure> {
+    const WAITING: &str = "
+        SELECT id FROM alert WHERE state = 'waiting' AND id > ? AND id <= ? ORDER BY id LIMIT ?";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut waiting = conn.prepare_cached(WAITING)?;
+    let ids = waiting.query_map(params![after.0, last.0, limit], |row| row.get(0).map(AlertId))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// Cancels a page of what is meant. An attempt that holds one of them ends, with all of its alerts that are meant in the
+/// same transaction: what is on a later page must not wait for as long as that, free to be sent. Also an attempt whose
+/// alert is gone, or ended by another program, is ended with it.
+pub(super) fn cancel(
+    conn: &Connection,
+    page: &[AlertId],
+    meant: &Meant,
+    by: &str,
+    now: Now,
+) -> Result<Cancelled, Failure> {
+    const ALERTS: &str = "SELECT alert FROM attempt_alert WHERE attempt = ?";
     const HOLDER: &str = "
         SELECT t.seq, t.state FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
         WHERE s.alert = ? AND s.unresolved = 1";
     const END: &str = "UPDATE attempt SET state = 'cancelled', ended_at = ? WHERE seq = ?";
-    let ids: BTreeSet<i64> = match which {
-        Which::Ids(ids) => ids.iter().map(|id| id.0).collect(),
-        Which::All => conn.prepare_cached(ALL)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?,
-    };
     let mut done = Cancelled::default();
-    for id in ids.into_iter().map(AlertId) {
-        if !waits(conn, id)? {
-            continue;
-        }
+    let mut ids: BTreeSet<AlertId> = page.iter().copied().collect();
+    while let Some(id) = ids.pop_first() {
+        let waits = waits(conn, id)?;
         let holder = conn
             .prepare_cached(HOLDER)?
             .query_row([id.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
             .optional()?;
         match holder {
             Some((_, state)) if state == "open" => {
-                done.in_flight.push(id);
+                if waits {
+                    done.in_flight.push(id);
+                }
                 continue;
             }
             Some((attempt, _)) => {
                 conn.prepare_cached(END)?.execute(params![now.wall, attempt])?;
                 release(conn, attempt)?;
+                let mut alerts = conn.prepare_cached(ALERTS)?;
+                for alert in alerts.query_map([attempt], |row| row.get(0).map(AlertId))? {
+                    ids.extend(Some(alert?).filter(|alert| meant.has(*alert)));
+                }
+                ids.remove(&id);
             }
             None => {}
+        }
+        if !waits {
+            continue;
         }
         ignore(conn, id, Reason::Cancelled, now)?;
         note(conn, id, "ignored", Some(Reason::Cancelled), "", by, now)?;
@@ -125,41 +169,68 @@ pub(super) fn requeue(
     Ok(changed)
 }
 
-/// Ignores what waits since before: queued or made to wait again. Too old by the wall clock is not enough; it must be so
-/// by every setting of that clock that has something to say, and not have come since. What was taken over from a queue
-/// elsewhere has waited there.
+/// A page of what is too old and stands in no unresolved attempt: the lowest keys above `after`.
+pub(super) fn too_old(
+    conn: &Connection,
+    old: &TooOld,
+    after: AlertId,
+    limit: usize,
+) -> Result<Vec<AlertId>, Failure> {
+    let sql = format!(
+        "SELECT id FROM alert a
+        WHERE state = 'waiting' AND id > :after AND {}
+            AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)
+        ORDER BY id LIMIT :limit",
+        old.sql()
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let old = old.params();
+    let params = [&[(":after", &after.0 as &dyn ToSql), (":limit", &limit)], &*old].concat();
+    let mut found = conn.prepare_cached(&sql)?;
+    let ids = found.query_map(&*params, |row| row.get(0).map(AlertId))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// Ignores those of a page that still wait since before `before`, and returns them. With `apart`, a row that the file will
+/// not have is left, and costs no other.
 pub(super) fn expire(
     conn: &Connection,
-    age: &Age,
-    (now, wall): (Now, Wall),
-    arrivals: &Mutex<Arrivals>,
+    page: &[AlertId],
+    before: i64,
+    why: &str,
+    apart: bool,
+    now: Now,
 ) -> Result<Vec<AlertId>, Failure> {
-    const NEWEST: &str = "SELECT coalesce(max(id), 0) FROM alert";
-    const OLD: &str = "
-        SELECT id, coalesce(requeued_at, queued_at) FROM alert a
-        WHERE state = 'waiting' AND coalesce(requeued_at, queued_at) < ?
-            AND (id <= ? OR EXISTS (SELECT 1 FROM origin o WHERE o.alert = a.id))
-            AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)
-        ORDER BY id";
-    let before = now.wall.saturating_sub(micros(age.duration));
-    let newest = conn.prepare_cached(NEWEST)?.query_row([], |row| row.get(0))?;
-    let uptime = Duration::from_micros(now.uptime.unsigned_abs());
-    let long = arrivals.lock().unwrap_or_else(PoisonError::into_inner).look(newest, uptime, age.duration);
-    let mut ids = Vec::new();
-    let mut old = conn.prepare_cached(OLD)?;
-    let mut rows = old.query([before, long])?;
-    while let Some(row) = rows.next()? {
-        if wall.age(row.get(1)?, now.wall) > age.duration {
-            ids.push(AlertId(row.get(0)?));
+    let mut ended = Vec::new();
+    for id in page {
+        if !apart {
+            ended.extend(expire_one(conn, *id, before, why, now)?.then_some(*id));
+            continue;
         }
+        conn.prepare_cached("SAVEPOINT expired")?.execute([])?;
+        match expire_one(conn, *id, before, why, now) {
+            Ok(done) => ended.extend(done.then_some(*id)),
+            Err(failure) if failure.is_of_a_row() && !conn.is_autocommit() => {
+                conn.prepare_cached("ROLLBACK TO expired")?.execute([])?;
+            }
+            Err(failure) => return Err(failure),
+        }
+        conn.prepare_cached("RELEASE expired")?.execute([])?;
     }
-    drop(rows);
-    let why = format!("waited longer than {}", age.text);
-    for id in &ids {
-        ignore(conn, *id, Reason::Expired, now)?;
-        note(conn, *id, "ignored", Some(Reason::Expired), &why, "smsd", now)?;
+    Ok(ended)
+}
+
+fn expire_one(conn: &Connection, id: AlertId, before: i64, why: &str, now: Now) -> Result<bool, Failure> {
+    const EXPIRE: &str = "
+        UPDATE alert SET state = 'ignored', reason = ?, ended_at = ?
+        WHERE id = ? AND state = 'waiting' AND coalesce(requeued_at, queued_at) < ?
+            AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = alert.id AND s.unresolved = 1)";
+    let mut expire = conn.prepare_cached(EXPIRE)?;
+    let ended = expire.execute(params![Reason::Expired.as_str(), now.wall, id.0, before])? == 1;
+    if ended {
+        note(conn, id, "ignored", Some(Reason::Expired), why, "smsd", now)?;
     }
-    Ok(ids)
+    Ok(ended)
 }
 
 /// The key of the last note, 0 if there is none.

@@ -266,6 +266,17 @@ pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(row.get_ref(column)?.as_bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())?)
 }
 
+/// The first characters of such a text, so many at most, and nothing of the rest is kept.
+pub(super) fn text_of(row: &Row<'_>, column: usize, most: usize) -> rusqlite::Result<String> {
+    let bytes = row.get_ref(column)?.as_bytes()?;
+    let mut text = String::from_utf8_lossy(bytes.get(..most.saturating_mul(4)).unwrap_or(bytes)).into_owned();
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+        text.shrink_to_fit();
+    }
+    Ok(text)
+}
+
 pub(super) fn severity(row: &Row<'_>, column: usize) -> rusqlite::Result<Severity> {
     Ok(Severity(row.get(column)?))
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::clock::{Now, boot_id, micros};
 use super::failure::Failure;
+use super::origin::repeats;
 use super::past::{grant, remember};
 use crate::alert::{AlertId, Reason, Verdict};
 use crate::queue::ledger::{Judgement, judge};
@@ -35,19 +36,22 @@ pub(super) fn join(
     grant(conn, now)
 }
 
+/// What was `asked` in time, and waited for the file, is granted, unless another instance has ended the lease meanwhile.
 pub(super) fn renew(
     conn: &Connection,
     instance: Uuid,
     ttl: Duration,
     known: &Known,
+    asked: Now,
     now: Now,
 ) -> Result<Grant, Failure> {
+    // Zero is the end of a lease that another instance has taken notice of, or that was given back.
     const RENEW: &str = "
         UPDATE instance SET lease_until = :until
-        WHERE id = :id AND boot = :boot AND lease_until > :uptime";
+        WHERE id = :id AND boot = :boot AND lease_until > :asked";
     remember(conn, known)?;
     let renewed = conn.prepare_cached(RENEW)?.execute(named_params! {
-        ":until": until(ttl, now), ":id": instance.to_string(), ":boot": boot_id(), ":uptime": now.uptime,
+        ":until": until(ttl, now), ":id": instance.to_string(), ":boot": boot_id(), ":asked": asked.uptime,
     })?;
     if renewed == 1 { grant(conn, now) } else { Err(Failure::LeaseLost) }
 }
@@ -58,12 +62,17 @@ pub(super) fn leave(conn: &Connection, instance: Uuid, now: Now) -> Result<(), F
     reap(conn, now)
 }
 
-/// Brings the open attempts of all whose lease is not good into doubt.
+/// Ends every lease that has run out, for good, and brings the open attempts of their instances into doubt.
 pub(super) fn reap(conn: &Connection, now: Now) -> Result<(), Failure> {
+    const END: &str = "
+        UPDATE instance SET lease_until = 0
+        WHERE lease_until <> 0 AND NOT (boot = :boot AND lease_until > :uptime)";
     const REAP: &str = "
         UPDATE attempt SET state = 'in_doubt', doubt_since = :wall
         WHERE state = 'open' AND instance NOT IN
             (SELECT seq FROM instance WHERE boot = :boot AND lease_until > :uptime)";
+    let clock = named_params! { ":boot": boot_id(), ":uptime": now.uptime };
+    conn.prepare_cached(END)?.execute(clock)?;
     conn.prepare_cached(REAP)?
         .execute(named_params! { ":wall": now.wall, ":boot": boot_id(), ":uptime": now.uptime })?;
     Ok(())
@@ -105,11 +114,15 @@ fn begin_one(conn: &Connection, owner: i64, new: &NewAttempt, now: Now) -> Resul
         SELECT ?1, ?2, id, ?4 FROM alert WHERE id = ?3 AND state = 'waiting'
         ON CONFLICT DO NOTHING";
     // As the claim has it: what another instance has learned since the alert was claimed counts too.
-    const UNMARKED: &str = "
-        SELECT EXISTS (SELECT 1 FROM attempt_alert n JOIN attempt_alert s ON s.alert = n.alert
+    const UNMARKED: &str = concat!(
+        "SELECT EXISTS (SELECT 1 FROM attempt_alert n JOIN attempt_alert s ON s.alert = n.alert
             JOIN attempt t ON t.seq = s.attempt
             WHERE n.attempt = ?1
-                AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))";
+                AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))
+        OR EXISTS (SELECT 1 FROM attempt_alert n WHERE n.attempt = ?1 AND ",
+        repeats!("n.alert"),
+        ")"
+    );
     let id = new.id.to_string();
     if let Some(ours) =
         conn.prepare_cached(KNOWN)?.query_row(params![id, owner], |row| row.get(0)).optional()?
@@ -337,4 +350,52 @@ fn references(references: &[String]) -> String {
 
 fn until(ttl: Duration, now: Now) -> i64 {
     now.uptime.saturating_add(micros(ttl))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::sqlite::file::SCHEMA;
+
+    const TTL: Duration = Duration::from_secs(15);
+
+    /// A clock that shows so many seconds.
+    fn at(seconds: i64) -> Now {
+        Now { wall: seconds * 1_000_000, uptime: seconds * 1_000_000 }
+    }
+
+    fn joined(conn: &Connection, now: Now) -> Uuid {
+        let id = Uuid::now_v7();
+        let instance = Instance { id, name: "host 1".into(), lock: id.to_string() };
+        join(conn, &instance, TTL, &Known::default(), now).unwrap();
+        id
+    }
+
+    /// Asked after 5 of its 15 s; the file was another program's until much later.
+    #[test]
+    fn a_renewal_that_was_asked_in_time_is_granted_late_unless_somebody_has_ended_the_lease() {
+        for another_came in [false, true] {
+            let conn = Connection::open_in_memory().unwrap();
+            conn.execute_batch(SCHEMA).unwrap();
+            let me = joined(&conn, at(0));
+            if another_came {
+                joined(&conn, at(40));
+            }
+            let renewed = renew(&conn, me, TTL, &Known::default(), at(5), at(40));
+            let lives = living(&conn, me, at(40)).unwrap().is_some();
+            match another_came {
+                false => assert!(renewed.is_ok() && lives, "{renewed:?}"),
+                true => assert!(matches!(renewed, Err(Failure::LeaseLost)) && !lives, "{renewed:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_renewal_that_was_asked_too_late_is_not_granted() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(SCHEMA).unwrap();
+        let me = joined(&conn, at(0));
+        let renewed = renew(&conn, me, TTL, &Known::default(), at(16), at(16));
+        assert!(matches!(renewed, Err(Failure::LeaseLost)), "{renewed:?}");
+    }
 }

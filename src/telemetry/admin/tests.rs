@@ -63,6 +63,7 @@ fn who_is_told_of_trouble_is_told_that_it_is_over() {
         [down("gw"), Event::DispatcherUp { dispatcher: "gw".into() }],
         [Event::AllDown { waiting: 1 }, Event::WayOut],
         [Event::QueueLost { reason: "x".into() }, Event::QueueBack { after: Default::default() }],
+        [Event::DiskFull { place: "x".into() }, Event::DiskRoom],
         [Event::ElsewhereLost { reason: "x".into() }, Event::ElsewhereBack { after: Default::default() }],
     ] {
         assert_eq!(words::kind(&trouble), words::kind(&over));

@@ -13,7 +13,11 @@ pub(super) fn kind(event: &Event) -> Kind {
     match event {
         Event::GaveUp { .. } => Kind::GaveUp,
         Event::AllDown { .. } | Event::WayOut => Kind::Outage,
-        Event::QueueLost { .. } | Event::QueueBack { .. } | Event::Stuck { .. } => Kind::Queue,
+        Event::QueueLost { .. }
+        | Event::QueueBack { .. }
+        | Event::Stuck { .. }
+        | Event::DiskFull { .. }
+        | Event::DiskRoom => Kind::Queue,
         Event::FromThePast { .. } | Event::Suspected { .. } => Kind::Past,
         Event::Waits { why: Why::Refused, first: true, .. } => Kind::Refused,
         Event::Copied { .. } => Kind::Copied,
@@ -91,6 +95,13 @@ fn told(event: &Event) -> (String, String) {
                 cut(reason, WORDS)
             ),
         ),
+        Event::DiskFull { place } => (
+            format!("the disk of the queue is full: {}", cut(place, 120)),
+            "smsd uses up what it has kept for that, some MiB: some thousand SMS can still go out. Make room now: \
+             without any, nothing is sent."
+                .to_owned(),
+        ),
+        Event::DiskRoom => said("the disk of the queue has room again".to_owned(), ""),
         Event::QueueBack { after } => {
             said(format!("the queue answers again, after {} s", after.as_secs()), "")
         }

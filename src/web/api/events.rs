@@ -157,6 +157,8 @@ fn shown(event: &Event) -> (&'static str, Value) {
         Event::WayOut => ("way_out", json!({})),
         Event::QueueLost { reason } => ("queue_lost", json!({ "reason": reason })),
         Event::QueueBack { after } => ("queue_back", json!({ "after_seconds": after.as_secs_f64() })),
+        Event::DiskFull { place } => ("disk_full", json!({ "place": place })),
+        Event::DiskRoom => ("disk_room", json!({})),
         Event::ElsewhereLost { reason } => ("elsewhere_lost", json!({ "reason": reason })),
         Event::ElsewhereBack { after } => ("elsewhere_back", json!({ "after_seconds": after.as_secs_f64() })),
         Event::Unheard { alert, .. } => ("unheard", json!({ "alert": alert })),

@@ -34,8 +34,11 @@ struct switches {
     volatile uint32_t slow_sync; /* microseconds that a sync takes at most */
     volatile uint32_t refused;   /* how often the disk was too full */
     volatile uint32_t no_descriptors;
+    volatile int64_t room; /* bytes that may still come to a disk that is FULL_BUT_FOR_ROOM */
     volatile int64_t uptime_ahead; /* nanoseconds that the monotonic clock is ahead */
 };
+/* disk_full: nothing can be written, or files only grow by what was given back. */
+enum { FULL = 1, FULL_BUT_FOR_ROOM };
 struct record {
     uint32_t what, name_length;
     uint64_t file, at, length;
@@ -103,8 +106,13 @@ static uint64_t file_of(int fd) {
     return switches && fd >= 0 && fd < FDS ? files[fd] : 0;
 }
 
-static int is_full(void) {
+/* Under the lock: is there no room for so many bytes more? */
+static int is_full(off_t more) {
     if (!switches->disk_full) return 0;
+    if (switches->disk_full == FULL_BUT_FOR_ROOM && switches->room >= more) {
+        switches->room -= more;
+        return 0;
+    }
     __atomic_fetch_add(&switches->refused, 1, __ATOMIC_RELAXED);
     return 1;
 }
@@ -145,7 +153,7 @@ static int open_file(int at, const char *path, int flags, mode_t mode) {
     struct stat found;
     lock();
     int is_new = (flags & O_CREAT) && lstat(path, &found);
-    if (is_new && is_full()) {
+    if (is_new && is_full(4096)) {
         unlock();
         errno = ENOSPC;
         return -1;
@@ -181,7 +189,9 @@ int close(int fd) {
 }
 
 static ssize_t write_at(int fd, const void *data, size_t length, off_t at) {
-    if (is_full()) {
+    struct stat found;
+    off_t more = fstat(fd, &found) || at + (off_t)length <= found.st_size ? 0 : at + (off_t)length - found.st_size;
+    if (is_full(more)) {
         errno = ENOSPC;
         return -1;
     }
@@ -220,6 +230,17 @@ int ftruncate64(int fd, off_t length) {
 }
 int ftruncate(int fd, off_t length) { return ftruncate64(fd, length); }
 
+int posix_fallocate64(int fd, off_t at, off_t length) {
+    if (file_of(fd)) {
+        lock();
+        int full = is_full(length);
+        unlock();
+        if (full) return ENOSPC;
+    }
+    return syscall(SYS_fallocate, fd, 0, at, length) ? errno : 0;
+}
+int posix_fallocate(int fd, off_t at, off_t length) { return posix_fallocate64(fd, at, length); }
+
 static int sync_file(int fd, long call) {
     uint64_t file = file_of(fd);
     if (!file || !switches->journal) return syscall(call, fd);
@@ -241,8 +262,11 @@ int fdatasync(int fd) { return sync_file(fd, SYS_fdatasync); }
 int unlink(const char *path) {
     const char *name = switches ? name_of(path) : NULL;
     if (!name) return syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+    struct stat found;
     lock();
+    off_t freed = stat(path, &found) ? 0 : found.st_size;
     int failed = syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+    if (!failed) switches->room += freed;
     if (!failed) note((struct record){UNLINK, strlen(name), 0, 0, 0}, name, NULL);
     unlock();
     return failed;
