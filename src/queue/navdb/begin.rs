@@ -4,7 +4,6 @@
 //! circle. What they hold is then looked at in a new statement, which sees all that was committed before
 //! the locks were ours; so an alert that another instance has just settled is not sent again.
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -12,7 +11,7 @@ use super::past::{self, forgot};
 use super::{BEGIN, Verb, clean};
 use crate::alert::AlertId;
 use crate::queue::NewAttempt;
-use crate::queue::postgres::{Parameter, Statement, in_transaction};
+use crate::queue::postgres::{Client, Parameter, Statement, in_transaction};
 
 /// The recipients: one open attempt each.
 const OPEN: &str = "INSERT INTO smsd.open (recipient, attempt) \

@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::{BEGIN, Verb, clean};
 use crate::alert::{AlertId, Reason, Verdict};
-use crate::queue::postgres::{Parameter, Statement, in_transaction};
+use crate::queue::postgres::{Client, Parameter, Statement, in_transaction};
 use crate::queue::{Settled, Settlement};
 
 /// Between the references of one attempt, where they travel as one text.
