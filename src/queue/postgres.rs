@@ -20,4 +20,5 @@ pub(super) use client::{Begin, Client, Parameter, Statement, Terms, in_transacti
 pub(super) use ear::Ear;
 pub(super) use fault::{is_late, spoils};
 pub(super) use link::{Fault, Link, Server};
+pub(super) use scope::Letters;
 pub use settings::Settings;

@@ -293,6 +293,34 @@ async fn a_row_that_the_database_will_not_have_poisons_its_own_settlement() {
     }
 }
 
+/// The gateway answers in letters that the database has none for; what was sent is settled all the same.
+#[tokio::test]
+async fn words_that_a_latin1_database_can_not_hold_keep_no_sms_from_being_settled() {
+    let database = Server::shared().database_in("LATIN1");
+    let queue = ready(&database).await;
+    let me = instance();
+    queue.join(&me, LONG, &Known::default()).await.unwrap();
+    let ids = queue.submit(&alerts(2)).await.unwrap();
+    let attempts: Vec<NewAttempt> =
+        (0..2).map(|i| NewAttempt { text: "på linja …".into(), ..attempt(i, ids[i]) }).collect();
+    let begun = queue.begin(me.id, &attempts, &Known::default()).await.unwrap();
+    assert_eq!(begun.len(), 2);
+    let said = |attempt: &NewAttempt| {
+        let settlement = accepted(attempt, "№ 7");
+        let closing = settlement
+            .closing
+            .map(|closing| Closing { detail: "отправлено: æ".into(), ..closing });
+        Settlement { closing, ..settlement }
+    };
+    let settled = queue.settle(me.id, &[said(&attempts[0]), said(&attempts[1])]).await.unwrap();
+    assert_eq!(settled, Settled::default());
+    let story = queue.show(ids[0]).await.unwrap().unwrap();
+    let record = &story.attempts[0];
+    assert_eq!(record.state, AttemptState::Accepted);
+    assert_eq!((record.text.as_str(), record.detail.as_deref()), ("på linja ?", Some("??????????: æ")));
+    assert_eq!(record.references, ["? 7"]);
+}
+
 /// `VACUUM FULL`, `ALTER TABLE`, or a look through a table that is large and cold.
 #[tokio::test]
 async fn a_lease_is_renewed_while_a_look_waits_and_the_look_ends_before_a_lease_does() {

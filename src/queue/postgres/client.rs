@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 
 use super::link::Fault;
-use super::scope::Scope;
+use super::scope::{Letters, Scope};
 use crate::queue::QueueError;
 use crate::seeded::{Bug, bug};
 
@@ -124,6 +124,11 @@ impl Client {
             self.wire.batch_execute("ROLLBACK").await?;
         }
         done
+    }
+
+    /// What the database can hold.
+    pub(crate) fn letters(&self) -> Letters {
+        self.scope.letters
     }
 
     /// The time zone that NAV's local times are read in, and the session's own.

@@ -1,4 +1,7 @@
-//! What names and local times mean in a session, found out once and then said in each transaction.
+//! What names and local times mean in a session, found out once and then said in each transaction; and which letters
+//! the database can hold.
+
+use std::borrow::Cow;
 
 use tokio_postgres::types::Type;
 
@@ -21,6 +24,44 @@ pub(crate) struct Scope {
     pub(super) said: String,
     /// The zone that the server would have read local times in.
     pub(crate) server_zone: String,
+    /// What it can hold.
+    pub(super) letters: Letters,
+}
+
+/// Which letters a database's encoding has. What people and gateways say is written down with `?` for any other: an
+/// outcome that can not be written would be asked for again, and its SMS sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Letters {
+    /// All of them.
+    All,
+    /// Those of ISO 8859-1.
+    Latin1,
+    /// Those that every encoding has.
+    Ascii,
+}
+
+impl Letters {
+    fn of(encoding: &str) -> Letters {
+        match encoding {
+            // SQL_ASCII takes any bytes as they are.
+            "UTF8" | "SQL_ASCII" => Letters::All,
+            "LATIN1" => Letters::Latin1,
+            _ => Letters::Ascii,
+        }
+    }
+
+    /// The text as it can be held.
+    pub(crate) fn fit<'t>(self, text: &'t str) -> Cow<'t, str> {
+        let last = match self {
+            Letters::All => return text.into(),
+            Letters::Latin1 => '\u{ff}',
+            Letters::Ascii => '\u{7f}',
+        };
+        match text.chars().all(|c| c <= last) {
+            true => text.into(),
+            false => text.chars().map(|c| if c <= last { c } else { '?' }).collect::<String>().into(),
+        }
+    }
 }
 
 impl Scope {
@@ -39,13 +80,14 @@ impl Scope {
         if let Err(error) = ended {
             return Err(fault::of_zone(settings, error));
         }
-        let (schemas, server_zone): (Vec<String>, String) = match own.first() {
-            Some(row) => (row.try_get(0)?, row.try_get(1)?),
+        let (schemas, server_zone, encoding): (Vec<String>, String, String) = match own.first() {
+            Some(row) => (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?),
             None => Default::default(),
         };
         Ok(Scope {
             said: format!("{}{zone}SET LOCAL standard_conforming_strings = on", path(&schemas)),
             server_zone,
+            letters: Letters::of(&encoding),
         })
     }
 }
@@ -74,6 +116,14 @@ mod tests {
         let expected = "SET LOCAL search_path = pg_catalog, \"profiles\", \"o\"\"dd\", pg_temp; ";
         assert_eq!(path(&schemas), expected);
         assert_eq!(path(&[]), "SET LOCAL search_path = pg_catalog, pg_temp; ");
+    }
+
+    #[test]
+    fn letters_that_an_encoding_lacks_become_question_marks() {
+        let text = "æ€😀";
+        let fitted = ["UTF8", "SQL_ASCII", "LATIN1", "WIN1252", "KOI8R"]
+            .map(|e| Letters::of(e).fit(text).into_owned());
+        assert_eq!(fitted, [text, text, "æ??", "???", "???"]);
     }
 
     #[test]
