@@ -94,8 +94,8 @@ fn read(path: &Path, env: &Env, faults: &mut Collector) -> Option<Config> {
     Some(config)
 }
 
-/// The zone of NAV's local times: what nav.conf says, beside smsd.conf (`said`) or else beside db.conf, or NAV's default
-/// where it says nothing. `None` where nothing of NAV's stands: the database's own zone counts.
+/// The zone of NAV's local times: what nav.conf says, beside smsd.conf (`said`) or else beside db.conf, or
+/// NAV's default where it says nothing. `None` where nothing of NAV's stands: the database's own zone counts.
 fn time_zone(said: Option<&str>, dir: &Path, navs_folder: &Path, faults: &mut Collector) -> Option<String> {
     if let Some(zone) = said {
         return Some(zone.to_owned());

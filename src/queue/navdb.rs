@@ -41,8 +41,8 @@ use super::{
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
 
-/// Begins a transaction of an instance's verb. Its statements join hundreds of rows with tables of millions, always
-/// by their keys, and the planner is not to think otherwise.
+/// Begins a transaction of an instance's verb. Its statements join hundreds of rows with tables of millions,
+/// always by their keys, and the planner is not to think otherwise.
 const BEGIN: Begin = Begin::each_sees_commits(
     "SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off; SET LOCAL random_page_cost = 1; \
      SET LOCAL jit = off",
@@ -64,7 +64,8 @@ const OF_LOOKS: Terms = Terms {
     by_rows: false,
     cancels: true,
 };
-/// Beginning attempts: another instance that is writing the same recipients' is waited for, a forgotten session is not.
+/// Beginning attempts: another instance that is writing the same recipients' is waited for, a forgotten
+/// session is not.
 const OF_BEGINS: Terms = Terms {
     patience: Duration::from_secs(20),
     statement: Duration::from_secs(15),

@@ -2,8 +2,9 @@
 //!
 //! tokio-postgres speaks the protocol but knows neither libpq's environment nor its password file, nor who
 //! is to be believed in TLS; that is here, so that whatever lets `psql` in lets us in. Deliberately absent:
-//! session state, named prepared statements and session locks, so that a pooler may stand between (what a
-//! transaction needs it says itself, `client.rs`; only `ear.rs` listens, and finds out whether that is any use); `service` files, GSS and Kerberos.
+//! session state, named prepared statements and session locks, so that a pooler may stand between. What a
+//! transaction needs it says itself (`client.rs`); only `ear.rs` listens, and finds out whether that is any
+//! use. Absent, too: `service` files, GSS and Kerberos.
 
 pub mod settings;
 mod cancel;

@@ -1,7 +1,7 @@
 //! The whole contract in databases whose defaults are not PostgreSQL's: what is right does not hang on them.
 //!
-//! One database for several cases, one after the other, and several databases beside each other; a database and a
-//! process for each case would take minutes.
+//! One database for several cases, one after the other, and several databases beside each other; a database
+//! and a process for each case would take minutes.
 
 use std::sync::{Arc, Mutex};
 

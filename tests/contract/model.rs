@@ -1,5 +1,5 @@
-//! Random histories, told to the queue in memory and to another one alike, the embedded one or NAV's: every answer and
-//! everything visible afterwards is the same, and the audit is clean all along.
+//! Random histories, told to the queue in memory and to another one alike, the embedded one or NAV's: every
+//! answer and everything visible afterwards is the same, and the audit is clean all along.
 //!
 //! The histories are regular, as the engine's are: what may have reached the phone is marked, and nothing is
 //! accepted that was surely not taken. Within that, anything goes: strangers settle, the dead come back,
@@ -449,10 +449,10 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// In one database, which is emptied for each history; what is visible is looked at less often, since that takes
-    /// the most time.
+    /// In one database, which is emptied for each history; what is visible is looked at less often, since
+    /// that takes the most time.
     #[test]
     fn memory_and_postgresql_tell_the_same_story(steps in vec(step(), 1..80)) {
         static NAV: std::sync::OnceLock<Nav> = std::sync::OnceLock::new();

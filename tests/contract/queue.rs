@@ -228,8 +228,8 @@ pub async fn clean(queue: &dyn Queue) {
 /// One test of the contract, to be run over a fixture that is there already.
 pub type Case<F> = (&'static str, fn(Arc<F>) -> BoxFuture<'static, ()>);
 
-/// Runs the whole contract over one fixture: `queue_contract!(Fixture, tokio::test)` as a test each, where the second
-/// argument is the test attribute; `queue_contract!(cases of Fixture)` is a list of [`Case`]s.
+/// Runs the whole contract over one fixture: `queue_contract!(Fixture, tokio::test)` as a test each, where
+/// the second argument is the test attribute; `queue_contract!(cases of Fixture)` is a list of [`Case`]s.
 macro_rules! queue_contract {
     (cases of $fixture:ty) => {
         $crate::contract::queue::queue_contract! { # cases [$fixture] }

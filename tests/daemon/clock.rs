@@ -39,8 +39,8 @@ fn a_clock_that_jumps_costs_nothing_with_postgresql() {
     daemon.stop();
 }
 
-/// PostgreSQL's clock is set while an alert comes in: it is too late by that clock, and was not queued. It is not told to be
-/// one that can never be queued, for then nobody would hand it in again.
+/// PostgreSQL's clock is set while an alert comes in: it is too late by that clock, and was not queued. It is
+/// not told to be one that can never be queued, for then nobody would hand it in again.
 #[test]
 fn a_clock_that_jumps_while_an_alert_comes_in_is_no_fault_of_the_alert() {
     const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \

@@ -123,8 +123,8 @@ fn a_database_that_is_not_there_at_the_start_is_waited_for() {
     daemon.stop();
 }
 
-/// `VACUUM FULL`, `ALTER TABLE`: for 25 s nothing of NAV's table can be read or written, and meanwhile a gateway refuses
-/// an SMS after 20 s. What it did not take is not in doubt.
+/// `VACUUM FULL`, `ALTER TABLE`: for 25 s nothing of NAV's table can be read or written, and meanwhile a
+/// gateway refuses an SMS after 20 s. What it did not take is not in doubt.
 #[test]
 fn a_table_that_is_locked_for_25_s_costs_no_lease_and_leaves_no_doubt() {
     let gateway = gateway_that(Behaviour::status(503).delay(Duration::from_secs(20)));

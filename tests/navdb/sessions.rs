@@ -1,5 +1,5 @@
-//! What a session, a role or a database has as its defaults changes nothing, and what one verb waits for holds up no
-//! other.
+//! What a session, a role or a database has as its defaults changes nothing, and what one verb waits for
+//! holds up no other.
 
 use smsd::queue::{Age, Decision, Suspects};
 use tokio_postgres::{Client, NoTls};

@@ -50,8 +50,8 @@ const FOUND: &str = "SELECT key, digest, ids FROM smsd.submission WHERE key = AN
 /// No statement waits for another's lock beyond the time that is left.
 const PATIENCE: &str = "SELECT set_config('statement_timeout', $1, true)";
 
-/// Fails, and so undoes it all, if waiting has taken longer than that: the caller has been told no. There is no such
-/// setting, and asking for one is an error that no row can cause ([`is_late`]).
+/// Fails, and so undoes it all, if waiting has taken longer than that: the caller has been told no. There is
+/// no such setting, and asking for one is an error that no row can cause ([`is_late`]).
 const IN_TIME: &str = "SELECT CASE WHEN clock_timestamp() - now() >= $1::float8 * interval '1 ms' \
      THEN current_setting('smsd.too_late') END";
 

@@ -1,7 +1,7 @@
 //! Telling the server that nobody waits for an answer any more.
 //!
-//! A verb is given up when its time is over, or when its caller goes away. PostgreSQL notices neither while it works: a
-//! scan of a large table would go on, and the next one would run beside it.
+//! A verb is given up when its time is over, or when its caller goes away. PostgreSQL notices neither while
+//! it works: a scan of a large table would go on, and the next one would run beside it.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -45,7 +45,8 @@ impl Canceller {
 pub(super) struct Cancels(Mutex<JoinSet<()>>);
 
 impl Cancels {
-    /// Ends what this session's server is doing for us, and then the session: a pooler hears only of the living.
+    /// Ends what this session's server is doing for us, and then the session: a pooler hears only of the
+    /// living.
     fn end(&self, session: Session) {
         let Ok(runtime) = Handle::try_current() else { return };
         let mut tasks = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -2,9 +2,9 @@
 //!
 //! A database, a role or a pooler's session may have any default. The ledger is right under READ COMMITTED, a
 //! commit counts once it is on stable storage, NAV's times are local times in NAV's zone, and names mean
-//! PostgreSQL's own functions before anybody else's. So every transaction says all of that itself, and a single
-//! statement is a transaction too. It is said with `SET LOCAL`, in the flight of the statements: nothing stays
-//! behind in the session, and nothing costs another round trip.
+//! PostgreSQL's own functions before anybody else's. So every transaction says all of that itself, and a
+//! single statement is a transaction too. It is said with `SET LOCAL`, in the flight of the statements:
+//! nothing stays behind in the session, and nothing costs another round trip.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,19 +24,21 @@ pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 /// A statement with its parameters.
 pub(crate) type Statement<'a> = (&'a str, &'a [Parameter<'a>]);
 
-/// What a transaction writes is durable when `COMMIT` returns, also where the database's default is otherwise; `on` is
-/// not set over a stricter `remote_apply`.
+/// What a transaction writes is durable when `COMMIT` returns, also where the database's default is
+/// otherwise; `on` is not set over a stricter `remote_apply`.
 const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', true) \
      WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')";
 
-/// A commit is not timed: ended while it waits for a synchronous standby, it would count without it. A message of its
-/// own, since it fails in a transaction that has failed, and `COMMIT` is to end that one all the same.
+/// A commit is not timed: ended while it waits for a synchronous standby, it would count without it. A
+/// message of its own, since it fails in a transaction that has failed, and `COMMIT` is to end that one all
+/// the same.
 const UNTIMED: &str = "SET LOCAL statement_timeout = 0";
 
 /// How long a link's verbs may take, and what it means when they can not be done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    /// The longest time for a verb. After that the server is taken for dead, so it is longer than `statement`.
+    /// The longest time for a verb. After that the server is taken for dead, so it is longer than
+    /// `statement`.
     pub(crate) patience: Duration,
     /// The longest time for one statement; the server itself ends it then.
     pub(crate) statement: Duration,
@@ -45,8 +47,8 @@ pub(crate) struct Terms {
     /// True where a row that is locked or refused says nothing of the verb's other rows
     /// ([`QueueError::Poisoned`]).
     pub(crate) by_rows: bool,
-    /// True if the server is told when a verb is given up. Not for what is acted upon once it is durable: a commit
-    /// that is told to stop waits no longer for a synchronous standby, and counts all the same.
+    /// True if the server is told when a verb is given up. Not for what is acted upon once it is durable: a
+    /// commit that is told to stop waits no longer for a synchronous standby, and counts all the same.
     pub(crate) cancels: bool,
 }
 
@@ -156,8 +158,8 @@ impl Client {
     }
 }
 
-/// Does statements in one transaction and one round trip; each sees what the ones before it did. Returns their
-/// rows.
+/// Does statements in one transaction and one round trip; each sees what the ones before it did. Returns
+/// their rows.
 pub(crate) async fn in_transaction(
     client: &Client,
     begin: Begin,

@@ -60,8 +60,8 @@ pub(crate) fn spoils(error: &Error) -> Option<&DbError> {
     (of_a_row || *code == SqlState::PROGRAM_LIMIT_EXCEEDED).then_some(error)
 }
 
-/// What PostgreSQL says of some row only: that another session holds it, or that it will not have it ([`spoils`],
-/// and a site's own triggers and constraints).
+/// What PostgreSQL says of some row only: that another session holds it, or that it will not have it
+/// ([`spoils`], and a site's own triggers and constraints).
 pub(crate) fn poisons(error: &Error) -> Option<&DbError> {
     let found = error.as_db_error()?;
     let code = found.code();
@@ -75,8 +75,8 @@ pub(crate) fn poisons(error: &Error) -> Option<&DbError> {
     if of_a_row { Some(found) } else { spoils(error) }
 }
 
-/// True if a transaction of ours found that it is over its caller's time ([`crate::queue::navdb`]'s intake): no
-/// other statement asks for a setting that does not exist.
+/// True if a transaction of ours found that it is over its caller's time ([`crate::queue::navdb`]'s intake):
+/// no other statement asks for a setting that does not exist.
 pub(crate) fn is_late(error: &Error) -> bool {
     error.code() == Some(&SqlState::UNDEFINED_OBJECT)
 }

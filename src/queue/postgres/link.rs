@@ -1,7 +1,7 @@
 //! Links: connections that come about when they are needed, and again when they were lost.
 //!
-//! A connection carries one verb at a time; verbs that shall not wait for each other have links of their own. A
-//! verb is one network round trip: its statements are all on the way before the first answer is read.
+//! A connection carries one verb at a time; verbs that shall not wait for each other have links of their own.
+//! A verb is one network round trip: its statements are all on the way before the first answer is read.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

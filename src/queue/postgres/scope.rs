@@ -1,5 +1,5 @@
-//! What names and local times mean in a session, found out once and then said in each transaction; and which letters
-//! the database can hold.
+//! What names and local times mean in a session, found out once and then said in each transaction; and which
+//! letters the database can hold.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,8 @@ use super::fault;
 use super::link::Fault;
 use super::settings::Settings;
 
-/// The schemas in which NAV's connection would look for a table, whatever a pooler's other clients have set, the
-/// session's own time zone, and the encoding that the database stores.
+/// The schemas in which NAV's connection would look for a table, whatever a pooler's other clients have set,
+/// the session's own time zone, and the encoding that the database stores.
 const OWN: &str = "SELECT pg_catalog.current_schemas(false)::pg_catalog.text[], \
      pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('server_encoding')";
 /// The defaults that a session has at login are what NAV's programs have, too.
@@ -28,8 +28,8 @@ pub(crate) struct Scope {
     pub(super) letters: Letters,
 }
 
-/// Which letters a database's encoding has. What people and gateways say is written down with `?` for any other: an
-/// outcome that can not be written would be asked for again, and its SMS sent again.
+/// Which letters a database's encoding has. What people and gateways say is written down with `?` for any
+/// other: an outcome that can not be written would be asked for again, and its SMS sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Letters {
     /// All of them.
@@ -92,8 +92,8 @@ impl Scope {
     }
 }
 
-/// PostgreSQL's own names before all others. Tables of a session's own come last: a pooler lends us sessions in which
-/// others may have made some.
+/// PostgreSQL's own names before all others. Tables of a session's own come last: a pooler lends us sessions
+/// in which others may have made some.
 fn path(schemas: &[String]) -> String {
     let ours = schemas.iter().filter(|name| !name.starts_with("pg_temp") && *name != "pg_catalog");
     let names: String = ours.map(|name| format!("\"{}\", ", name.replace('"', "\"\""))).collect();
