@@ -459,11 +459,15 @@ pub struct PostgresTarget {
     pub user: Option<String>,
     /// Password.
     pub password: Option<Secret<String>>,
+    /// The time zone of the local times in NAV's table; `None`: the database's own.
+    pub time_zone: Option<String>,
 }
 
 /// What `nav.conf` says that concerns us.
 #[derive(Clone, Debug, Default)]
 pub struct NavConf {
+    /// `TIME_ZONE`.
+    pub time_zone: Option<String>,
     /// `NAV_USER`.
     pub nav_user: Option<String>,
     /// `PID_DIR`.

@@ -257,6 +257,18 @@ pub struct SchemaStatus {
     pub wanted: i32,
     /// True if new alerts make themselves known.
     pub notify: bool,
+    /// Where alerts bear local times: in which zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zones: Option<Zones>,
+}
+
+/// The time zone of local times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Zones {
+    /// NAV's; `None`: the server's counts.
+    pub of_nav: Option<String>,
+    /// What the server would take without it.
+    pub of_server: String,
 }
 
 /// Why the queue could not do what it was asked.

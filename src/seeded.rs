@@ -54,6 +54,7 @@ pub enum Bug {
     NewcomersWait,
     LoopHangs,
     LoopSpins,
+    SnapshotBegin,
 }
 
 impl Bug {
@@ -107,6 +108,8 @@ impl Bug {
     pub const OF_THE_FILE: [Bug; 2] = [Bug::CommitsNotSynced, Bug::AcceptedBeforeDurable];
     /// Those that the watchdog must notice.
     pub const OF_THE_LOOP: [Bug; 2] = [Bug::LoopHangs, Bug::LoopSpins];
+    /// Those that PostgreSQL with another default shows.
+    pub const OF_THE_DATABASE: [Bug; 1] = [Bug::SnapshotBegin];
 }
 
 #[cfg(feature = "seeded-bugs")]
@@ -133,6 +136,7 @@ mod chosen {
                 .into_iter()
                 .chain(Bug::OF_THE_FILE)
                 .chain(Bug::OF_THE_LOOP)
+                .chain(Bug::OF_THE_DATABASE)
                 .find(|bug| format!("{bug:?}") == name)
         };
         HERE.get() == Some(bug) || *EVERYWHERE.get_or_init(named) == Some(bug)

@@ -742,6 +742,45 @@ fn the_admin_is_mailed_as_main_says_and_else_as_nav_conf_does() {
 }
 
 #[test]
+fn navs_local_times_are_in_the_zone_that_nav_takes() {
+    const NAVS: &str = "[queue]\ntype: NAVDBQueue\n";
+    const URL: &str = "[queue]\ntype: NAVDBQueue\nurl: postgresql://h/nav\n";
+    let zone = |conf: &str, files: &[(&str, &str)]| {
+        let site = Site::new(&format!("{HTTP}{conf}"));
+        for (file, text) in files {
+            site.write(&format!("etc/nav/{file}"), text);
+        }
+        let QueueKind::NavDb(target) = site.load().unwrap().config.queue.kind else { panic!("{conf}") };
+        target.time_zone
+    };
+    let db = ("db.conf", "dbhost=h\ndb_nav=nav\nscript_default=nav\nuserpw_nav=x\n");
+    let new_york = ("nav.conf", "TIME_ZONE = America/New_York # as the house\n");
+    assert_eq!(zone(NAVS, &[db, new_york]).as_deref(), Some("America/New_York"));
+    assert_eq!(
+        zone(URL, &[new_york]).as_deref(),
+        Some("America/New_York"),
+        "through a pooler it is NAV's, too"
+    );
+    assert_eq!(zone(NAVS, &[db, ("nav.conf", "")]).as_deref(), Some("Europe/Oslo"), "NAV's default");
+    assert_eq!(zone(NAVS, &[db]).as_deref(), Some("Europe/Oslo"), "NAV's default");
+    assert_eq!(zone(URL, &[]), None, "there is no NAV: the database's own");
+
+    let site = Site::new(&format!("{HTTP}{NAVS}"));
+    site.write("etc/nav/db.conf", db.1);
+    site.write("etc/nav/nav.conf", "\nTIME_ZONE=UTC'; --\n");
+    let faults = site.load().unwrap_err();
+    let fault = faults.0.iter().find(|fault| fault.message.starts_with("TIME_ZONE")).unwrap();
+    assert_eq!((fault.line, fault.severity), (Some(2), Severity::Fault), "{faults:?}");
+    assert!(fault.message.contains("Europe/Oslo"), "{fault:?}");
+    site.write("etc/nav/nav.conf", "TIME_ZONE=Europe/Atlantis\n");
+    let warnings = site.load().unwrap().warnings;
+    assert!(
+        warnings.iter().any(|w| w.message.contains("Atlantis") && w.severity == Severity::Flaw),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn mail_goes_as_nav_conf_says_where_its_section_says_nothing() {
     let settings = |main: &str, own: &str, nav: &str| {
         let conf = format!(

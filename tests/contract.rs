@@ -12,6 +12,7 @@
 mod postgres;
 
 mod contract {
+    mod defaults;
     mod memory;
     mod navdb;
     mod model;

@@ -10,8 +10,12 @@
 
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "navdb/sessions.rs"]
+mod sessions;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -605,8 +609,11 @@ async fn a_lost_commit_reply_is_no_rollback() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_queues_race_for_the_same_1000_alerts() {
-    let database = Server::shared().database();
-    let first = ready(&database).await;
+    each_of_1000_alerts_is_won_once(&Server::shared().database()).await;
+}
+
+async fn each_of_1000_alerts_is_won_once(database: &Database) {
+    let first = ready(database).await;
     let second = navdb::open(&database.target(), false).await.unwrap();
     let ids = first.submit(&alerts(1000)).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();

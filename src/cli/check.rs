@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::output::{self, count, json, print, shown};
 use super::{FAILED, Globals, Session, block_on, dispatcher, exit};
-use crate::config::{self, Config, Env, Faults};
+use crate::config::{self, Config, Env, Fault, Faults, QueueKind, Severity};
 use crate::dispatch::DispatcherStatus;
 use crate::dispatch::mail::relay::Relay;
+use crate::queue::Zones;
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -33,12 +34,24 @@ struct Report {
     faults: Faults,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<QueueProbe>,
+    /// Of the times in NAV's table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_zone: Option<TimeZone>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dispatchers: Option<Vec<DispatcherStatus>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     admin_mail: Option<Mailed>,
     #[serde(skip)]
     nobody_mailed: bool,
+}
+
+/// In which zone the local times of NAV's table are read and written.
+#[derive(Debug, Serialize)]
+struct TimeZone {
+    /// `None`: the database's own.
+    name: Option<String>,
+    /// False where it is NAV's default, since nav.conf names none.
+    said: bool,
 }
 
 /// Who is mailed what.
@@ -60,6 +73,8 @@ struct QueueProbe {
     up: bool,
     location: Option<String>,
     reason: Option<String>,
+    #[serde(skip)]
+    zones: Option<Zones>,
 }
 
 impl Check {
@@ -78,6 +93,7 @@ impl Check {
             files: config.as_ref().map(files).unwrap_or_default(),
             faults,
             queue: None,
+            time_zone: config.as_ref().and_then(TimeZone::by),
             dispatchers: None,
             admin_mail: config.as_ref().and_then(|config| Mailed::by(config).ok()).map(|(mailed, _)| mailed),
             nobody_mailed: false,
@@ -106,6 +122,15 @@ impl Report {
         self.sound &= queue.up && dispatchers.iter().all(|d| d.state == "up");
         self.sound &= mailed.as_ref().is_none_or(|mailed| mailed.up == Some(true));
         self.admin_mail = mailed;
+        if let Some(Zones { of_nav: Some(of_nav), of_server }) = &queue.zones
+            && of_nav != of_server
+        {
+            let message = format!(
+                "the database's own time zone is {of_server}: what reads smsq without NAV, psql for one, takes its \
+                 times for times of that zone; smsd, as NAV, reads and writes them in {of_nav}"
+            );
+            self.faults.0.push(Fault::new(Severity::Warning, message));
+        }
         self.queue = Some(queue);
         self.dispatchers = Some(dispatchers);
         Ok(())
@@ -120,6 +145,9 @@ impl Report {
             let place = queue.location.as_deref().unwrap_or("queue");
             let answer = queue.reason.as_deref().unwrap_or("answers");
             print(&format!("queue {place}: {}\n", shown(answer, 512)))?;
+        }
+        if let Some(zone) = &self.time_zone {
+            print(&format!("times in NAV's table {zone}\n"))?;
         }
         if let Some(dispatchers) = &self.dispatchers {
             dispatcher::table(dispatchers).print()?;
@@ -147,6 +175,26 @@ impl Report {
     }
 }
 
+impl TimeZone {
+    /// As configured; `None` where there is no table of NAV's.
+    fn by(config: &Config) -> Option<TimeZone> {
+        let QueueKind::NavDb(target) = &config.queue.kind else { return None };
+        Some(TimeZone { name: target.time_zone.clone(), said: config.nav.time_zone.is_some() })
+    }
+}
+
+impl std::fmt::Display for TimeZone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.name, self.said) {
+            (Some(name), true) => write!(f, "are in the zone {name} (TIME_ZONE in nav.conf)"),
+            (Some(name), false) => {
+                write!(f, "are taken to be in the zone {name}, NAV's default: nav.conf has no TIME_ZONE")
+            }
+            (None, _) => write!(f, "are taken to be in the database's own zone: there is no nav.conf"),
+        }
+    }
+}
+
 impl Mailed {
     /// As configured, with the server. Nobody: an error without words.
     fn by(config: &Config) -> Result<(Mailed, Relay), String> {
@@ -171,14 +219,16 @@ impl Mailed {
 async fn probe_queue(session: &Session) -> QueueProbe {
     let opened = match session.open().await {
         Ok(opened) => opened,
-        Err(e) => return QueueProbe { up: false, location: None, reason: Some(format!("{e:#}")) },
+        Err(e) => {
+            return QueueProbe { up: false, location: None, reason: Some(format!("{e:#}")), zones: None };
+        }
     };
-    let location = opened.schema.status().await.ok().map(|s| s.location);
+    let (location, zones) = opened.schema.status().await.ok().map(|s| (s.location, s.zones)).unzip();
     let mut reason = opened.queue.stats().await.err().map(|e| e.to_string());
     if let (None, Some(mut mirror)) = (&reason, opened.mirror) {
         reason = mirror.probe().await.err().map(|e| e.to_string());
     }
-    QueueProbe { up: reason.is_none(), location, reason }
+    QueueProbe { up: reason.is_none(), location, reason, zones: zones.flatten() }
 }
 
 fn files(config: &Config) -> Vec<String> {

@@ -51,6 +51,7 @@ fn read(path: &Path, env: &Env, faults: &mut Collector) -> Option<Config> {
     config.files.push(path.to_owned());
     config.secret_keys.extend(nav::SECRET_KEYS.map(|(file, key)| (file.to_owned(), key.to_owned())));
 
+    let mut navs_folder = dir.to_owned();
     if let QueueKind::NavDb(target) = &mut config.queue.kind
         && target.url.is_none()
     {
@@ -58,6 +59,7 @@ fn read(path: &Path, env: &Env, faults: &mut Collector) -> Option<Config> {
         let elsewhere = || env.nav_dirs().into_iter().map(|d| d.join("db.conf")).find(|f| f.exists());
         match Some(db_conf).filter(|f| f.exists()).or_else(elsewhere) {
             Some(file) => {
+                navs_folder = file.parent().map(Path::to_owned).unwrap_or_default();
                 if let Some(source) = companion(&file, faults) {
                     *target = nav::db_conf(&source, faults);
                     config.files.push(file);
@@ -79,6 +81,9 @@ fn read(path: &Path, env: &Env, faults: &mut Collector) -> Option<Config> {
         config.nav = nav::nav_conf(&source, faults);
         config.files.push(nav_conf);
     }
+    if let QueueKind::NavDb(target) = &mut config.queue.kind {
+        target.time_zone = time_zone(config.nav.time_zone.as_deref(), dir, &navs_folder, faults);
+    }
     dispatchers::mail::fill_in(&mut config);
     if let Err(why) = config.admin_mail() {
         faults.push(Severity::Warning, |s| {
@@ -87,6 +92,21 @@ fn read(path: &Path, env: &Env, faults: &mut Collector) -> Option<Config> {
         });
     }
     Some(config)
+}
+
+/// The zone of NAV's local times: what nav.conf says, beside smsd.conf (`said`) or else beside db.conf, or
+/// NAV's default where it says nothing. `None` where nothing of NAV's stands: the database's own zone counts.
+fn time_zone(said: Option<&str>, dir: &Path, navs_folder: &Path, faults: &mut Collector) -> Option<String> {
+    if let Some(zone) = said {
+        return Some(zone.to_owned());
+    }
+    let elsewhere = navs_folder.join("nav.conf");
+    if navs_folder != dir && elsewhere.exists() {
+        let found = companion(&elsewhere, faults).and_then(|source| nav::nav_conf(&source, faults).time_zone);
+        return Some(found.unwrap_or_else(|| nav::DEFAULT_TIME_ZONE.to_owned()));
+    }
+    let of_nav = dir.join("nav.conf").exists() || navs_folder.join("db.conf").exists();
+    of_nav.then(|| nav::DEFAULT_TIME_ZONE.to_owned())
 }
 
 /// Opens one of NAV's flat files, and looks whether it shows its secrets.

@@ -31,13 +31,22 @@ pub(super) fn db_conf(source: &Source, faults: &mut Collector) -> PostgresTarget
         password: user.and_then(|u| flat.text(&format!("userpw_{u}"))).map(Secret::new),
         database: database.map(str::to_owned),
         user: user.map(str::to_owned),
+        time_zone: None,
     }
 }
+
+/// The zone that NAV writes its times in where nav.conf has no `TIME_ZONE`.
+pub(crate) const DEFAULT_TIME_ZONE: &str = "Europe/Oslo";
 
 /// What all of NAV's programs share.
 pub(super) fn nav_conf(source: &Source, faults: &mut Collector) -> NavConf {
     let flat = Flat::read(source, faults);
+    let time_zone = flat.parse("TIME_ZONE", time_zone, faults);
+    if let Some(zone) = &time_zone {
+        flat.check_zone(zone, faults);
+    }
     NavConf {
+        time_zone,
         nav_user: flat.text("NAV_USER"),
         pid_dir: flat.text("PID_DIR").map(PathBuf::from),
         log_dir: flat.text("LOG_DIR").map(PathBuf::from),
@@ -48,6 +57,15 @@ pub(super) fn nav_conf(source: &Source, faults: &mut Collector) -> NavConf {
         email_host_user: flat.text("EMAIL_HOST_USER"),
         email_host_password: flat.text("EMAIL_HOST_PASSWORD").map(Secret::new),
         email_use_tls: flat.parse("EMAIL_USE_TLS", value::boolean, faults).unwrap_or(false),
+    }
+}
+
+/// A zone's name, as far as its letters tell.
+fn time_zone(text: &str) -> Parsed<String> {
+    let of_a_name = |c: char| c.is_ascii_alphanumeric() || "/_+-".contains(c);
+    match text.len() <= 64 && text.chars().all(of_a_name) {
+        true => Ok(text.to_owned()),
+        false => value::wrong("the name of a time zone, such as Europe/Oslo"),
     }
 }
 
@@ -123,6 +141,22 @@ impl<'a> Flat<'a> {
                 });
             })
             .ok()
+    }
+
+    /// The database decides whether it knows the zone, and may know more than this machine.
+    fn check_zone(&self, zone: &str, faults: &mut Collector) {
+        let zones = jiff::tz::db();
+        if let Some(entry) = self.entries.get("TIME_ZONE")
+            && !zones.is_definitively_empty()
+            && zones.get(zone).is_err()
+        {
+            faults.push(Severity::Flaw, |s| {
+                let message = format!("TIME_ZONE: found \"{zone}\", which this machine has no time zone for");
+                self.source
+                    .fault(s, entry.span.clone(), entry.span.end, message)
+                    .hint("NAV's times are read in this zone: expected a name such as Europe/Oslo".to_owned())
+            });
+        }
     }
 
     fn missing(&self, faults: &mut Collector, key: &str) {

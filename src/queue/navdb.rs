@@ -32,29 +32,59 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::news::Bell;
-use super::postgres::{Ear, Fault, Link, Server, Settings};
+use super::postgres::{Begin, Ear, Fault, Link, Server, Settings, Terms};
 use super::{
     Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
     Known, Look, Mention, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Schema, SchemaStatus,
-    Settled, Settlement, Stats, Story, Submission, Submitted, Suspects, Which, Witness,
+    Settled, Settlement, Stats, Story, Submission, Submitted, Suspects, Which, Witness, Zones,
 };
 use crate::alert::{Alert, AlertId};
 use crate::config::PostgresTarget;
 
-/// Begins a transaction of an instance's verb. What it writes is durable when `COMMIT` returns, also where
-/// the database's default is otherwise; `on` is not set over a stricter `remote_apply`. Its statements join
-/// hundreds of rows with tables of millions, always by their keys, and the planner is not to think otherwise.
-const BEGIN: &str = "BEGIN; \
-    SELECT set_config('synchronous_commit', 'on', true) \
-        WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write'); \
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off; SET LOCAL random_page_cost = 1; \
-    SET LOCAL jit = off; SET LOCAL statement_timeout = '20s'";
+/// Begins a transaction of an instance's verb. Its statements join hundreds of rows with tables of millions,
+/// always by their keys, and the planner is not to think otherwise.
+const BEGIN: Begin = Begin::each_sees_commits(
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off; SET LOCAL random_page_cost = 1; \
+     SET LOCAL jit = off",
+);
 
-/// The longest time for a verb of an instance.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// The longest time for what a person asks: it may read the whole table.
-const PATIENCE_WITH_PEOPLE: Duration = Duration::from_secs(600);
+/// Renewing a lease: tried twice within the time for which an instance trusts the last one.
+const OF_LEASES: Terms = Terms {
+    patience: Duration::from_secs(4),
+    statement: Duration::from_millis(3500),
+    lock: Duration::from_secs(3),
+    by_rows: false,
+    cancels: false,
+};
+/// Looking for what waits: over before the lease ends that it is done under.
+const OF_LOOKS: Terms = Terms {
+    patience: Duration::from_secs(9),
+    statement: Duration::from_secs(8),
+    lock: Duration::from_secs(8),
+    by_rows: false,
+    cancels: true,
+};
+/// Beginning attempts: another instance that is writing the same recipients' is waited for, a forgotten
+/// session is not.
+const OF_BEGINS: Terms = Terms {
+    patience: Duration::from_secs(20),
+    statement: Duration::from_secs(15),
+    lock: Duration::from_secs(1),
+    by_rows: true,
+    cancels: false,
+};
+/// Settling: what nobody else writes is free at once, and what somebody holds is to hold up nothing else.
+const OF_SETTLEMENTS: Terms = Terms { lock: Duration::from_millis(200), ..OF_BEGINS };
+/// Handing in.
+const OF_INTAKES: Terms = Terms { lock: Duration::from_secs(15), ..OF_BEGINS };
+/// What a person asks: it may read the whole table.
+const OF_PEOPLE: Terms = Terms {
+    patience: Duration::from_secs(600),
+    statement: Duration::from_secs(590),
+    lock: Duration::from_secs(20),
+    by_rows: false,
+    cancels: true,
+};
 
 /// For so long at most one who joins waits until it listens.
 const TO_LISTEN: Duration = Duration::from_secs(1);
@@ -63,11 +93,13 @@ const TO_LISTEN: Duration = Duration::from_secs(1);
 pub struct NavDbQueue {
     server: Arc<Server>,
     setup: bool,
-    /// Claims and leases.
+    /// Leases, and nothing that may be slow: who can not renew one in time is taken for dead.
+    lease: Link,
+    /// Claims, and what else is looked at to work.
     look: Arc<Link>,
     /// Begins.
     begin: Link,
-    /// Settlements.
+    /// Settlements: one that meets a locked row, and the next batch.
     settle: Link,
     /// New alerts.
     intake: Link,
@@ -77,6 +109,8 @@ pub struct NavDbQueue {
     reports: Link,
     /// Whether the server shows where its log ends.
     log: past::LogAccess,
+    /// What monitoring asks all the time.
+    samples: Link,
     /// What the server's clock has shown.
     ages: Mutex<people::Ages>,
     /// Hears of new alerts, for who waits for them.
@@ -92,15 +126,17 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
     let settings = Settings::resolve(target)?;
     let prepare = if setup { schema::create_or_check } else { schema::check };
     Ok(NavDbQueue {
-        server: Arc::new(Server { settings, prepare, news: Arc::new(Bell::default()) }),
+        server: Arc::new(Server::new(settings, prepare)),
         setup,
-        look: Arc::new(Link::new(PATIENCE)),
-        begin: Link::new(PATIENCE),
-        settle: Link::new(PATIENCE),
-        intake: Link::new(PATIENCE),
-        people: Link::new(PATIENCE_WITH_PEOPLE),
-        reports: Link::new(PATIENCE_WITH_PEOPLE),
         log: past::LogAccess::default(),
+        lease: Link::new(1, OF_LEASES),
+        look: Arc::new(Link::new(1, OF_LOOKS)),
+        begin: Link::new(1, OF_BEGINS),
+        settle: Link::new(2, OF_SETTLEMENTS),
+        intake: Link::new(1, OF_INTAKES),
+        people: Link::new(1, OF_PEOPLE),
+        reports: Link::new(2, OF_PEOPLE),
+        samples: Link::new(1, OF_LOOKS),
         ages: Mutex::default(),
         ear: OnceLock::new(),
     })
@@ -130,7 +166,7 @@ impl NavDbQueue {
 #[async_trait]
 impl Queue for NavDbQueue {
     async fn join(&self, instance: &Instance, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
-        let join = self.look.run(&self.server, |client| async move {
+        let join = self.lease.run(&self.server, |client| async move {
             self.log.ask(&client).await?;
             let known = past::Parameters::of(known, &self.log);
             lease::join(&client, instance, ttl, &known).await
@@ -142,18 +178,18 @@ impl Queue for NavDbQueue {
 
     async fn renew(&self, instance: Uuid, ttl: Duration, known: &Known) -> Result<Grant, QueueError> {
         let known = &past::Parameters::of(known, &self.log);
-        self.look
+        self.lease
             .run(&self.server, |client| async move { lease::renew(&client, instance, ttl, known).await })
             .await
     }
 
     async fn witness(&self, known: &Known) -> Result<Witness, QueueError> {
         let known = &past::Parameters::of(known, &self.log);
-        self.look.run(&self.server, |client| async move { past::witness(&client, known).await }).await
+        self.lease.run(&self.server, |client| async move { past::witness(&client, known).await }).await
     }
 
     async fn leave(&self, instance: Uuid) -> Result<(), QueueError> {
-        self.look.run(&self.server, |client| async move { lease::leave(&client, instance).await }).await
+        self.lease.run(&self.server, |client| async move { lease::leave(&client, instance).await }).await
     }
 
     async fn peers(&self, instance: Uuid) -> Result<Peers, QueueError> {
@@ -279,17 +315,17 @@ impl Queue for NavDbQueue {
     }
 
     async fn depth(&self) -> Result<Depth, QueueError> {
-        self.reports.run(&self.server, |client| async move { reports::depth(&client).await }).await
+        self.samples.run(&self.server, |client| async move { reports::depth(&client).await }).await
     }
 
     async fn recent(&self, before: Option<Uuid>, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
-        self.reports
+        self.samples
             .run(&self.server, |client| async move { reports::recent(&client, before, limit).await })
             .await
     }
 
     async fn undecided(&self, limit: usize) -> Result<Vec<AttemptRow>, QueueError> {
-        self.reports.run(&self.server, |client| async move { reports::undecided(&client, limit).await }).await
+        self.samples.run(&self.server, |client| async move { reports::undecided(&client, limit).await }).await
     }
 
     async fn history(&self, since: Timestamp, step: Duration) -> Result<Vec<Period>, QueueError> {
@@ -310,19 +346,24 @@ impl Queue for NavDbQueue {
 #[async_trait]
 impl Schema for NavDbQueue {
     async fn init(&self, notify: bool) -> Result<(), QueueError> {
-        let session = self.server.session().await?;
+        let session = self.server.session(OF_PEOPLE).await?;
         let done = schema::create(&session.client, notify).await;
-        done.map_err(|fault| self.server.explain(fault))
+        done.map_err(|fault| self.server.explain(fault, OF_PEOPLE))
     }
 
     async fn status(&self) -> Result<SchemaStatus, QueueError> {
-        let session = self.server.session().await?;
-        let found = schema::find(&session.client).await.map_err(|fault| self.server.explain(fault))?;
+        let session = self.server.session(OF_PEOPLE).await?;
+        let found = schema::find(&session.client).await;
+        let found = found.map_err(|fault| self.server.explain(fault, OF_PEOPLE))?;
         Ok(SchemaStatus {
             location: self.server.settings.location(),
             version: found.version,
             wanted: schema::VERSION,
             notify: found.notify,
+            zones: Some(Zones {
+                of_nav: self.server.settings.time_zone.clone(),
+                of_server: session.client.scope().server_zone.clone(),
+            }),
         })
     }
 
@@ -331,8 +372,8 @@ impl Schema for NavDbQueue {
     }
 
     async fn remove(&self) -> Result<(), QueueError> {
-        let session = self.server.session().await?;
-        schema::remove(&session.client).await.map_err(|fault| self.server.explain(fault))
+        let session = self.server.session(OF_PEOPLE).await?;
+        schema::remove(&session.client).await.map_err(|fault| self.server.explain(fault, OF_PEOPLE))
     }
 }
 

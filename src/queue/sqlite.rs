@@ -430,7 +430,7 @@ impl Schema for SqliteQueue {
     async fn status(&self) -> Result<SchemaStatus, QueueError> {
         let version = self.writer.read(file::version).await?;
         let location = self.path.display().to_string();
-        Ok(SchemaStatus { location, version, wanted: file::WANTED, notify: true })
+        Ok(SchemaStatus { location, version, wanted: file::WANTED, notify: true, zones: None })
     }
 
     fn sql(&self, _notify: bool) -> String {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smsd::alert::{AlertId, Severity};
+use smsd::config::PostgresTarget;
 use smsd::queue::navdb::{self, NavDbQueue};
 use smsd::queue::{Queue, Schema};
 use uuid::Uuid;
@@ -11,17 +12,30 @@ use uuid::Uuid;
 use super::queue::{Fixture, Meddling, queue_contract};
 use crate::postgres::{Database, Server};
 
-struct Nav {
-    queue: Arc<NavDbQueue>,
-    database: Database,
+pub struct Nav {
+    pub queue: Arc<NavDbQueue>,
+    pub database: Arc<Database>,
+    pub target: PostgresTarget,
+}
+
+impl Nav {
+    /// Makes the queue as a new one.
+    pub fn empty(&self) {
+        self.database.sql(
+            "TRUNCATE smsq, smsd.instance, smsd.attempt, smsd.attempt_alert, smsd.open, smsd.unresolved, smsd.note, \
+                smsd.submission RESTART IDENTITY; \
+             UPDATE smsd.meta SET queue = gen_random_uuid(), installed_at = now()",
+        );
+    }
 }
 
 impl Fixture for Nav {
     async fn fresh() -> Self {
         let database = Server::shared().database();
-        let queue = navdb::open(&database.target(), true).await.unwrap();
+        let target = database.target();
+        let queue = navdb::open(&target, true).await.unwrap();
         queue.init(false).await.unwrap();
-        Nav { queue: Arc::new(queue), database }
+        Nav { queue: Arc::new(queue), database: Arc::new(database), target }
     }
 
     fn queue(&self) -> Arc<dyn Queue> {
@@ -29,15 +43,15 @@ impl Fixture for Nav {
     }
 
     async fn second(&self) -> Arc<dyn Queue> {
-        Arc::new(navdb::open(&self.database.target(), false).await.unwrap())
+        Arc::new(navdb::open(&self.target, false).await.unwrap())
     }
 
     async fn insert(&self, phone: &str, text: &str, severity: Severity, age: Duration) -> AlertId {
         let severity = severity.0.map_or("NULL".into(), |s| s.to_string());
-        let (text, age) = (text.replace('\'', "''"), age.as_secs());
+        let age = age.as_secs();
         let id = self.database.sql(&format!(
             "INSERT INTO smsq (accountid, time, phone, msg, severity) \
-             VALUES (1, now() - interval '{age} s', '{phone}', '{text}', {severity}) RETURNING id"
+             VALUES (1, now() - interval '{age} s', '{phone}', $text${text}$text$, {severity}) RETURNING id"
         ));
         AlertId(id.parse().unwrap())
     }

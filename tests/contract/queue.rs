@@ -21,6 +21,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use smsd::alert::{Alert, AlertId, Phone, Reason, Severity, Verdict};
 use smsd::queue::{
     AlertState, AttemptRow, AttemptState, Closing, Instance, Known, Look, NewAlert, NewAttempt, Queue,
@@ -224,10 +225,20 @@ pub async fn clean(queue: &dyn Queue) {
     assert_eq!(audit.alerts, audit.waiting + audit.sent + audit.ignored + audit.before_ledger, "{audit:#?}");
 }
 
-/// Runs the whole contract over one fixture. The second argument is the test attribute.
+/// One test of the contract, to be run over a fixture that is there already.
+pub type Case<F> = (&'static str, fn(Arc<F>) -> BoxFuture<'static, ()>);
+
+/// Runs the whole contract over one fixture: `queue_contract!(Fixture, tokio::test)` as a test each, where
+/// the second argument is the test attribute; `queue_contract!(cases of Fixture)` is a list of [`Case`]s.
 macro_rules! queue_contract {
+    (cases of $fixture:ty) => {
+        $crate::contract::queue::queue_contract! { # cases [$fixture] }
+    };
     ($fixture:ty, $test:meta) => {
-        $crate::contract::queue::queue_contract! { @ $fixture, $test,
+        $crate::contract::queue::queue_contract! { # tests [$fixture, $test] }
+    };
+    (# $what:ident [$($of:tt)*]) => {
+        $crate::contract::queue::queue_contract! { @ $what [$($of)*]
             life {
                 a_lease_lives_while_it_is_renewed
                 a_lease_that_ran_out_is_not_renewed
@@ -361,7 +372,15 @@ macro_rules! queue_contract {
             }
         }
     };
-    (@ $fixture:ty, $test:meta, $($module:ident { $($name:ident)* })*) => {
+    (@ cases [$fixture:ty] $($module:ident { $($name:ident)* })*) => {
+        vec![$($((
+            concat!(stringify!($module), "::", stringify!($name)),
+            (|fixture| {
+                Box::pin(async move { $crate::contract::queue::$module::$name::<$fixture>(&fixture).await })
+            }) as fn(Arc<$fixture>) -> futures_util::future::BoxFuture<'static, ()>,
+        ),)*)*]
+    };
+    (@ tests [$fixture:ty, $test:meta] $($module:ident { $($name:ident)* })*) => {
         $(mod $module {
             #[allow(unused_imports)]
             use super::*;

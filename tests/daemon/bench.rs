@@ -81,7 +81,10 @@ impl Site {
         let site = Site { dir: tempfile::tempdir().unwrap(), db, starts: AtomicUsize::new(0) };
         let dir = site.dir.path().display();
         give(site.dir.path());
-        site.write("nav.conf", &format!("# NAV\nNAV_USER=nobody\nPID_DIR={dir}\nLOG_DIR={dir}\n"));
+        site.write(
+            "nav.conf",
+            &format!("# NAV\nNAV_USER=nobody\nTIME_ZONE=UTC\nPID_DIR={dir}\nLOG_DIR={dir}\n"),
+        );
         site
     }
 

@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::bench::{Daemon, Gateway, Site, gateway, until_within, ways};
+use smsd::alert::{Phone, Severity};
+use smsd::queue::{Key, NewAlert, Queue, QueueError, Submission, navdb};
+
+use super::bench::{Daemon, Gateway, Site, gateway, runtime, until_within, ways};
 use crate::faults::Faults;
 use crate::postgres::Server;
 
@@ -33,6 +37,43 @@ fn a_clock_that_jumps_costs_nothing_with_postgresql() {
     let ahead = JUMPS.windows(2).filter(|pair| pair[1] > pair[0]).count() + usize::from(JUMPS[0] > 0);
     assert!(daemon.said("the lease ran out") <= ahead, "{}", daemon.log());
     daemon.stop();
+}
+
+/// PostgreSQL's clock is set while an alert comes in: it is too late by that clock, and was not queued. It is
+/// not told to be one that can never be queued, for then nobody would hand it in again.
+#[test]
+fn a_clock_that_jumps_while_an_alert_comes_in_is_no_fault_of_the_alert() {
+    const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+        $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$; \
+        CREATE TRIGGER slow AFTER INSERT ON smsq FOR EACH STATEMENT EXECUTE FUNCTION slow()";
+    const SLEEPS: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let faults = Faults::new();
+    let database = Arc::new(Server::own_with("-F", &faults.env())).database();
+    let alert = Submission {
+        key: Key { name: "one".into(), kept: Duration::from_secs(60) },
+        alerts: vec![NewAlert {
+            to: Phone::parse("+4790000001").unwrap(),
+            text: "by the clock".into(),
+            severity: Severity(None),
+            account: None,
+        }],
+    };
+    let queued = runtime().block_on(async {
+        let queue = navdb::open(&database.target(), true).await.unwrap();
+        queue.newest().await.unwrap();
+        database.sql(SLOW);
+        let jump = async {
+            until_within(10, "it is being queued", || (database.sql(SLEEPS) == "1").then_some(()));
+            faults.set_clock_ahead(HOUR);
+        };
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        let alerts = [alert];
+        let enqueue = tokio::spawn(async move { queue.enqueue_by(&alerts, until).await });
+        jump.await;
+        enqueue.await.unwrap()
+    });
+    assert!(matches!(&queued, Err(QueueError::Unavailable(_))), "{queued:?}");
+    assert_eq!(database.sql("SELECT count(*) FROM smsq"), "0");
 }
 
 /// One who may not be texted: what is for them waits, and grows old.

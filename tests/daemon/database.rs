@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::bench::{Site, gateway, gateway_that, until, until_within, ways};
+use super::bench::{Site, gateway, gateway_that, runtime, until, until_within, ways};
 use crate::postgres::Server;
 use smsd::demo::gateway::Behaviour;
+use tokio_postgres::NoTls;
 
 const GATEWAY_DELAY: Duration = Duration::from_millis(5);
 
@@ -120,4 +121,71 @@ fn a_database_that_is_not_there_at_the_start_is_waited_for() {
     until_within(10, "it is sent", || (gateway.accepted_count() == 1).then_some(()));
     until("it says so", || (daemon.said("the queue answers again") == 1).then_some(()));
     daemon.stop();
+}
+
+/// `VACUUM FULL`, `ALTER TABLE`: for 25 s nothing of NAV's table can be read or written, and meanwhile a
+/// gateway refuses an SMS after 20 s. What it did not take is not in doubt.
+#[test]
+fn a_table_that_is_locked_for_25_s_costs_no_lease_and_leaves_no_doubt() {
+    let gateway = gateway_that(Behaviour::status(503).delay(Duration::from_secs(20)));
+    let site = Site::nav("", &ways(&[gateway.addr], ""));
+    let daemon = site.start().up();
+    let id = site.insert("+4790000001", "while the table is locked", None);
+    until("it is at the gateway", || (gateway.targets().len() == 1).then_some(()));
+    let (port, name) = (site.db().server.port, &site.db().name);
+    let address = format!("host=127.0.0.1 port={port} dbname={name} user=postgres");
+    runtime().block_on(async {
+        let (session, driver) = tokio_postgres::connect(&address, NoTls).await.unwrap();
+        tokio::spawn(driver);
+        session.batch_execute("BEGIN; LOCK TABLE smsq IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        session.batch_execute("COMMIT").await.unwrap();
+    });
+    gateway.set(Behaviour::ok());
+    until_within(90, "it is sent", || (site.counts() == [0, 1, 0]).then_some(()));
+    assert_eq!(daemon.said("the lease ran out"), 0, "{}", daemon.log());
+    let story = site.json(&["queue", "show", &id.to_string()]);
+    let attempts = story["attempts"].as_array().unwrap();
+    assert_eq!(attempts[0]["state"], "failed", "{story}");
+    assert!(attempts.iter().all(|attempt| attempt["possible_duplicate"] == false), "{story}");
+    assert_eq!(site.audit()["possible_duplicates"], 0);
+    daemon.stop();
+}
+
+/// NAV writes local times; the database is in UTC, as in a container.
+#[test]
+fn a_fresh_alert_of_navs_in_new_york_is_not_too_old_for_a_database_in_utc() {
+    let gateway = gateway();
+    let site = Site::nav("autocancel: 1 hour", &ways(&[gateway.addr], ""));
+    site.sql(&format!("ALTER DATABASE {} SET timezone = 'UTC'", site.db().name));
+    let nav_conf = site.read("nav.conf").replace("TIME_ZONE=UTC", "TIME_ZONE=America/New_York");
+    site.write("nav.conf", &nav_conf);
+    assert_eq!(site.run(&["db", "init"]).code, 0);
+    let local = "now() AT TIME ZONE 'America/New_York'";
+    let id = site.sql(&format!(
+        "INSERT INTO smsq (accountid, time, phone, msg) VALUES (1, {local}, '+4790000001', 'fresh') RETURNING id"
+    ));
+    let old = site.sql(&format!(
+        "INSERT INTO smsq (accountid, time, phone, msg) \
+         VALUES (1, {local} - interval '61 minutes', '+4790000002', 'old') RETURNING id"
+    ));
+    let daemon = site.start();
+    until("the fresh one is sent", || (gateway.accepted_count() == 1).then_some(()));
+    until("the old one is not", || (site.counts() == [0, 1, 1]).then_some(()));
+    let alert = |id: &str| site.json(&["queue", "show", id])["alert"].clone();
+    assert_eq!((&alert(&id)["state"], &alert(&old)["reason"]), (&"sent".into(), &"expired".into()));
+    let queued_at: jiff::Timestamp = alert(&id)["queued_at"].as_str().unwrap().parse().unwrap();
+    let ago = queued_at.duration_until(jiff::Timestamp::now());
+    assert!(ago.as_secs() < 60, "it is shown as it was: {ago}");
+    let timesent = format!("SELECT {local} - timesent < interval '1 minute' FROM smsq WHERE id = {id}");
+    assert_eq!(site.sql(&timesent), "t", "NAV reads when it was sent");
+    daemon.stop();
+
+    let said = site.run(&["check", "--probe"]);
+    assert!(said.out.contains("America/New_York"), "{said:?}");
+    assert!(said.err.contains("UTC"), "the database's own is another: {said:?}");
+    site.write("nav.conf", &nav_conf.replace("America/New_York", "Europe/Atlantis"));
+    let said = site.run(&["check", "--probe"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("TIME_ZONE") && said.out.contains("Europe/Atlantis"), "{said:?}");
 }

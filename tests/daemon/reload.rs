@@ -237,7 +237,7 @@ fn what_takes_a_restart_is_said_by_name_and_the_rest_holds() {
         ways(&[gateway.addr], "")
     );
     let dir = site.dir.path().display();
-    site.write("nav.conf", &format!("NAV_USER=nobody\nPID_DIR={elsewhere}\nLOG_DIR={dir}\n"));
+    site.write("nav.conf", &format!("NAV_USER=nobody\nTIME_ZONE=UTC\nPID_DIR={elsewhere}\nLOG_DIR={dir}\n"));
     let before = site.read("smsd.conf");
     site.write("smsd.conf", &text);
     reload(&daemon);
@@ -250,7 +250,7 @@ fn what_takes_a_restart_is_said_by_name_and_the_rest_holds() {
 
     // The same queue, and the new prefix. A command would look where the file says.
     site.write("smsd.conf", &before);
-    site.write("nav.conf", &format!("NAV_USER=nobody\nPID_DIR={dir}\nLOG_DIR={dir}\n"));
+    site.write("nav.conf", &format!("NAV_USER=nobody\nTIME_ZONE=UTC\nPID_DIR={dir}\nLOG_DIR={dir}\n"));
     send(&site, 2);
     assert!(gateway.accepted()[1].text.starts_with("NOC:"), "{:?}", gateway.accepted());
     reload(&daemon);

@@ -19,6 +19,7 @@ pub struct PgBouncer {
     _server: Arc<Server>,
 }
 
+#[allow(dead_code, reason = "not every test binary uses all of it")]
 impl PgBouncer {
     /// Starts one. Only what a pooler must be told is told; all else is as Debian has it.
     pub fn start(server: &Arc<Server>) -> PgBouncer {

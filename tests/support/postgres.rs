@@ -125,6 +125,19 @@ impl Server {
         Database { server: self.clone(), name }
     }
 
+    /// The same in another encoding.
+    pub fn database_in(self: &Arc<Server>, encoding: &str) -> Database {
+        if encoding == "UTF8" {
+            return self.database();
+        }
+        let name = format!("t{}", uuid::Uuid::now_v7().simple());
+        let sql = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'");
+        psql(&self.dir, self.port, "postgres", &sql);
+        let database = Database { server: self.clone(), name };
+        database.sql(NAV);
+        database
+    }
+
     /// Ends it without a checkpoint, as a crash of all its processes would.
     pub fn stop(&self) {
         pg_ctl(&self.dir, &["-m", "immediate", "stop"]);
@@ -400,7 +413,7 @@ fn psql_command(dir: &Path, port: u16, database: &str, sql: &str) -> Command {
     let mut command = Command::new("psql");
     command.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql]);
     command.arg("-h").arg(dir).arg("-p").arg(port.to_string()).stdin(Stdio::null());
-    command.env("PATH", path_with_servers());
+    command.env("PATH", path_with_servers()).env("PGCLIENTENCODING", "UTF8");
     command
 }
 

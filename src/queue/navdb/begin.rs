@@ -4,7 +4,6 @@
 //! circle. What they hold is then looked at in a new statement, which sees all that was committed before
 //! the locks were ours; so an alert that another instance has just settled is not sent again.
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -12,7 +11,7 @@ use super::past::{self, forgot};
 use super::{BEGIN, Verb, clean};
 use crate::alert::AlertId;
 use crate::queue::NewAttempt;
-use crate::queue::postgres::{Parameter, Statement};
+use crate::queue::postgres::{Client, Letters, Parameter, Statement};
 
 /// The recipients: one open attempt each.
 const OPEN: &str = "INSERT INTO smsd.open (recipient, attempt) \
@@ -149,11 +148,16 @@ pub(super) async fn begin(
     rows: &Rows<'_>,
     known: &past::Parameters<'_>,
 ) -> Verb<Vec<Uuid>> {
+    let letters = client.letters();
+    // The SMS goes out as it was composed; the ledger keeps it in the letters that the database has.
+    let fitted: Vec<_> =
+        rows.texts.iter().filter(|_| letters != Letters::All).map(|text| letters.fit(text)).collect();
+    let texts = if letters == Letters::All { &rows.texts } else { &fitted };
     let mut write: Vec<Parameter<'_>> = vec![
         (&owner, Type::UUID),
         (&rows.ids, Type::UUID_ARRAY),
         (&rows.recipients, Type::TEXT_ARRAY),
-        (&rows.texts, Type::TEXT_ARRAY),
+        (texts, Type::TEXT_ARRAY),
         (&rows.dispatchers, Type::TEXT_ARRAY),
         (&rows.numbers, Type::INT4_ARRAY),
         (&rows.deadlines, Type::FLOAT8_ARRAY),

@@ -1,12 +1,11 @@
 //! Looking for what waits.
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use super::{Verb, time};
 use crate::alert::{Alert, AlertId, Severity};
 use crate::queue::Look;
-use crate::queue::postgres::Parameter;
+use crate::queue::postgres::{Client, Parameter};
 
 /// Keys come from a sequence, and a row becomes visible when its transaction commits: later ones may be
 /// seen first. So a look for new rows goes this far back; what is later still is found by the next full look.

@@ -9,13 +9,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::Type;
 
 use super::{BEGIN, Verb, clean, ids, millis};
 use crate::alert::AlertId;
-use crate::queue::postgres::{Parameter, Statement, in_transaction, spoils};
+use crate::queue::postgres::{Client, Parameter, Statement, in_transaction, is_late, spoils};
 use crate::queue::submission::{AHEAD, Digest, forgotten_with, too_late};
 use crate::queue::{QueueError, Submission, Submitted};
 
@@ -51,8 +50,10 @@ const FOUND: &str = "SELECT key, digest, ids FROM smsd.submission WHERE key = AN
 /// No statement waits for another's lock beyond the time that is left.
 const PATIENCE: &str = "SELECT set_config('statement_timeout', $1, true)";
 
-/// Divides by zero, and so undoes it all, if waiting has taken longer than that: whoever was to be told has been told no.
-const IN_TIME: &str = "SELECT 1 / (clock_timestamp() - now() < $1::float8 * interval '1 ms')::int";
+/// Fails, and so undoes it all, if waiting has taken longer than that: the caller has been told no. There is
+/// no such setting, and asking for one is an error that no row can cause ([`is_late`]).
+const IN_TIME: &str = "SELECT CASE WHEN clock_timestamp() - now() >= $1::float8 * interval '1 ms' \
+     THEN current_setting('smsd.too_late') END";
 
 /// Whoever listens hears of it, trigger or not.
 const NOTIFY: &str = "SELECT pg_notify('smsd', '')";
@@ -147,6 +148,7 @@ async fn by_halves(
             Err(error) if !error.is_closed() && until.is_some_and(|until| Instant::now() >= until) => {
                 return Err(too_late().into());
             }
+            Err(error) if is_late(&error) => return Err(too_late().into()),
             Err(error) => error,
         };
         match (spoils(&error), part) {

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::past::{self, forgot};
 use super::{BEGIN, Verb, ids, millis};
 use crate::alert::{Phone, Severity};
-use crate::queue::postgres::{Fault, Parameter, in_transaction};
+use crate::queue::postgres::{Client, Fault, Parameter, in_transaction};
 use crate::queue::{Doubt, Grant, Instance, Peers};
 
 /// Whoever had our lock before us is dead, whatever its lease says. One row, as [`past::granted`] reads it.
@@ -91,7 +90,8 @@ pub(super) async fn renew(
     let ttl = millis(ttl);
     let mut parameters: Vec<Parameter<'_>> = vec![(&instance, Type::UUID), (&ttl, Type::FLOAT8)];
     parameters.extend(known.all());
-    let renew = [(RENEW, &parameters[..]), (SET_BACK, &[(&instance, Type::UUID)])];
+    let set_back: [Parameter<'_>; 1] = [(&instance, Type::UUID)];
+    let renew = [(RENEW, &parameters[..]), (SET_BACK, &set_back)];
     let (log, answers) = known.in_transaction(client, BEGIN, false, &renew).await?;
     past::granted(answers.first().and_then(|rows| rows.first()), log)
 }

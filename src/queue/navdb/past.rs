@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use jiff::Timestamp;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::people::BEGIN_ALONE;
@@ -13,7 +13,7 @@ use super::{Verb, clean, ids, time};
 use crate::alert::AlertId;
 use crate::queue::ledger::BEFORE;
 use crate::queue::past::{ANOTHER_SERVER, FROM_THE_PAST, NO_TEXT, STORM_GUARD, TOGETHER};
-use crate::queue::postgres::{Fault, Parameter, Statement, in_transaction};
+use crate::queue::postgres::{Begin, Client, Fault, Parameter, Statement, in_transaction};
 use crate::queue::{Caught, Forgot, Grant, Known, LogEnd, QueueError, Suspects, Witness};
 
 /// An expression: the word for what the database has forgotten, null if nothing. A few looks into primary
@@ -188,7 +188,7 @@ impl<'a> Parameters<'a> {
     pub(super) async fn in_transaction(
         &self,
         client: &Client,
-        begin: &str,
+        begin: Begin,
         same: bool,
         statements: &[Statement<'_>],
     ) -> Verb<(Option<LogEnd>, Vec<Vec<Row>>)> {
@@ -238,17 +238,13 @@ pub(super) fn granted(row: Option<&Row>, log: Option<LogEnd>) -> Verb<Grant> {
 
 pub(super) async fn witness(client: &Client, known: &Parameters<'_>) -> Verb<Witness> {
     let (log, answers) =
-        known.in_transaction(client, "BEGIN READ ONLY", false, &[(WITNESS, &known.all())]).await?;
+        known.in_transaction(client, Begin::PLAIN, false, &[(WITNESS, &known.all())]).await?;
     let Some(row) = answers.first().and_then(|rows| rows.first()) else { return Ok(Witness::default()) };
     match row.try_get::<_, Option<&str>>(0)? {
         Some(word) => Err(lost(Some(word))),
         None => Ok(Witness { newest: row.try_get(1)?, log }),
     }
 }
-
-/// As for every verb that an instance depends on.
-const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', true) \
-    WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')";
 
 const HOLD_DOUBTS: &str = "UPDATE smsd.attempt a SET state = 'held', class = $4, \
         detail = $3 || coalesce($5 || nullif(a.detail, ''), '') \
@@ -261,9 +257,9 @@ const HOLD_DOUBTS: &str = "UPDATE smsd.attempt a SET state = 'held', class = $4,
 /// A number is one that [`crate::alert::Phone::parse`] takes: any other is never sent.
 const HOLD: &str = "WITH lease AS MATERIALIZED (SELECT EXISTS (SELECT FROM smsd.instance \
         WHERE id = $1 AND lease_until > clock_timestamp()) AS good), \
-     suspect AS MATERIALIZED (SELECT q.id::bigint AS id, translate(q.phone, ' -().', '') AS recipient FROM smsq q \
+     suspect AS MATERIALIZED (SELECT q.id::bigint AS id, translate(q.phone::text, ' -().', '') AS recipient FROM smsq q \
         WHERE q.id > $2 AND q.sent = 'N' AND q.time <= to_timestamp($3) \
-            AND translate(q.phone, ' -().', '') ~ '^[+]?[0-9]{3,15}$' \
+            AND translate(q.phone::text, ' -().', '') ~ '^[+]?[0-9]{3,15}$' \
             AND NOT EXISTS (SELECT FROM smsd.unresolved u WHERE u.alert = q.id) \
             AND NOT EXISTS (SELECT FROM smsd.note n WHERE n.alert = q.id AND n.what IN ('requeued', 'released') \
                 AND n.at > to_timestamp($3)) \
@@ -312,17 +308,17 @@ pub(super) async fn hold(client: &Client, owner: Uuid, suspects: &Suspects, why:
         (&FROM_THE_PAST, Type::TEXT),
         (&why, Type::TEXT),
     ];
-    let page = [(DURABLE, &[][..]), (HOLD, &alerts), (super::lease::INTO_DOUBT, &[]), (HOLD_DOUBTS, &doubts)];
-    let page = if after == AlertId(0) { &page[..] } else { &page[..2] };
+    let page = [(HOLD, &alerts[..]), (super::lease::INTO_DOUBT, &[]), (HOLD_DOUBTS, &doubts)];
+    let page = if after == AlertId(0) { &page[..] } else { &page[..1] };
     let answers = in_transaction(client, BEGIN_ALONE, page).await?;
-    let Some(row) = answers.get(1).and_then(|rows| rows.first()) else { return Err(lost(None)) };
+    let Some(row) = answers.first().and_then(|rows| rows.first()) else { return Err(lost(None)) };
     if !row.try_get::<_, bool>(0)? {
         return Err(lost(None));
     }
     let (count, last): (i64, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
     Ok(Caught {
         alerts: u64::try_from(count).unwrap_or_default(),
-        doubts: answers.get(3).map_or(0, |rows| rows.len() as u64),
+        doubts: answers.get(2).map_or(0, |rows| rows.len() as u64),
         next: last.filter(|_| count >= limit).map(AlertId),
     })
 }

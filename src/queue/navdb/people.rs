@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{Verb, clean, ids, keys};
@@ -11,7 +10,7 @@ use crate::alert::AlertId;
 use crate::os::BootTime;
 use crate::queue::arrivals::Arrivals;
 use crate::queue::ledger::BEFORE;
-use crate::queue::postgres::{Parameter, in_transaction};
+use crate::queue::postgres::{Begin, Client, Parameter, in_transaction};
 use crate::queue::wall::{SLACK, Wall};
 use crate::queue::{Age, Cancelled, Decision, Resolved, Which};
 
@@ -20,8 +19,8 @@ const NOTIFY_FREED: &str = "SELECT pg_notify('smsd', 'freed')";
 
 /// Begins a transaction in which no attempt begins or closes: what it finds without a lock stays so. Begins
 /// wait for it, and look again when it is over.
-pub(super) const BEGIN_ALONE: &str = "BEGIN; SET LOCAL lock_timeout = '20s'; \
-     LOCK TABLE smsd.unresolved IN SHARE ROW EXCLUSIVE MODE";
+pub(super) const BEGIN_ALONE: Begin =
+    Begin::each_sees_commits("LOCK TABLE smsd.unresolved IN SHARE ROW EXCLUSIVE MODE");
 
 /// Attempts in doubt or held end with the alerts that a person cancels; their other alerts wait again.
 const CANCEL: &str = "WITH chosen AS MATERIALIZED (SELECT q.id, a.id AS attempt, a.state FROM smsq q \

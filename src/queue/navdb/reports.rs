@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::{Verb, ids, time};
 use crate::alert::{AlertId, Reason, Severity};
 use crate::queue::past::STORM_GUARD;
-use crate::queue::postgres::{Parameter, Statement, in_transaction};
+use crate::queue::postgres::{Begin, Client, Parameter, Statement, in_transaction};
 use crate::queue::report::{HISTORY, step_micros};
 use crate::queue::{
     Account, AlertRow, AlertState, AttemptRow, AttemptState, Audit, Depth, Filter, Layer, Mention, Note,
@@ -54,7 +54,7 @@ macro_rules! list {
             " WHERE ",
             $state,
             " AND ($1::bigint IS NULL OR q.id < $1) \
-              AND ($2::text IS NULL OR translate(q.phone, ' -().', '') = $2) ORDER BY q.id DESC LIMIT $3"
+              AND ($2::text IS NULL OR translate(q.phone::text, ' -().', '') = $2) ORDER BY q.id DESC LIMIT $3"
         )
     };
 }
@@ -135,7 +135,7 @@ const STATS: &str = "SELECT a.*, l.*, s.* FROM \
      (SELECT count(*), count(*) FILTER (WHERE possible_duplicate) FROM smsd.attempt WHERE state = 'accepted') s";
 
 /// One snapshot for all of the audit.
-const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const BEGIN_READING: Begin = Begin::all_see_one_moment("");
 
 /// What the ledger says of each alert in the queue: attempts accepted that carried it (and how many of them
 /// without a mark), why it was ignored, and whether it ended before the ledger was there.

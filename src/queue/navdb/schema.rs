@@ -1,13 +1,10 @@
 //! The schema `smsd`: made, checked, removed.
 
-use std::sync::Arc;
-
 use futures_util::future::BoxFuture;
-use tokio_postgres::Client;
 
 use super::Verb;
 use crate::queue::QueueError;
-use crate::queue::postgres::Fault;
+use crate::queue::postgres::{Client, Fault};
 
 /// The version of the ledger that this program wants.
 pub(super) const VERSION: i32 = 2;
@@ -41,12 +38,12 @@ pub(super) async fn find(client: &Client) -> Verb<Found> {
 }
 
 /// Refuses a session whose database lacks the schema or has one that we do not know.
-pub(super) fn check(client: Arc<Client>, place: String) -> BoxFuture<'static, Verb<()>> {
+pub(super) fn check(client: Client, place: String) -> BoxFuture<'static, Verb<()>> {
     Box::pin(async move { judge(&find(&client).await?, &place) })
 }
 
 /// Creates the schema where it is missing, brings an older one to what is wanted, then the same.
-pub(super) fn create_or_check(client: Arc<Client>, place: String) -> BoxFuture<'static, Verb<()>> {
+pub(super) fn create_or_check(client: Client, place: String) -> BoxFuture<'static, Verb<()>> {
     Box::pin(async move {
         let found = find(&client).await?;
         if found.standby || found.version.is_some_and(|version| version >= VERSION) {
@@ -68,7 +65,7 @@ pub(super) fn create_or_check(client: Arc<Client>, place: String) -> BoxFuture<'
 
 /// Creates what is missing.
 pub(super) async fn create(client: &Client, notify: bool) -> Verb<()> {
-    Ok(client.batch_execute(&format!("BEGIN; {ALONE} {}; COMMIT", sql(notify))).await?)
+    Ok(client.run_script(&format!("{ALONE} {}", sql(notify))).await?)
 }
 
 /// What [`create`] runs, for a DBA.
@@ -78,7 +75,7 @@ pub(super) fn sql(notify: bool) -> String {
 
 /// Removes all that [`create`] made.
 pub(super) async fn remove(client: &Client) -> Verb<()> {
-    Ok(client.batch_execute(&format!("BEGIN; {ALONE} {DROP}; COMMIT")).await?)
+    Ok(client.run_script(&format!("{ALONE} {DROP}")).await?)
 }
 
 fn upgrade(place: &str, older: i32) -> String {

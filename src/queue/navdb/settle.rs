@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::{BEGIN, Verb, clean};
 use crate::alert::{AlertId, Reason, Verdict};
-use crate::queue::postgres::{Parameter, Statement, in_transaction};
+use crate::queue::postgres::{Client, Letters, Parameter, Statement, in_transaction};
 use crate::queue::{Settled, Settlement};
 
 /// Between the references of one attempt, where they travel as one text.
@@ -64,7 +63,7 @@ const SETTLE: &str = "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::uuid[
      UNION ALL SELECT NULL, v.alert FROM due v WHERE v.alert NOT IN (SELECT id FROM ended)";
 
 /// Settlements, column by column.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Rows<'a> {
     ids: Vec<Uuid>,
     states: Vec<&'a str>,
@@ -118,9 +117,29 @@ impl<'a> Rows<'a> {
     }
 }
 
+impl Rows<'_> {
+    /// The same in letters that the database has: what a gateway said is no reason not to settle.
+    fn fitted(&self, letters: Letters) -> Rows<'_> {
+        let fit = |text: &Cow<'_, str>| Cow::Owned(letters.fit(text).into_owned());
+        Rows {
+            codes: self.codes.iter().map(|code| code.as_ref().map(fit)).collect(),
+            details: self.details.iter().map(fit).collect(),
+            references: self
+                .references
+                .iter()
+                .map(|r| r.as_ref().map(|r| letters.fit(r).into_owned()))
+                .collect(),
+            whys: self.whys.iter().map(fit).collect(),
+            ..self.clone()
+        }
+    }
+}
+
 /// Writes the settlements; returns what it could not set.
 pub(super) async fn settle(client: &Client, owner: Uuid, rows: &Rows<'_>) -> Verb<Settled> {
     let lock = Uuid::now_v7();
+    let fitted = (client.letters() != Letters::All).then(|| rows.fitted(client.letters()));
+    let rows = fitted.as_ref().unwrap_or(rows);
     let parameters: [Parameter<'_>; 14] = [
         (&owner, Type::UUID),
         (&rows.ids, Type::UUID_ARRAY),
@@ -142,9 +161,7 @@ pub(super) async fn settle(client: &Client, owner: Uuid, rows: &Rows<'_>) -> Ver
     if !rows.beside.is_empty() {
         statements = vec![(TAKE, &beside), (SETTLE, &parameters), (GIVE_BACK, &beside)];
     }
-    // A row that somebody else holds is found out soon: the others of the batch do not wait for it.
-    let begin = format!("{BEGIN}; SET LOCAL lock_timeout = '200ms'");
-    let answers = in_transaction(client, &begin, &statements).await?;
+    let answers = in_transaction(client, BEGIN, &statements).await?;
     let mut settled = Settled::default();
     for row in answers.iter().flatten() {
         // Only the settlement itself answers with rows.

@@ -7,6 +7,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::cancel::Canceller;
 use super::fault;
 use super::settings::{Settings, TlsMode};
 use super::tls;
@@ -15,11 +16,18 @@ use crate::queue::QueueError;
 /// The driver of a connection, which delivers notifications and ends with it.
 pub(super) type Driver = futures_util::future::BoxFuture<'static, ()>;
 
+/// A connection that is logged in.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    pub(super) driver: Driver,
+    pub(super) canceller: Canceller,
+}
+
 /// What a connection's driver calls for each notification, with its payload.
 pub(super) type OnNotify = std::sync::Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Connects and logs in.
-pub(super) async fn connect(settings: &Settings, notify: &OnNotify) -> Result<(Client, Driver), QueueError> {
+pub(super) async fn connect(settings: &Settings, notify: &OnNotify) -> Result<Connected, QueueError> {
     let mut last = None;
     for (host, port) in &settings.hosts {
         let tries = if host.starts_with('/') { &[SslMode::Disable][..] } else { tries(settings.tls.mode) };
@@ -82,7 +90,7 @@ async fn connect_one(
     port: u16,
     mode: SslMode,
     notify: &OnNotify,
-) -> Result<(Client, Driver), Failure> {
+) -> Result<Connected, Failure> {
     let mut config = Config::new();
     config
         .host(host)
@@ -106,11 +114,13 @@ async fn connect_one(
     }
     if mode == SslMode::Disable {
         let (client, connection) = config.connect(NoTls).await?;
-        return Ok((client, Box::pin(drive(connection, notify.clone()))));
+        let canceller = Canceller { token: client.cancel_token(), tls: None };
+        return Ok(Connected { client, driver: Box::pin(drive(connection, notify.clone())), canceller });
     }
     let tls = MakeRustlsConnect::new(tls::client_config(&settings.tls).map_err(Failure::Settings)?);
-    let (client, connection) = config.connect(tls).await?;
-    Ok((client, Box::pin(drive(connection, notify.clone()))))
+    let (client, connection) = config.connect(tls.clone()).await?;
+    let canceller = Canceller { token: client.cancel_token(), tls: Some(tls) };
+    Ok(Connected { client, driver: Box::pin(drive(connection, notify.clone())), canceller })
 }
 
 /// Moves bytes until the connection ends. Its error is not told here: whoever waits for an answer gets it.

@@ -15,7 +15,8 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::link::{Link, Parameter, Server, Session};
+use super::client::Parameter;
+use super::link::{Link, Server, Wire};
 use crate::queue::News;
 use crate::queue::news::ECHO;
 
@@ -80,10 +81,10 @@ async fn listen(server: Arc<Server>, voice: Arc<Link>, tried: watch::Sender<bool
 }
 
 /// A listening session. If there is none, the queue's verbs meet the reason themselves, and tell it.
-async fn session(server: &Server, echo: &Arc<Echo>) -> Option<Session> {
+async fn session(server: &Server, echo: &Arc<Echo>) -> Option<Wire> {
     let (news, heard) = (server.news.clone(), echo.clone());
     server
-        .session_with(Arc::new(move |payload| match payload.strip_prefix(ECHO) {
+        .wire(Arc::new(move |payload| match payload.strip_prefix(ECHO) {
             Some(nonce) => heard.came(nonce),
             None => news.ring(News::of_notification(payload)),
         }))
@@ -125,7 +126,7 @@ impl Echo {
     }
 
     /// Whether an echo comes back; `None` if that can not be told: the session has ended, or none could be sent.
-    async fn test(&self, server: &Server, voice: &Link, session: &mut Session) -> Option<bool> {
+    async fn test(&self, server: &Server, voice: &Link, session: &mut Wire) -> Option<bool> {
         do_within(session, "LISTEN smsd").await?;
         let payload = format!("{ECHO}{}", self.nonce);
         let payload: &Parameter<'_> = &(&payload, Type::TEXT);
@@ -150,7 +151,7 @@ impl Echo {
 }
 
 /// A command without an answer, if it is done in time.
-async fn do_within(session: &Session, command: &str) -> Option<()> {
+async fn do_within(session: &Wire, command: &str) -> Option<()> {
     let done = timeout(ECHO_WITHIN, session.client.batch_execute(command)).await.ok()?;
     done.inspect_err(|error| tracing::debug!("{command}: {error}")).ok()
 }

@@ -5,12 +5,17 @@ use std::error::Error as _;
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::link::Fault;
 use super::settings::Settings;
 use crate::queue::QueueError;
 
-/// What a failed verb means.
-pub(super) fn of_verb(settings: &Settings, error: &Error) -> QueueError {
+/// What a failed verb means. `by_rows`: a row that is locked or refused is told from a database that is.
+pub(super) fn of_verb(settings: &Settings, error: &Error, by_rows: bool) -> QueueError {
     let place = settings.location();
+    if let Some(why) = poisons(error).filter(|_| by_rows) {
+        let code = why.code().code();
+        return QueueError::Poisoned(format!("database {place}: {} ({code})", why.message()));
+    }
     match error.as_db_error() {
         Some(error) => of_answer(settings, error, &format!("database {place}")),
         None => {
@@ -53,6 +58,40 @@ pub(crate) fn spoils(error: &Error) -> Option<&DbError> {
     let code = error.code();
     let of_a_row = matches!(code.code().get(..2), Some("22" | "23")) && *code != SqlState::UNIQUE_VIOLATION;
     (of_a_row || *code == SqlState::PROGRAM_LIMIT_EXCEEDED).then_some(error)
+}
+
+/// What PostgreSQL says of some row only: that another session holds it, or that it will not have it
+/// ([`spoils`], and a site's own triggers and constraints).
+pub(crate) fn poisons(error: &Error) -> Option<&DbError> {
+    let found = error.as_db_error()?;
+    let code = found.code();
+    let of_a_row = match code.code().get(..2).unwrap_or_default() {
+        // Keys of ours that are there already are no error, so this one is of another's making.
+        "23" => true,
+        // What a trigger raises, by itself, in what it calls, or as an SQL/MED or PL function does.
+        "P0" | "09" | "27" | "38" | "39" => true,
+        _ => *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::QUERY_CANCELED,
+    };
+    if of_a_row { Some(found) } else { spoils(error) }
+}
+
+/// True if a transaction of ours found that it is over its caller's time ([`crate::queue::navdb`]'s intake):
+/// no other statement asks for a setting that does not exist.
+pub(crate) fn is_late(error: &Error) -> bool {
+    error.code() == Some(&SqlState::UNDEFINED_OBJECT)
+}
+
+/// What it means that the server refuses NAV's time zone; other failures mean what they always do.
+pub(super) fn of_zone(settings: &Settings, error: Error) -> Fault {
+    let (Some(zone), Some(&SqlState::INVALID_PARAMETER_VALUE)) = (&settings.time_zone, error.code()) else {
+        return Fault::Sql(error);
+    };
+    Fault::Queue(QueueError::Refused(format!(
+        "database {} does not know the time zone {zone:?} of NAV's times; set TIME_ZONE in nav.conf to a name that \
+         NAV and PostgreSQL both know, such as Europe/Oslo, or install the server's time zones (tzdata, \
+         tzdata-legacy)",
+        settings.location()
+    )))
 }
 
 /// True if TLS, and not the network or PostgreSQL, is what failed.

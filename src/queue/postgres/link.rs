@@ -1,19 +1,20 @@
 //! Links: connections that come about when they are needed, and again when they were lost.
 //!
-//! A link carries one verb at a time; verbs that shall not wait for each other have links of their own. A
-//! verb is one network round trip: its statements are all on the way before the first answer is read.
+//! A connection carries one verb at a time; verbs that shall not wait for each other have links of their own.
+//! A verb is one network round trip: its statements are all on the way before the first answer is read.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::future::{BoxFuture, join_all, join3};
-use tokio::sync::Mutex;
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::Error;
 
-use super::connect::{OnNotify, connect};
+use super::cancel::{AtWork, Canceller, Cancels};
+use super::client::{Client, Terms};
+use super::connect::{Connected, OnNotify, connect};
 use super::fault;
+use super::scope::Scope;
 use super::settings::Settings;
 use crate::queue::news::{Bell, ECHO};
 use crate::queue::{News, QueueError};
@@ -26,36 +27,58 @@ pub(crate) struct Server {
     /// Where it is.
     pub(crate) settings: Settings,
     /// Checks a new session, given its place for people, before its first verb; what it refuses is not used.
-    pub(crate) prepare: fn(Arc<Client>, String) -> BoxFuture<'static, Result<(), Fault>>,
+    pub(crate) prepare: fn(Client, String) -> BoxFuture<'static, Result<(), Fault>>,
     /// Woken by a notification, and by a new listening session ([`super::Ear`]).
     pub(crate) news: Arc<Bell>,
+    cancels: Cancels,
 }
 
 impl Server {
-    /// A session of its own, unchecked.
-    pub(crate) async fn session(&self) -> Result<Session, QueueError> {
+    pub(crate) fn new(
+        settings: Settings,
+        prepare: fn(Client, String) -> BoxFuture<'static, Result<(), Fault>>,
+    ) -> Server {
+        Server { settings, prepare, news: Arc::default(), cancels: Cancels::default() }
+    }
+
+    /// A session of its own, in which verbs run on these terms; the database's schema is unchecked.
+    pub(crate) async fn session(&self, terms: Terms) -> Result<Session, QueueError> {
         let news = self.news.clone();
         // A pooler may bring any session what another one listens for.
-        self.session_with(Arc::new(move |payload| {
+        let wire = self.wire(Arc::new(move |payload| {
             if !payload.starts_with(ECHO) {
                 news.ring(News::of_notification(payload));
             }
-        }))
-        .await
+        }));
+        let wire = wire.await?;
+        let scope = Scope::of(&wire.client, &self.settings);
+        match tokio::time::timeout(terms.patience, scope).await {
+            Ok(Ok(scope)) => {
+                let client = Client::new(wire.client.clone(), Arc::new(scope), terms);
+                Ok(Session { client, canceller: wire.canceller.clone(), wire })
+            }
+            Ok(Err(fault)) => Err(self.explain(fault, terms)),
+            Err(_) => Err(self.no_answer(terms)),
+        }
     }
 
-    /// The same with other use for notifications.
-    pub(super) async fn session_with(&self, notify: OnNotify) -> Result<Session, QueueError> {
-        let (client, driver) = connect(&self.settings, &notify).await?;
-        Ok(Session { client: Arc::new(client), driver: tokio::spawn(driver) })
+    /// A bare connection with other use for notifications.
+    pub(super) async fn wire(&self, notify: OnNotify) -> Result<Wire, QueueError> {
+        let Connected { client, driver, canceller } = connect(&self.settings, &notify).await?;
+        Ok(Wire { client: Arc::new(client), canceller, driver: tokio::spawn(driver) })
     }
 
     /// What a failure means to the caller.
-    pub(crate) fn explain(&self, fault: Fault) -> QueueError {
+    pub(crate) fn explain(&self, fault: Fault, terms: Terms) -> QueueError {
         match fault {
-            Fault::Sql(error) => fault::of_verb(&self.settings, &error),
+            Fault::Sql(error) => fault::of_verb(&self.settings, &error, terms.by_rows),
             Fault::Queue(error) => error,
         }
+    }
+
+    fn no_answer(&self, terms: Terms) -> QueueError {
+        let (place, seconds) = (self.settings.location(), terms.patience.as_secs());
+        QueueError::Unavailable(format!("no answer from database {place} within {seconds} s"))
     }
 }
 
@@ -81,113 +104,112 @@ impl From<QueueError> for Fault {
 }
 
 /// A connection with the task that drives it; both end together.
-pub(crate) struct Session {
-    pub(crate) client: Arc<Client>,
+pub(super) struct Wire {
+    pub(super) client: Arc<tokio_postgres::Client>,
+    canceller: Canceller,
     driver: JoinHandle<()>,
 }
 
-impl Session {
+impl Wire {
     /// Returns when the connection has ended; to be waited for once.
     pub(super) async fn ended(&mut self) {
         let _ = (&mut self.driver).await;
     }
 }
 
-impl Drop for Session {
+impl Drop for Wire {
     fn drop(&mut self) {
         self.driver.abort();
     }
 }
 
-/// One connection at most, made when it is needed.
+/// A connection that verbs may use.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(super) canceller: Canceller,
+    wire: Wire,
+}
+
+impl Session {
+    fn is_closed(&self) -> bool {
+        self.wire.client.is_closed()
+    }
+}
+
+/// Some connections at most, each made when it is needed.
 pub(crate) struct Link {
-    session: Mutex<Option<Session>>,
-    patience: Duration,
+    /// As many as may be at work.
+    places: Semaphore,
+    idle: Mutex<Vec<Session>>,
+    terms: Terms,
 }
 
 impl Link {
-    /// A link whose verbs take at most `patience`; after that the server is taken for dead.
-    pub(crate) fn new(patience: Duration) -> Link {
-        Link { session: Mutex::new(None), patience }
+    /// A link of `width` connections whose verbs run on these terms.
+    pub(crate) fn new(width: usize, terms: Terms) -> Link {
+        Link { places: Semaphore::new(width), idle: Mutex::default(), terms }
     }
 
     /// Does a verb. A lost connection is made anew once and the verb done again, so a verb must find out
     /// what an earlier call of it has already done.
     pub(crate) async fn run<T, V, F>(&self, server: &Server, verb: V) -> Result<T, QueueError>
     where
-        V: Fn(Arc<Client>) -> F,
+        V: Fn(Client) -> F,
         F: Future<Output = Result<T, Fault>>,
     {
-        let mut slot = self.session.lock().await;
+        // It is never closed, so a failure can not be; were it one, the verb would go on without a place.
+        let _place = self.places.acquire().await.ok();
         let (mut lost, mut collisions) = (false, 0);
         loop {
-            // Out of its slot while it works: a verb that is given up in the middle takes its session along.
-            let session = match slot.take().filter(|session| !session.client.is_closed()) {
+            // None is idle while it works: a verb that is given up in the middle takes its session along.
+            let idle = self.idle().pop();
+            let session = match idle.filter(|session| !session.is_closed()) {
                 Some(session) => session,
                 None => self.fresh(server).await?,
             };
-            let fault = match tokio::time::timeout(self.patience, verb(session.client.clone())).await {
-                Ok(Ok(done)) => {
-                    *slot = Some(session);
+            let client = session.client.clone();
+            let at_work = AtWork::new(session, self.terms.cancels.then_some(&server.cancels));
+            let done = tokio::time::timeout(self.terms.patience, verb(client)).await;
+            let Ok(done) = done else { return Err(server.no_answer(self.terms)) };
+            let session = at_work.done().filter(|session| !session.is_closed());
+            let fault = match done {
+                Ok(done) => {
+                    self.idle().extend(session);
                     return Ok(done);
                 }
-                Ok(Err(fault)) => fault,
-                Err(_) => return Err(self.no_answer(server)),
+                Err(fault) => fault,
             };
             match &fault {
-                Fault::Sql(error) if session.client.is_closed() || fault::ends_session(error) => {
+                Fault::Sql(error) if session.is_none() || fault::ends_session(error) => {
                     if lost {
-                        return Err(server.explain(fault));
+                        return Err(server.explain(fault, self.terms));
                     }
                     lost = true;
                 }
                 Fault::Sql(error) if fault::is_collision(error) && collisions < COLLISIONS => {
-                    *slot = Some(session);
+                    self.idle().extend(session);
                     collisions += 1;
                 }
                 _ => {
-                    *slot = Some(session);
-                    return Err(server.explain(fault));
+                    self.idle().extend(session);
+                    return Err(server.explain(fault, self.terms));
                 }
             }
         }
     }
 
+    fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A checked session.
     async fn fresh(&self, server: &Server) -> Result<Session, QueueError> {
-        let session = server.session().await?;
+        let session = server.session(self.terms).await?;
         let prepare = (server.prepare)(session.client.clone(), server.settings.location());
-        match tokio::time::timeout(self.patience, prepare).await {
+        match tokio::time::timeout(self.terms.patience, prepare).await {
             Ok(Ok(())) => Ok(session),
-            Ok(Err(fault)) => Err(server.explain(fault)),
-            Err(_) => Err(self.no_answer(server)),
+            Ok(Err(fault)) => Err(server.explain(fault, self.terms)),
+            Err(_) => Err(server.no_answer(self.terms)),
         }
     }
-
-    fn no_answer(&self, server: &Server) -> QueueError {
-        let (place, seconds) = (server.settings.location(), self.patience.as_secs());
-        QueueError::Unavailable(format!("no answer from database {place} within {seconds} s"))
-    }
-}
-
-/// A parameter with its type, so that the statement needs no preparing.
-pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
-
-/// A statement with its parameters.
-pub(crate) type Statement<'a> = (&'a str, &'a [Parameter<'a>]);
-
-/// Does statements in one transaction and one round trip; each sees what the ones before it did. Returns their
-/// rows.
-pub(crate) async fn in_transaction(
-    client: &Client,
-    begin: &str,
-    statements: &[Statement<'_>],
-) -> Result<Vec<Vec<Row>>, Error> {
-    // Each of these sends when it is first polled, and they are polled in this order.
-    let work = join_all(statements.iter().map(|(sql, parameters)| client.query_typed(sql, parameters)));
-    let (begun, rows, ended) = join3(client.batch_execute(begin), work, client.batch_execute("COMMIT")).await;
-    begun?;
-    let rows = rows.into_iter().collect::<Result<Vec<_>, _>>()?;
-    ended?;
-    Ok(rows)
 }

@@ -34,6 +34,8 @@ pub struct Settings {
     pub application_name: String,
     /// Command-line options for the server's session (`options`, `PGOPTIONS`).
     pub options: Option<String>,
+    /// The time zone of NAV's local times; `None`: the server's own.
+    pub time_zone: Option<String>,
 }
 
 /// libpq's `sslmode` and its files.
@@ -133,7 +135,18 @@ impl Settings {
         let tls = tls(&get, home)?;
         let application_name = get("application_name").unwrap_or_else(|| "smsd".into());
         let options = get("options");
-        Ok(Settings { hosts, database, user, password, tls, connect_timeout, application_name, options })
+        let time_zone = target.time_zone.clone();
+        Ok(Settings {
+            hosts,
+            database,
+            user,
+            password,
+            tls,
+            connect_timeout,
+            application_name,
+            options,
+            time_zone,
+        })
     }
 
     /// Where the queue is, for people: `host:port/database`, without the user and secrets.
