@@ -12,6 +12,8 @@
 mod postgres;
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "navdb/statements.rs"]
+mod statements;
 
 use std::collections::HashSet;
 use std::sync::Arc;
