@@ -17,6 +17,7 @@ mod begin;
 mod claim;
 mod intake;
 mod lease;
+mod notes;
 mod past;
 mod people;
 mod reports;

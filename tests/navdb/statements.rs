@@ -2,9 +2,41 @@
 
 use std::time::{Duration, Instant};
 
-use smsd::queue::{NewAlert, Queue, Submitted};
+use smsd::alert::{Reason, Verdict};
+use smsd::queue::{Known, NewAlert, Queue, Schema, Settled, Settlement, Submitted, Which};
 
-use super::{Server, alerts, phone, ready, submission};
+use super::{LONG, Server, accepted, alerts, attempt, instance, phone, ready, submission};
+
+// -- the schema ----------------------------------------------------------------------------------
+
+/// Rows are copied without what a sequence knows: by logical replication, or a dump of data only.
+#[tokio::test]
+async fn a_copy_of_the_rows_lets_no_note_collide() {
+    let database = Server::shared().database();
+    let queue = ready(&database).await;
+    let ids = queue.submit(&alerts(12)).await.unwrap();
+    queue.cancel(&Which::Ids(ids[..10].to_vec()), "ann").await.unwrap();
+    database.sql("CREATE TABLE copied AS SELECT * FROM smsd.note");
+    queue.remove().await.unwrap();
+    queue.init(false).await.unwrap();
+    database.sql("INSERT INTO smsd.note SELECT * FROM copied");
+    let sequences =
+        "SELECT count(*) FROM pg_class WHERE relkind = 'S' AND relnamespace = 'smsd'::regnamespace";
+
+    let me = instance();
+    queue.join(&me, LONG, &Known::default()).await.unwrap();
+    let good = attempt(11, ids[11]);
+    queue.begin(me.id, std::slice::from_ref(&good), &Known::default()).await.unwrap();
+    let bad = Settlement {
+        closing: None,
+        verdicts: vec![(ids[10], Verdict::Ignored(Reason::Rejected))],
+        detail: "no number".into(),
+    };
+    let settled = queue.settle(me.id, &[bad, accepted(&good, "1")]).await.unwrap();
+    assert_eq!(settled, Settled::default());
+    assert_eq!(database.sql("SELECT sent FROM smsq WHERE id > 10 ORDER BY id"), "I\nY");
+    assert_eq!(database.sql(sequences), "0");
+}
 
 // -- what comes in -------------------------------------------------------------------------------
 
