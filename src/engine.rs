@@ -42,7 +42,7 @@ use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
 use crate::failover::{WayConfig, WayId};
 use crate::queue::{
     Age, Caught, Doubt, Grant, Instance, Look, NewAttempt, News, Peers, Place, Queue, QueueError, Settled,
-    Settlement,
+    Settlement, is_full_page,
 };
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
@@ -716,7 +716,7 @@ impl Engine {
             return;
         };
         self.guard.saw(&alerts);
-        let full_page = alerts.len() >= limit;
+        let full_page = is_full_page(&alerts, limit);
         let last = alerts.last().map(|a| Place { severity: a.severity, id: a.id });
         if let Look::Full { after } = look {
             self.core.prune(Covered { after, to: last.filter(|_| full_page) }, &alerts, now);

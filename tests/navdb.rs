@@ -724,7 +724,7 @@ async fn a_cancel_waits_for_a_begin_that_is_half_way() {
     }
     half_way.batch_execute("COMMIT").await.unwrap();
     let done = cancelling.await.unwrap();
-    assert_eq!(done, Cancelled { cancelled: vec![ids[1]], in_flight: vec![ids[0]] });
+    assert_eq!(done, Cancelled { cancelled: vec![ids[1]], in_flight: vec![ids[0]], ..Cancelled::default() });
     driver.abort();
 }
 

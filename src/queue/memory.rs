@@ -392,7 +392,7 @@ impl Queue for MemoryQueue {
         if freed {
             self.news.ring(News::Freed);
         }
-        Ok(Cancelled { cancelled, in_flight })
+        Ok(Cancelled { cancelled, in_flight, ..Cancelled::default() })
     }
 
     async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {

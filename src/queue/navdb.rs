@@ -25,12 +25,13 @@ mod schema;
 mod settle;
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::news::Bell;
@@ -78,6 +79,8 @@ pub struct NavDbQueue {
     reports: Link,
     /// What the server's clock has shown.
     ages: Mutex<people::Ages>,
+    /// Where looks stand.
+    walks: Mutex<claim::Walks>,
     /// Hears of new alerts, for who waits for them.
     ear: OnceLock<Ear>,
 }
@@ -100,6 +103,7 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
         people: Link::new(PATIENCE_WITH_PEOPLE),
         reports: Link::new(PATIENCE_WITH_PEOPLE),
         ages: Mutex::default(),
+        walks: Mutex::default(),
         ear: OnceLock::new(),
     })
 }
@@ -132,6 +136,21 @@ impl NavDbQueue {
             .await?;
         self.server.news.ring(News::Freed);
         Ok(ids)
+    }
+
+    /// In pages, each a verb of its own, so that it may take its time.
+    async fn cancel_all(&self, by: &str) -> Result<Cancelled, QueueError> {
+        let (cancelled, mut next) = (Mutex::default(), Some(i64::MIN));
+        while let Some(after) = next {
+            let (cancelled, by) = (&cancelled, by);
+            next = self
+                .people
+                .run(&self.server, |client| async move {
+                    people::cancel_above(&client, after, by, cancelled).await
+                })
+                .await?;
+        }
+        Ok(cancelled.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn ear(&self) -> &Ear {
@@ -170,8 +189,17 @@ impl Queue for NavDbQueue {
         self.look.run(&self.server, |client| async move { claim::newest(&client).await }).await
     }
 
-    async fn claim(&self, look: Look, limit: usize, _age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
-        self.look.run(&self.server, |client| async move { claim::claim(&client, look, limit).await }).await
+    async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
+        let (ages, walks) = (&self.ages, &self.walks);
+        self.look
+            .run(&self.server, |client| async move {
+                let seen = match age {
+                    Some(age) => people::seen(&client, age, ages, false).await?,
+                    None => people::Seen::nothing(),
+                };
+                claim::claim(&client, look, limit, &seen, walks).await
+            })
+            .await
     }
 
     async fn begin(
@@ -227,14 +255,15 @@ impl Queue for NavDbQueue {
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
-        let done = self
-            .people
-            .run(&self.server, |client| async move { people::cancel(&client, which, by).await })
-            .await?;
+        let done = match which {
+            Which::Ids(ids) => {
+                let cancel = |client: Arc<Client>| async move { people::cancel(&client, ids, by).await };
+                self.people.run(&self.server, cancel).await?
+            }
+            Which::All => self.cancel_all(by).await?,
+        };
         // Alerts that stood in an attempt with one that is cancelled wait again.
-        if !done.cancelled.is_empty() {
-            self.server.news.ring(News::Freed);
-        }
+        self.server.news.ring(News::Freed);
         Ok(done)
     }
 
