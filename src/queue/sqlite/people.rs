@@ -28,23 +28,27 @@ pub(super) fn cancel(conn: &Connection, which: &Which, by: &str, now: Now) -> Re
     };
     let mut done = Cancelled::default();
     for id in ids.into_iter().map(AlertId) {
-        if !waits(conn, id)? {
-            continue;
-        }
+        let waits = waits(conn, id)?;
         let holder = conn
             .prepare_cached(HOLDER)?
             .query_row([id.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
             .optional()?;
         match holder {
             Some((_, state)) if state == "open" => {
-                done.in_flight.push(id);
+                if waits {
+                    done.in_flight.push(id);
+                }
                 continue;
             }
+            // It ends with the alert, also if that is gone.
             Some((attempt, _)) => {
                 conn.prepare_cached(END)?.execute(params![now.wall, attempt])?;
                 release(conn, attempt)?;
             }
             None => {}
+        }
+        if !waits {
+            continue;
         }
         ignore(conn, id, Reason::Cancelled, now)?;
         note(conn, id, "ignored", Some(Reason::Cancelled), "", by, now)?;

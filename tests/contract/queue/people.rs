@@ -126,6 +126,21 @@ pub async fn cancel_of_one_lets_its_companions_wait<F: Fixture>(f: &F) {
     clean(&*q).await;
 }
 
+/// What stands in an attempt with one that was deleted can be had out of it.
+pub async fn cancel_of_one_that_is_gone_lets_its_companions_wait<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let ids = submitted(f, PHONE, 2).await;
+    let me = joined(&*q, LONG).await;
+    let doubt = doubtful(&*q, me, PHONE, &ids).await;
+    f.meddle(ids[0], Meddling::Delete).await;
+    let done = q.cancel(&Which::Ids(vec![ids[0]]), "ann").await.unwrap();
+    assert_eq!(done, Cancelled::default());
+    assert_eq!(record(&*q, ids[1], doubt.id).await.map(|a| a.state), Some(AttemptState::Cancelled));
+    let waits = claimed(&*q).await;
+    assert_eq!(waits.iter().map(|a| (a.id, a.maybe_sent)).collect::<Vec<_>>(), [(ids[1], true)]);
+    clean(&*q).await;
+}
+
 pub async fn a_reprieve_is_for_what_is_rejected_and_is_given_once<F: Fixture>(f: &F) {
     let q = f.queue();
     let ids = submitted(f, PHONE, 4).await;
