@@ -46,7 +46,7 @@ use crate::dispatch::{Class, Dispatcher, Health, Receipt, SubmitError};
 use crate::failover::{WayConfig, WayId};
 use crate::queue::{
     Age, Caught, Doubt, EXPIRED_AT_ONCE, Forgot, Grant, Instance, Look, NewAttempt, News, Peers, Place,
-    Queue, QueueError, Settled, Settlement, Witness,
+    Queue, QueueError, Settled, Settlement, Witness, is_full_page,
 };
 use crate::seeded::{Bug, bug};
 use crate::telemetry::Event;
@@ -915,7 +915,7 @@ impl Engine {
             // It grows at once, and shrinks as pages confirm it.
             self.looks.text = mean.max(self.looks.text / 4);
         }
-        let full_page = alerts.len() >= limit;
+        let full_page = is_full_page(&alerts, limit);
         let last = alerts.last().map(|a| Place { severity: a.severity, id: a.id }).filter(|_| full_page);
         if let Look::Full { after } = look {
             self.core.prune(Covered { after, to: last }, &alerts, now);

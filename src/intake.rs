@@ -227,6 +227,7 @@ impl From<Submitted> for Result<Taken, NotTaken> {
             Submitted::OtherAlerts => Err(NotTaken::OtherAlerts),
             Submitted::NoAccount(account) => Err(NotTaken::NoAccount(account)),
             Submitted::Unfit(why) => Err(NotTaken::Unfit(why)),
+            Submitted::NotNow(why) => Err(NotTaken::Queue(why)),
         }
     }
 }

@@ -97,7 +97,9 @@ pub trait Queue: Send + Sync {
     async fn newest(&self) -> Result<AlertId, QueueError>;
 
     /// Alerts that wait and stand in no unresolved attempt, at most `limit`, in the order of [`Place`]. With `age`, what
-    /// [`Queue::expire`] would take is left out, so that nobody waits until the queue is rid of it.
+    /// [`Queue::expire`] would take is left out, so that nobody waits until the queue is rid of it. Of a text at most
+    /// [`TEXT_CLAIMED`] characters are returned, and a page may end when it has [`CLAIMED_BYTES`] of them: see
+    /// [`is_full_page`].
     async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError>;
 
     /// Writes attempts before they are made; returns the ids of those that we own. What is not returned
@@ -181,8 +183,9 @@ pub trait Queue: Send + Sync {
         }
     }
 
-    /// Ignores, with reason `cancelled`, what waits. Attempts in doubt or held are cancelled with it; alerts in
-    /// an open attempt are being sent right now and are left.
+    /// Ignores, with reason `cancelled`, what waits. Attempts in doubt or held are cancelled with it, also if the alert
+    /// itself is gone or no longer waits; alerts in an open attempt are being sent right now and are left. All that
+    /// waits may be cancelled in several transactions.
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError>;
 
     /// Closes the attempts in doubt or held that these alerts stand in, as a person decides, on record: whoever
@@ -295,10 +298,17 @@ pub enum QueueError {
     Poisoned(String),
 }
 
-/// How many characters of an alert's text a claim returns at most: more than the largest SMS carries, 255 segments
-/// (`max_segments`) of 153 septets. Whether a text fits shows in these; what follows would only take memory. The queue has
-/// all of it for people.
-pub const TEXT_CLAIMED: usize = 40_000;
+/// Of a text, a claim returns at most so many characters: one more than the longest SMS carries, 255 parts of 153
+/// septets (3GPP TS 23.040 §9.2.3.24.1), so that a longer text is still seen to be cut. The queue has the rest.
+pub const TEXT_CLAIMED: usize = 255 * 153 + 1;
+
+/// A page of a claim whose texts have so many bytes is full, and may have fewer alerts than its limit.
+pub const CLAIMED_BYTES: usize = 16 << 20;
+
+/// True if there may be more after this page of a claim.
+pub fn is_full_page(alerts: &[Alert], limit: usize) -> bool {
+    alerts.len() >= limit || alerts.iter().map(|alert| alert.text.len()).sum::<usize>() >= CLAIMED_BYTES
+}
 
 /// How many alerts one [`Queue::expire`] ends at most: a transaction that others do not notice.
 pub const EXPIRED_AT_ONCE: usize = 2_000;
@@ -539,11 +549,18 @@ pub struct Resolved {
     pub untouched: Vec<AlertId>,
 }
 
-/// What a cancel did.
+/// What a cancel did. Of [`Which::All`] a queue may name the first and count the rest, so that an answer about millions
+/// is bounded; what was asked for by its id is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cancelled {
     /// Now ignored.
     pub cancelled: Vec<AlertId>,
     /// Left, since they are being sent right now.
     pub in_flight: Vec<AlertId>,
+    /// Now ignored, beside those that are named.
+    #[serde(skip)]
+    pub more_cancelled: u64,
+    /// Left, beside those that are named.
+    #[serde(skip)]
+    pub more_in_flight: u64,
 }

@@ -393,6 +393,34 @@ fn what_is_held_is_accepted_or_released_by_name() {
     assert_eq!((&show["notes"][0]["by"], &show["notes"][1]["by"]), (&"kari".into(), &"ola".into()));
 }
 
+/// After a restore somebody deletes last week's alerts, and then decides for all that the storm guard holds.
+#[test]
+fn all_that_the_guard_holds_is_decided_although_alerts_were_deleted() {
+    let held = "
+        WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250)
+        INSERT INTO alert (phone, text, severity) SELECT '+47900' || (10000 + i), 'no. ' || i, 3 FROM n;
+        INSERT INTO instance (seq, id, name, lock, joined_at, boot, lease_until) VALUES (1, 'i', 'i', 'i', 0, '', 0);
+        INSERT INTO attempt (seq, id, recipient, text, dispatcher, number, state, instance, begun_at, deadline_at,
+                class, possible_duplicate)
+            SELECT id, printf('01890a5d-ac96-774b-bcce-%012d', id), phone, '', 'storm guard', 1, 'held', 1, 0, 0,
+                'from_the_past', 0 FROM alert;
+        INSERT INTO attempt_alert (attempt, position, alert, counted) SELECT id, 0, id, 0 FROM alert;
+        DELETE FROM alert WHERE id <= 120;";
+    for (verb, expected) in [("cancel", "ignored"), ("accept", "sent"), ("release", "waiting")] {
+        let site = Site::new(TWO_WAYS);
+        site.run(&["db", "init"]);
+        let file = rusqlite::Connection::open(site.path("queue.db")).unwrap();
+        file.execute_batch(held).unwrap();
+        drop(file);
+        assert_eq!(site.json(&["queue", "stats"])["held_by_guard"], 250);
+        let said = site.json(&["queue", verb, "--held-by-guard"]);
+        assert_eq!(said["decided"], 130, "{verb}");
+        let stats = site.json(&["queue", "stats"]);
+        assert_eq!((&stats["held"], &stats[expected]), (&0.into(), &130.into()), "{verb}: {stats}");
+        assert_eq!(site.run(&["queue", "audit"]).code, 0);
+    }
+}
+
 #[test]
 fn text_from_stdin_and_text_that_would_move_the_cursor() {
     let site = Site::new(TWO_WAYS);

@@ -16,6 +16,8 @@ mod pgbouncer;
 mod proxy;
 #[path = "navdb/sessions.rs"]
 mod sessions;
+#[path = "navdb/statements.rs"]
+mod statements;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -442,7 +444,7 @@ async fn nothing_of_navs_is_altered_unasked_and_all_is_removed() {
     queue.init(true).await.unwrap();
     assert_eq!(database.sql(shape), "1|2|t");
     let status = queue.status().await.unwrap();
-    assert_eq!((status.version, status.wanted, status.notify), (Some(2), 2, true));
+    assert_eq!((status.version, status.wanted, status.notify), (Some(3), 3, true));
     assert_eq!(status.location, format!("127.0.0.1:{}/{}", database.server.port, database.name));
     database.sql("INSERT INTO smsq (time, phone, msg) VALUES (now(), '99999999', 'stays')");
     queue.remove().await.unwrap();
@@ -453,51 +455,96 @@ async fn nothing_of_navs_is_altered_unasked_and_all_is_removed() {
     assert_eq!(database.sql(shape), "1|2|t");
 }
 
-/// The schema as an earlier smsd made it, with rows in it.
-const VERSION_1: &str = concat!(
-    include_str!("vectors/schema/postgres-1.sql"),
-    "INSERT INTO smsq (accountid, time, phone, msg, sent, timesent) VALUES
-        (1, now(), '+4799999999', 'sent', 'Y', now()), (1, now(), '+4799999999', 'waits', 'N', NULL);
-     INSERT INTO smsd.attempt (id, instance, deadline, ended_at, number, possible_duplicate, state, recipient, text,
+/// The schema as earlier versions of smsd made it.
+const EARLIER: [(i32, &str); 2] =
+    [(1, include_str!("vectors/schema/postgres-1.sql")), (2, include_str!("vectors/schema/postgres-2.sql"))];
+/// Rows in it: one alert was sent, one waits, one is in doubt, and one was ignored, made to wait again and ignored.
+const ROWS: &str = "
+    INSERT INTO smsq (accountid, time, phone, msg, sent, timesent) VALUES
+        (1, now(), '+4799999999', 'sent', 'Y', now()), (1, now(), '+4799999999', 'waits', 'N', NULL),
+        (1, now(), '+4799999999', 'in doubt', 'N', NULL), (1, now(), '+4799999999', 'ignored', 'I', now());
+    INSERT INTO smsd.attempt (id, instance, deadline, ended_at, number, possible_duplicate, state, recipient, text,
             dispatcher, carried, counted) VALUES
         ('01890a5d-ac96-774b-bcce-b302099a8058', gen_random_uuid(), now(), now(), 1, false, 'accepted',
-            '+4799999999', 'sent', 'gateway', '{1}', '{}');
-     INSERT INTO smsd.attempt_alert (alert, attempt, carried) VALUES
-        (1, '01890a5d-ac96-774b-bcce-b302099a8058', true);"
-);
+            '+4799999999', 'sent', 'gateway', '{1}', '{}'),
+        ('01890a5d-ac96-774b-bcce-b302099a8059', gen_random_uuid(), now(), NULL, 1, false, 'in_doubt',
+            '+4799999999', 'in doubt', 'gateway', '{3}', '{}');
+    INSERT INTO smsd.attempt_alert (alert, attempt, carried) VALUES
+        (1, '01890a5d-ac96-774b-bcce-b302099a8058', true), (3, '01890a5d-ac96-774b-bcce-b302099a8059', true);
+    INSERT INTO smsd.unresolved (alert, attempt) VALUES (3, '01890a5d-ac96-774b-bcce-b302099a8059');
+    INSERT INTO smsd.note (alert, what, reason, detail, by) VALUES
+        (4, 'ignored', 'expired', '', 'smsd'), (4, 'requeued', NULL, '', 'ann'),
+        (4, 'ignored', 'cancelled', '', 'ann');";
 
 #[tokio::test]
 async fn a_schema_of_an_earlier_version_is_brought_to_this_one() {
     let server = Server::shared();
     let kept = async |queue: &NavDbQueue| {
-        assert_eq!(queue.status().await.unwrap().version, Some(2));
+        assert_eq!(queue.status().await.unwrap().version, Some(3));
         let waiting = queue.claim(Look::Full { after: None }, 10, None).await.unwrap();
         assert_eq!(waiting.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["waits"]);
         assert_eq!(queue.show(AlertId(1)).await.unwrap().unwrap().attempts.len(), 1);
+        let ignored = queue.show(AlertId(4)).await.unwrap().unwrap();
+        assert_eq!(ignored.alert.reason, Some(Reason::Cancelled), "the last note, not the first");
+        let words = |notes: &[smsd::queue::Note]| notes.iter().map(|n| n.what.clone()).collect::<Vec<_>>();
+        assert_eq!(words(&ignored.notes), ["ignored", "requeued", "ignored"]);
+        let me = instance();
+        queue.join(&me, LONG, &Known::default()).await.unwrap();
+        assert_eq!(queue.doubts(me.id).await.unwrap().len(), 1);
+        let decided = queue.resolve(&[AlertId(3)], smsd::queue::Decision::Accept, "ann").await.unwrap();
+        assert_eq!(decided.decided, [AlertId(3)]);
+        queue.requeue(&[AlertId(4)], "bob").await.unwrap();
+        let again = queue.show(AlertId(4)).await.unwrap().unwrap();
+        assert_eq!(words(&again.notes), ["ignored", "requeued", "ignored", "requeued"]);
         queue.submit(&alerts(1)).await.unwrap();
         assert_eq!(queue.audit().await.unwrap().offenders, []);
     };
-    let database = server.database();
-    database.sql(VERSION_1);
-    let identity = database.sql("SELECT queue FROM smsd.meta");
-    let off = navdb::open(&database.target(), false).await.unwrap();
-    let why = off.newest().await.unwrap_err().to_string();
-    assert!(why.contains("has version 1") && why.contains("smsd db init"), "{why}");
-    off.init(false).await.unwrap();
-    kept(&off).await;
-    assert_eq!(database.sql("SELECT queue FROM smsd.meta"), identity);
+    for (version, schema) in EARLIER {
+        let database = server.database();
+        database.sql(schema);
+        database.sql(ROWS);
+        let identity = database.sql("SELECT queue FROM smsd.meta");
+        let off = navdb::open(&database.target(), false).await.unwrap();
+        let why = off.newest().await.unwrap_err().to_string();
+        assert!(why.contains(&format!("has version {version}")) && why.contains("smsd db init"), "{why}");
+        off.init(false).await.unwrap();
+        kept(&off).await;
+        assert_eq!(database.sql("SELECT queue FROM smsd.meta"), identity);
+        assert_eq!(shape(&database), shape_of_a_new_one(&server).await, "from version {version}");
+        off.init(false).await.unwrap();
+        assert_eq!(shape(&database), shape_of_a_new_one(&server).await, "and nothing more");
 
-    let database = server.database();
-    database.sql(VERSION_1);
-    let auto = navdb::open(&database.target(), true).await.unwrap();
-    auto.newest().await.unwrap();
-    kept(&auto).await;
+        let database = server.database();
+        database.sql(schema);
+        database.sql(ROWS);
+        let auto = navdb::open(&database.target(), true).await.unwrap();
+        auto.newest().await.unwrap();
+        kept(&auto).await;
 
-    database.sql("UPDATE smsd.meta SET version = 3");
-    let later = navdb::open(&database.target(), true).await.unwrap();
-    let why = later.newest().await.unwrap_err().to_string();
-    assert!(why.contains("has version 3") && why.contains("newer"), "{why}");
-    assert_eq!(database.sql("SELECT version FROM smsd.meta"), "3");
+        database.sql("UPDATE smsd.meta SET version = 4");
+        let later = navdb::open(&database.target(), true).await.unwrap();
+        let why = later.newest().await.unwrap_err().to_string();
+        assert!(why.contains("has version 4") && why.contains("newer"), "{why}");
+        assert_eq!(database.sql("SELECT version FROM smsd.meta"), "4");
+    }
+}
+
+/// All columns with their types and defaults, indexes, constraints and sequences of the schema.
+fn shape(database: &Database) -> String {
+    database.sql(
+        "SELECT table_name, column_name, data_type, is_nullable, column_default, generation_expression \
+            FROM information_schema.columns WHERE table_schema = 'smsd' ORDER BY 1, 2; \
+         SELECT indexdef FROM pg_indexes WHERE schemaname = 'smsd' ORDER BY 1; \
+         SELECT conrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint \
+            WHERE connamespace = 'smsd'::regnamespace ORDER BY 1, 2; \
+         SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = 'smsd'::regnamespace",
+    )
+}
+
+async fn shape_of_a_new_one(server: &Arc<Server>) -> String {
+    let database = server.database();
+    ready(&database).await;
+    shape(&database)
 }
 
 #[tokio::test]
@@ -676,15 +723,15 @@ async fn a_cancel_waits_for_a_begin_that_is_half_way() {
         let queue = queue.clone();
         async move { queue.cancel(&Which::All, "ann").await.unwrap() }
     });
-    let waits = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
-        WHERE NOT granted AND d.datname = current_database()";
+    let waits = "SELECT count(*) FROM pg_stat_activity \
+        WHERE wait_event_type = 'Lock' AND datname = current_database()";
     let deadline = Instant::now() + Duration::from_secs(10);
     while database.sql(waits) != "1" {
         assert!(!cancelling.is_finished() && Instant::now() < deadline, "the cancel did not wait");
     }
     half_way.batch_execute("COMMIT").await.unwrap();
     let done = cancelling.await.unwrap();
-    assert_eq!(done, Cancelled { cancelled: vec![ids[1]], in_flight: vec![ids[0]] });
+    assert_eq!(done, Cancelled { cancelled: vec![ids[1]], in_flight: vec![ids[0]], ..Cancelled::default() });
     driver.abort();
 }
 

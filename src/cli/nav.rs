@@ -126,9 +126,10 @@ fn cancel(globals: &Globals) -> anyhow::Result<ExitCode> {
         mirror.pass().await?;
         Ok(done)
     })?;
-    print(&format!("{} cancelled\n", count(done.cancelled.len(), "alert")))?;
+    let all = |named: usize, more: u64| named.saturating_add(usize::try_from(more).unwrap_or(usize::MAX));
+    print(&format!("{} cancelled\n", count(all(done.cancelled.len(), done.more_cancelled), "alert")))?;
     if !done.in_flight.is_empty() {
-        let left = count(done.in_flight.len(), "alert");
+        let left = count(all(done.in_flight.len(), done.more_in_flight), "alert");
         session.say(format_args!("{left} left alone, being sent right now; run it again to be sure"));
     }
     Ok(ExitCode::SUCCESS)

@@ -175,17 +175,19 @@ impl Decided {
             };
         }
         let by = by.unwrap_or_else(login);
-        let mut decided = 0;
+        let (mut decided, mut before) = (0, Vec::new());
         loop {
             let ids = queue.suspected(AT_ONCE).await?;
-            let now = match decision {
-                None => queue.cancel(&Which::Ids(ids), &by).await?.cancelled.len(),
-                Some(decision) => queue.resolve(&ids, decision, &by).await?.decided.len(),
-            };
-            if now == 0 {
+            // A page may be all of alerts that are gone: their attempts are decided, and there is no alert to count. One
+            // that comes again unchanged can not be decided, and is not asked for without end.
+            if ids.is_empty() || ids == before {
                 break;
             }
-            decided += now;
+            decided += match decision {
+                None => queue.cancel(&Which::Ids(ids.clone()), &by).await?.cancelled.len(),
+                Some(decision) => queue.resolve(&ids, decision, &by).await?.decided.len(),
+            };
+            before = ids;
         }
         if as_json {
             json(&serde_json::json!({ "decided": decided }))?;

@@ -400,18 +400,22 @@ impl Queue for MemoryQueue {
         let (in_flight, cancelled): (Vec<_>, Vec<_>) =
             waits.into_iter().partition(|id| t.holder_state(*id) == Some(AttemptState::Open));
         let mut freed = false;
-        for id in &cancelled {
-            if let Some(n) = t.held.get(id).copied() {
+        // Of what is asked for by its id, also an alert that is gone or has ended may stand in an attempt.
+        let asked = if let Which::Ids(ids) = which { ids.as_slice() } else { &cancelled };
+        for id in asked.iter().filter(|id| !in_flight.contains(id)) {
+            if let Some(n) = t.held.get(id).copied().filter(|n| t.attempts[*n].state != AttemptState::Open) {
                 t.close(n, AttemptState::Cancelled, now);
                 freed = true;
             }
+        }
+        for id in &cancelled {
             t.ignore(*id, Reason::Cancelled, "", by, now);
         }
         drop(t);
         if freed {
             self.news.ring(News::Freed);
         }
-        Ok(Cancelled { cancelled, in_flight })
+        Ok(Cancelled { cancelled, in_flight, ..Cancelled::default() })
     }
 
     async fn resolve(&self, ids: &[AlertId], decision: Decision, by: &str) -> Result<Resolved, QueueError> {

@@ -17,6 +17,7 @@ mod begin;
 mod claim;
 mod intake;
 mod lease;
+mod notes;
 mod past;
 mod people;
 mod reports;
@@ -24,7 +25,7 @@ mod schema;
 mod settle;
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,7 +33,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::postgres::{Begin, Ear, Fault, Link, Server, Settings, Terms};
+use super::postgres::{Begin, Client, Ear, Fault, Link, Server, Settings, Terms};
 use super::{
     Age, AlertRow, AttemptRow, Audit, Cancelled, Caught, Decision, Depth, Doubt, Filter, Grant, Instance,
     Known, Look, Mention, NewAttempt, News, Peers, Period, Queue, QueueError, Resolved, Schema, SchemaStatus,
@@ -113,6 +114,8 @@ pub struct NavDbQueue {
     samples: Link,
     /// What the server's clock has shown.
     ages: Mutex<people::Ages>,
+    /// Where looks stand.
+    walks: Mutex<claim::Walks>,
     /// Hears of new alerts, for who waits for them.
     ear: OnceLock<Ear>,
 }
@@ -138,6 +141,7 @@ pub async fn open(target: &PostgresTarget, setup: bool) -> Result<NavDbQueue, Qu
         reports: Link::new(2, OF_PEOPLE),
         samples: Link::new(1, OF_LOOKS),
         ages: Mutex::default(),
+        walks: Mutex::default(),
         ear: OnceLock::new(),
     })
 }
@@ -156,6 +160,21 @@ impl NavDbQueue {
             self.server.news.ring(News::Submitted);
         }
         Ok(submitted)
+    }
+
+    /// In pages, each a verb of its own, so that it may take its time.
+    async fn cancel_all(&self, by: &str) -> Result<Cancelled, QueueError> {
+        let (cancelled, mut next) = (Mutex::default(), Some(i64::MIN));
+        while let Some(after) = next {
+            let (cancelled, by) = (&cancelled, by);
+            next = self
+                .people
+                .run(&self.server, |client| async move {
+                    people::cancel_above(&client, after, by, cancelled).await
+                })
+                .await?;
+        }
+        Ok(cancelled.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn ear(&self) -> &Ear {
@@ -200,8 +219,17 @@ impl Queue for NavDbQueue {
         self.look.run(&self.server, |client| async move { claim::newest(&client).await }).await
     }
 
-    async fn claim(&self, look: Look, limit: usize, _age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
-        self.look.run(&self.server, |client| async move { claim::claim(&client, look, limit).await }).await
+    async fn claim(&self, look: Look, limit: usize, age: Option<&Age>) -> Result<Vec<Alert>, QueueError> {
+        let (ages, walks) = (&self.ages, &self.walks);
+        self.look
+            .run(&self.server, |client| async move {
+                let seen = match age {
+                    Some(age) => people::seen(&client, age, ages, false).await?,
+                    None => people::Seen::nothing(),
+                };
+                claim::claim(&client, look, limit, &seen, walks).await
+            })
+            .await
     }
 
     async fn begin(
@@ -257,14 +285,15 @@ impl Queue for NavDbQueue {
     }
 
     async fn cancel(&self, which: &Which, by: &str) -> Result<Cancelled, QueueError> {
-        let done = self
-            .people
-            .run(&self.server, |client| async move { people::cancel(&client, which, by).await })
-            .await?;
+        let done = match which {
+            Which::Ids(ids) => {
+                let cancel = |client: Client| async move { people::cancel(&client, ids, by).await };
+                self.people.run(&self.server, cancel).await?
+            }
+            Which::All => self.cancel_all(by).await?,
+        };
         // Alerts that stood in an attempt with one that is cancelled wait again.
-        if !done.cancelled.is_empty() {
-            self.server.news.ring(News::Freed);
-        }
+        self.server.news.ring(News::Freed);
         Ok(done)
     }
 

@@ -54,6 +54,8 @@ use worker::Worker;
 
 /// Alerts that one transaction of a `cancel` or an `expire` ends.
 const PAGE: usize = 500;
+/// Of all that a `cancel` of everything ends, so many are named.
+const NAMED: usize = 1_000;
 /// How long a `cancel` leaves the file to other processes at most between two of them.
 const TURN: Duration = Duration::from_millis(50);
 
@@ -334,6 +336,8 @@ impl Queue for SqliteQueue {
         let (newest, meant) = (self.newest().await?, Arc::new(meant));
         let (mut done, mut after) = (BTreeSet::new(), AlertId(0));
         let mut in_flight = BTreeSet::new();
+        let named = if *which == Which::All { NAMED } else { usize::MAX };
+        let (mut more_cancelled, mut more_in_flight) = (0, 0);
         loop {
             let page: Vec<AlertId> = match &mut left {
                 Some(left) => left.by_ref().take(PAGE).collect(),
@@ -345,16 +349,24 @@ impl Queue for SqliteQueue {
             let (is_last, meant, by) = (page.len() < PAGE, Arc::clone(&meant), by.to_owned());
             let cancel = move |conn: &_| people::cancel(conn, &page, &meant, &by, Now::read());
             let cancelled = self.writer.write(cancel).await?;
-            done.extend(cancelled.cancelled);
-            in_flight.extend(cancelled.in_flight);
+            let room = named.saturating_sub(done.len());
+            more_cancelled += cancelled.cancelled.len().saturating_sub(room) as u64;
+            done.extend(cancelled.cancelled.into_iter().take(room));
+            let room = named.saturating_sub(in_flight.len());
+            more_in_flight += cancelled.in_flight.len().saturating_sub(room) as u64;
+            in_flight.extend(cancelled.in_flight.into_iter().take(room));
             if is_last {
                 break;
             }
             // Other processes look for their turn now and then: about each second look finds the file free.
             tokio::time::sleep(began.elapsed().min(TURN)).await;
         }
-        let done =
-            Cancelled { cancelled: done.into_iter().collect(), in_flight: in_flight.into_iter().collect() };
+        let done = Cancelled {
+            cancelled: done.into_iter().collect(),
+            in_flight: in_flight.into_iter().collect(),
+            more_cancelled,
+            more_in_flight,
+        };
         // Alerts that stood in an attempt with one that is cancelled wait again.
         if !done.cancelled.is_empty() {
             self.news.ring(News::Freed);

@@ -63,6 +63,8 @@ pub enum Submitted {
     NoAccount(Option<i32>),
     /// The queue can not hold such an alert, for the reason given; nothing was written. Asking again does not help.
     Unfit(String),
+    /// A row that it needs is locked by another session; nothing was written. The caller asks again later.
+    NotNow(String),
 }
 
 impl Submitted {
@@ -74,6 +76,7 @@ impl Submitted {
             Submitted::NoAccount(Some(account)) => format!("there is no such account: {account}"),
             Submitted::NoAccount(None) => "NAV's queue wants an account".to_owned(),
             Submitted::Unfit(why) => why,
+            Submitted::NotNow(why) => return Err(QueueError::Unavailable(why)),
         }))
     }
 }

@@ -311,6 +311,7 @@ macro_rules! queue_contract {
                 cancel_leaves_what_is_being_sent
                 cancel_ends_doubt
                 cancel_of_one_lets_its_companions_wait
+                cancel_of_one_that_is_gone_lets_its_companions_wait
                 requeue_makes_it_wait_again_on_record
                 requeue_leaves_what_waits
                 a_requeued_alert_does_not_expire_at_once
@@ -342,6 +343,7 @@ macro_rules! queue_contract {
                 doubts_of_the_gone_are_held_with_the_rest
                 without_a_lease_nothing_is_held
                 what_is_held_so_is_decided_as_a_whole
+                what_is_held_so_is_decided_where_its_rows_are_gone
             }
             enqueue {
                 a_submission_is_queued_once

@@ -7,6 +7,7 @@
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::notes::{anothers, same};
 use super::past::{self, forgot};
 use super::{BEGIN, Verb, clean};
 use crate::alert::AlertId;
@@ -57,17 +58,25 @@ const WRITE: &str = concat!(
         AND (g.possible_duplicate OR NOT EXISTS (SELECT FROM unnest(g.alerts) AS x (alert) \
             JOIN smsd.attempt_alert l ON l.alert = x.alert \
             WHERE (SELECT a.state IN ('resent', 'cancelled') OR a.state = 'failed' AND a.class = 'failed' \
-                FROM smsd.attempt a WHERE a.id = l.attempt))) \
+                FROM smsd.attempt a WHERE a.id = l.attempt) \
+            AND (SELECT ",
+    same!("l"),
+    " FROM smsq q WHERE q.id = l.alert))) \
         AND (g.resend_of IS NULL OR EXISTS (SELECT FROM smsd.attempt a WHERE a.id = g.resend_of \
-            AND a.carried @> g.carries AND a.carried <@ g.carries \
-            AND a.counted @> g.counts AND a.counted <@ g.counts))), \
+                AND a.carried @> g.carries AND a.carried <@ g.carries \
+                AND a.counted @> g.counts AND a.counted <@ g.counts) \
+            AND NOT EXISTS (SELECT FROM unnest(g.alerts) AS x (alert) JOIN smsq q ON q.id = x.alert \
+                WHERE ",
+    anothers!("g.resend_of"),
+    "))), \
      written AS (INSERT INTO smsd.attempt (id, instance, deadline, number, possible_duplicate, resend_of, state, \
             recipient, text, dispatcher, carried, counted) \
         SELECT id, $1, now() + deadline * interval '1 ms', number, possible_duplicate, resend_of, 'open', \
             recipient, text, dispatcher, carries, counts FROM fresh ON CONFLICT DO NOTHING), \
-     linked AS (INSERT INTO smsd.attempt_alert (attempt, alert, carried) \
-        SELECT id, unnest(carries), true FROM fresh UNION ALL SELECT id, unnest(counts), false FROM fresh \
-        ON CONFLICT DO NOTHING), \
+     linked AS (INSERT INTO smsd.attempt_alert (attempt, alert, carried, queued) \
+        SELECT x.id, x.alert, x.carried, (SELECT q.time FROM smsq q WHERE q.id = x.alert) \
+        FROM (SELECT id, unnest(carries) AS alert, true AS carried FROM fresh \
+            UNION ALL SELECT id, unnest(counts), false FROM fresh) x ON CONFLICT DO NOTHING), \
      resent AS (UPDATE smsd.attempt a SET state = 'resent', ended_at = now() FROM fresh f \
         WHERE a.id = f.resend_of), \
      bad AS MATERIALIZED (SELECT * FROM given g \

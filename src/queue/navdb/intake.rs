@@ -1,8 +1,11 @@
 //! What is handed in.
 //!
-//! A batch is one transaction and one round trip. Keys come first, in one order for everybody: whoever hands in the same
-//! at the same time waits until the other is through, and then finds it. A batch of which NAV's table will not hold
-//! something is done by halves, so that what is wrong with one submission costs the others some milliseconds.
+//! A batch is one transaction and one round trip. Keys come first, in one order for everybody: whoever hands
+//! in the same at the same time waits until the other is through, and then finds it. A batch of which NAV's
+//! table will not hold something is done by halves, so that what is wrong with one submission costs the
+//! others some milliseconds. So is one that waits for a row that another session holds locked (an account
+//! that is being deleted): the submission that needs it, and those for the same account, are told so, and the
+//! others are queued.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -16,14 +19,15 @@ use super::{BEGIN, Verb, clean, ids, millis};
 use crate::alert::AlertId;
 use crate::queue::postgres::{Client, Parameter, Statement, in_transaction, is_late, spoils};
 use crate::queue::submission::{AHEAD, Digest, forgotten_with, too_late};
-use crate::queue::{QueueError, Submission, Submitted};
+use crate::queue::{NewAlert, QueueError, Submission, Submitted};
 
-/// Keys that are not remembered any more, some at a time, last of all, and none that another is about to take up again: so
-/// that nobody waits for it.
+/// Keys that are not remembered any more, some at a time, last of all, and none that another is about to take
+/// up again: so that nobody waits for it.
 const FORGET: &str = "DELETE FROM smsd.submission WHERE key IN \
      (SELECT key FROM smsd.submission WHERE until <= now() ORDER BY until LIMIT $1 FOR UPDATE SKIP LOCKED)";
 
-/// Those of the keys that are new, or forgotten, or were used by a clock that was ahead ([`AHEAD`]). Nobody else sees them before their ids are there.
+/// Those of the keys that are new, or forgotten, or were used by a clock that was ahead ([`AHEAD`]). Nobody
+/// else sees them before their ids are there.
 const REMEMBER: &str = "INSERT INTO smsd.submission AS s (key, digest, until) \
      SELECT key, digest, now() + kept * interval '1 ms' \
      FROM unnest($1::text[], $2::bytea[], $3::float8[]) AS t (key, digest, kept) ORDER BY key \
@@ -54,6 +58,14 @@ const PATIENCE: &str = "SELECT set_config('statement_timeout', $1, true)";
 /// no such setting, and asking for one is an error that no row can cause ([`is_late`]).
 const IN_TIME: &str = "SELECT CASE WHEN clock_timestamp() - now() >= $1::float8 * interval '1 ms' \
      THEN current_setting('smsd.too_late') END";
+/// How long a statement waits for another's lock.
+const LOCK_PATIENCE: &str = "SELECT set_config('lock_timeout', $1, true)";
+
+/// So long a batch waits for a lock, then its halves, and then a submission that is left alone with it. In
+/// milliseconds: the batches that wait behind have 10 s.
+const FOR_ALL: f64 = 500.0;
+const FOR_HALVES: f64 = 150.0;
+const FOR_ONE: f64 = 2_000.0;
 
 /// Whoever listens hears of it, trigger or not.
 const NOTIFY: &str = "SELECT pg_notify('smsd', '')";
@@ -88,8 +100,9 @@ impl Fate {
     }
 }
 
-/// Queues what is not queued yet. Of submissions with one key a round sees to one; what became of it mostly answers for
-/// the others. Once something is committed, the rest of the call no longer depends on `until`: its answer tells of all.
+/// Queues what is not queued yet. Of submissions with one key a round sees to one; what became of it mostly
+/// answers for the others. Once something is committed, the rest of the call no longer depends on `until`:
+/// its answer tells of all.
 pub(super) async fn enqueue(
     client: &Client,
     submissions: &[Submission],
@@ -133,13 +146,23 @@ async fn by_halves(
     until: &mut Option<Instant>,
     fates: &mut HashMap<String, Fate>,
 ) -> Verb<()> {
-    let mut parts = vec![entries.as_slice()];
+    let mut parts = vec![entries];
+    let mut locked_out = LockedOut::default();
+    let mut lock_patience = FOR_ALL;
     while let Some(part) = parts.pop() {
+        let (locked, part): (Vec<_>, Vec<_>) = part.into_iter().partition(|entry| locked_out.shares(entry));
+        for entry in locked {
+            fates.insert(entry.key.to_string(), entry.not_now(&locked_out.why));
+        }
+        if part.is_empty() {
+            continue;
+        }
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return Err(too_late().into());
         }
-        let error = match together(client, part, left, fates).await {
+        let patience = if part.len() == 1 { FOR_ONE } else { lock_patience };
+        let error = match together(client, &part, left, patience, fates).await {
             Ok(()) => {
                 *until = None;
                 continue;
@@ -151,19 +174,51 @@ async fn by_halves(
             Err(error) if is_late(&error) => return Err(too_late().into()),
             Err(error) => error,
         };
-        match (spoils(&error), part) {
-            (None, _) => return Err(error.into()),
-            (Some(why), [entry]) => {
+        match (spoils(&error), locks_out(&error), part.as_slice()) {
+            (None, None, _) => return Err(error.into()),
+            (Some(why), _, [entry]) => {
                 let fate = Fate::Free { digest: entry.digest, why: entry.spoilt(why) };
                 fates.insert(entry.key.to_string(), fate);
             }
-            (Some(_), part) => {
+            (_, Some(why), [entry]) => {
+                locked_out.add(entry, why);
+                fates.insert(entry.key.to_string(), entry.not_now(&locked_out.why));
+            }
+            (_, _, part) => {
+                lock_patience = FOR_HALVES;
                 let (first, second) = part.split_at(part.len() / 2);
-                parts.extend([second, first]);
+                parts.extend([second.to_vec(), first.to_vec()]);
             }
         }
     }
     Ok(())
+}
+
+/// What another session keeps from being queued.
+#[derive(Default)]
+struct LockedOut {
+    accounts: HashSet<i32>,
+    why: String,
+}
+
+impl LockedOut {
+    fn add(&mut self, entry: &Entry<'_>, why: &DbError) {
+        self.accounts.extend(entry.submission.alerts.iter().filter_map(|alert| alert.account));
+        self.why = format!("a row that it needs is locked by another session: {}", why.message());
+    }
+
+    /// Most likely it would wait for the same lock.
+    fn shares(&self, entry: &Entry<'_>) -> bool {
+        let locked = |alert: &NewAlert| alert.account.is_some_and(|account| self.accounts.contains(&account));
+        entry.submission.alerts.iter().any(locked)
+    }
+}
+
+/// What PostgreSQL says of a statement that waited too long, for a lock or at all.
+fn locks_out(error: &tokio_postgres::Error) -> Option<&DbError> {
+    let error = error.as_db_error()?;
+    let code = error.code();
+    (*code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::QUERY_CANCELED).then_some(error)
 }
 
 /// Queues all of them, or none; none, if what is `left` of the time does not do.
@@ -171,6 +226,7 @@ async fn together(
     client: &Client,
     entries: &[&Entry<'_>],
     left: Option<Duration>,
+    lock_patience: f64,
     fates: &mut HashMap<String, Fate>,
 ) -> Result<(), tokio_postgres::Error> {
     let keys: Vec<&str> = entries.iter().map(|e| &*e.key).collect();
@@ -202,10 +258,13 @@ async fn together(
         ([(&keys, Type::TEXT_ARRAY)], [(&forget, Type::INT8)]);
     let left = left.map_or(LONG, millis);
     let patience = format!("{}ms", left.ceil().min(LONG));
+    let lock_patience = format!("{}ms", left.ceil().min(lock_patience));
     let (patience, in_time): ([Parameter<'_>; 1], [Parameter<'_>; 1]) =
         ([(&patience, Type::TEXT)], [(&left, Type::FLOAT8)]);
-    let statements: [Statement<'_>; 7] = [
+    let lock_patience: [Parameter<'_>; 1] = [(&lock_patience, Type::TEXT)];
+    let statements: [Statement<'_>; 8] = [
         (PATIENCE, &patience),
+        (LOCK_PATIENCE, &lock_patience),
         (REMEMBER, &remember),
         (QUEUE, &queue),
         (FOUND, &found),
@@ -215,10 +274,10 @@ async fn together(
     ];
     let answers = in_transaction(client, BEGIN, &statements).await?;
     let mut new: HashSet<String> = HashSet::new();
-    for row in answers.get(2).into_iter().flatten() {
+    for row in answers.get(3).into_iter().flatten() {
         new.insert(row.try_get(0)?);
     }
-    for row in answers.get(3).into_iter().flatten() {
+    for row in answers.get(4).into_iter().flatten() {
         let key: String = row.try_get(0)?;
         // Another length is nobody's digest.
         let digest = Digest::try_from(row.try_get::<_, &[u8]>(1)?).unwrap_or_default();
@@ -231,6 +290,11 @@ async fn together(
 impl<'a> Entry<'a> {
     fn of(submission: &'a Submission) -> Entry<'a> {
         Entry { submission, key: clean(&submission.key.name), digest: submission.digest() }
+    }
+
+    /// It can be queued later.
+    fn not_now(&self, why: &str) -> Fate {
+        Fate::Free { digest: self.digest, why: Submitted::NotNow(why.to_owned()) }
     }
 
     /// Why it can not be queued.

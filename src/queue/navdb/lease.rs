@@ -57,7 +57,7 @@ const DOUBTS: &str = "SELECT a.id, a.recipient, a.text, a.dispatcher, a.number, 
         (SELECT min(q.severity) FROM unnest(a.carried || a.counted) AS x (alert) JOIN smsq q ON q.id = x.alert), \
         a.carried, a.counted \
      FROM smsd.attempt a \
-     WHERE a.id IN (SELECT attempt FROM smsd.unresolved) AND a.state = 'in_doubt' \
+     WHERE a.undecided = 'in_doubt' \
         AND (a.instance = $1 OR NOT EXISTS \
             (SELECT FROM smsd.instance i WHERE i.id = a.instance AND i.lease_until > clock_timestamp())) \
      ORDER BY a.doubt_since, a.id";

@@ -8,6 +8,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use super::notes::note_id;
 use super::people::BEGIN_ALONE;
 use super::{Verb, clean, ids, time};
 use crate::alert::AlertId;
@@ -248,16 +249,17 @@ pub(super) async fn witness(client: &Client, known: &Parameters<'_>) -> Verb<Wit
 
 const HOLD_DOUBTS: &str = "UPDATE smsd.attempt a SET state = 'held', class = $4, \
         detail = $3 || coalesce($5 || nullif(a.detail, ''), '') \
-    WHERE a.state = 'in_doubt' AND a.id IN (SELECT attempt FROM smsd.unresolved) AND a.begun_at <= to_timestamp($2) \
+    WHERE a.state = 'in_doubt' AND a.undecided = 'in_doubt' AND a.begun_at <= to_timestamp($2) \
         AND (a.instance = $1 OR NOT EXISTS \
             (SELECT FROM smsd.instance i WHERE i.id = a.instance AND i.lease_until > clock_timestamp())) \
         AND EXISTS (SELECT FROM smsd.instance WHERE id = $1 AND lease_until > clock_timestamp()) \
     RETURNING a.id";
 
 /// A number is one that [`crate::alert::Phone::parse`] takes: any other is never sent.
-const HOLD: &str = "WITH lease AS MATERIALIZED (SELECT EXISTS (SELECT FROM smsd.instance \
+const HOLD: &str = concat!(
+    "WITH lease AS MATERIALIZED (SELECT EXISTS (SELECT FROM smsd.instance \
         WHERE id = $1 AND lease_until > clock_timestamp()) AS good), \
-     suspect AS MATERIALIZED (SELECT q.id::bigint AS id, translate(q.phone::text, ' -().', '') AS recipient FROM smsq q \
+     suspect AS MATERIALIZED (SELECT q.id::bigint AS id, q.time, translate(q.phone::text, ' -().', '') AS recipient FROM smsq q \
         WHERE q.id > $2 AND q.sent = 'N' AND q.time <= to_timestamp($3) \
             AND translate(q.phone::text, ' -().', '') ~ '^[+]?[0-9]{3,15}$' \
             AND NOT EXISTS (SELECT FROM smsd.unresolved u WHERE u.alert = q.id) \
@@ -267,23 +269,27 @@ const HOLD: &str = "WITH lease AS MATERIALIZED (SELECT EXISTS (SELECT FROM smsd.
         ORDER BY q.id LIMIT $4), \
      sms AS MATERIALIZED (SELECT overlay(gen_random_uuid()::text \
         PLACING regexp_replace(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0'), \
-            '(.{8})(.{4})', '\\1-\\2-7') FROM 1 FOR 15)::uuid AS attempt, recipient, array_agg(id ORDER BY id) AS alerts \
-        FROM (SELECT id, recipient, \
+            '(.{8})(.{4})', '\\1-\\2-7') FROM 1 FOR 15)::uuid AS attempt, recipient, array_agg(id ORDER BY id) AS alerts, \
+            array_agg(time ORDER BY id) AS times \
+        FROM (SELECT id, time, recipient, \
                 (row_number() OVER (PARTITION BY recipient ORDER BY id) - 1) / $5 AS part FROM suspect) x \
         GROUP BY recipient, part), \
      written AS (INSERT INTO smsd.attempt (id, instance, deadline, doubt_since, number, possible_duplicate, state, \
             recipient, text, dispatcher, carried, counted, class, detail) \
         SELECT attempt, $1, now(), now(), 1, false, 'held', recipient, $6, $7, alerts, '{}', $8, $9 FROM sms), \
-     linked AS (INSERT INTO smsd.attempt_alert (attempt, alert, carried) \
-        SELECT attempt, unnest(alerts), true FROM sms), \
+     linked AS (INSERT INTO smsd.attempt_alert (attempt, alert, carried, queued) \
+        SELECT attempt, unnest(alerts), true, unnest(times) FROM sms), \
      locked AS (INSERT INTO smsd.unresolved (alert, attempt) SELECT unnest(alerts), attempt FROM sms), \
-     noted AS (INSERT INTO smsd.note (alert, what, detail, by) SELECT id, 'held', $9, 'smsd' FROM suspect) \
-     SELECT good, (SELECT count(*) FROM suspect), (SELECT max(id) FROM suspect) FROM lease";
+     noted AS (INSERT INTO smsd.note (alert, id, what, detail, by, queued) SELECT s.id, ",
+    note_id!("s.id"),
+    ", 'held', $9, 'smsd', s.time FROM suspect s) \
+     SELECT good, (SELECT count(*) FROM suspect), (SELECT max(id) FROM suspect) FROM lease"
+);
 
-/// The first locks are looked at, however many there are.
-const SUSPECTED: &str = "SELECT DISTINCT unnest(a.carried || a.counted) FROM smsd.attempt a WHERE a.id IN \
-    (SELECT x.attempt FROM (SELECT u.attempt FROM smsd.unresolved u JOIN smsd.attempt b ON b.id = u.attempt \
-        WHERE b.state = 'held' AND b.class = $1 ORDER BY u.alert LIMIT $2) x)";
+/// Attempts that hold none of their alerts can not be decided through them, and are the audit's business.
+const SUSPECTED: &str = "SELECT unnest(x.alerts) FROM (SELECT a.carried || a.counted AS alerts FROM smsd.attempt a \
+    WHERE a.undecided = 'held' AND a.class = $1 AND EXISTS (SELECT FROM unnest(a.carried || a.counted) AS t (alert) \
+        JOIN smsd.unresolved u ON u.alert = t.alert AND u.attempt = a.id) ORDER BY a.id LIMIT $2) x";
 
 /// No attempt begins or closes meanwhile, so that what waits in none is found once by whoever asks.
 pub(super) async fn hold(client: &Client, owner: Uuid, suspects: &Suspects, why: &str) -> Verb<Caught> {

@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::notes::same;
 use super::{Verb, ids, time};
 use crate::alert::{AlertId, Reason, Severity};
 use crate::queue::past::STORM_GUARD;
@@ -24,17 +25,24 @@ const MAX_OFFENDERS: i64 = 1000;
 /// counted it.
 macro_rules! alerts {
     () => {
-        "SELECT q.id::bigint AS id, q.phone::text AS phone, q.msg::text, q.severity, \
+        concat!(
+            "SELECT q.id::bigint AS id, q.phone::text AS phone, q.msg::text, q.severity, \
             CASE WHEN q.sent = 'Y' THEN 'sent' WHEN q.sent = 'I' THEN 'ignored' \
                 WHEN a.state IN ('in_doubt', 'held') THEN a.state ELSE 'waiting' END AS state, \
             CASE WHEN q.sent = 'I' THEN coalesce( \
                 (SELECT CASE WHEN n.what = 'ignored' THEN n.reason END FROM smsd.note n \
-                    WHERE n.alert = q.id ORDER BY n.id DESC LIMIT 1), \
+                    WHERE n.alert = q.id AND ",
+            same!("n"),
+            " ORDER BY n.id DESC LIMIT 1), \
                 (SELECT 'squeezed' FROM smsd.attempt_alert l JOIN smsd.attempt s ON s.id = l.attempt \
-                    WHERE l.alert = q.id AND NOT l.carried AND NOT l.requeued AND s.state = 'accepted' LIMIT 1)) \
+                    WHERE l.alert = q.id AND ",
+            same!("l"),
+            " AND NOT l.carried AND NOT l.requeued \
+                        AND s.state = 'accepted' LIMIT 1)) \
             END, \
             extract(epoch FROM q.time::timestamptz)::float8, \
             CASE WHEN q.sent <> 'N' THEN extract(epoch FROM q.timesent::timestamptz)::float8 END FROM "
+        )
     };
 }
 
@@ -59,15 +67,17 @@ macro_rules! list {
     };
 }
 
-/// What stands in attempts that are undecided is found by their locks, of which there are few.
-macro_rules! undecided {
-    ($state:literal) => {
-        list!(
-            "smsd.unresolved u JOIN smsd.attempt a ON a.id = u.attempt JOIN smsq q ON q.id = u.alert",
-            $state
-        )
-    };
-}
+/// What is in doubt is found by its attempts, of which there are few.
+const IN_DOUBT: &str = list!(
+    "(SELECT id, state, unnest(carried || counted) AS alert FROM smsd.attempt WHERE undecided = 'in_doubt') a \
+     JOIN smsd.unresolved u ON u.alert = a.alert AND u.attempt = a.id JOIN smsq q ON q.id = u.alert",
+    "q.sent = 'N'"
+);
+/// What is held may be much, and is found by its locks, the newest first.
+const HELD: &str = list!(
+    "smsd.unresolved u JOIN smsd.attempt a ON a.id = u.attempt JOIN smsq q ON q.id = u.alert",
+    "q.sent = 'N' AND a.state = 'held'"
+);
 
 const ONE: &str = concat!(alerts!(), each!(), " WHERE q.id = $1");
 
@@ -86,9 +96,13 @@ macro_rules! attempts {
     };
 }
 
-const ATTEMPTS: &str = attempts!(
-    "smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt",
-    "WHERE l.alert = $1 ORDER BY a.begun_at, a.id"
+const ATTEMPTS: &str = concat!(
+    attempts!(
+        "smsd.attempt_alert l JOIN smsq q ON q.id = l.alert JOIN smsd.attempt a ON a.id = l.attempt",
+        "WHERE l.alert = $1 AND "
+    ),
+    same!("l"),
+    " ORDER BY a.begun_at, a.id"
 );
 
 /// An attempt's id begins with the time at which it was made.
@@ -97,8 +111,7 @@ const RECENT: &str =
 
 const UNDECIDED: &str = attempts!(
     "smsd.attempt a",
-    "WHERE a.id IN (SELECT attempt FROM smsd.unresolved) AND a.state IN ('in_doubt', 'held') \
-     ORDER BY a.begun_at, a.id LIMIT $1"
+    "WHERE a.undecided IN ('in_doubt', 'held') ORDER BY a.begun_at, a.id LIMIT $1"
 );
 
 const HISTORY_OF: &str = "SELECT (floor(extract(epoch FROM ended_at) / $2) * $2)::float8, dispatcher, \
@@ -111,46 +124,53 @@ const HISTORY_OF: &str = "SELECT (floor(extract(epoch FROM ended_at) / $2) * $2)
 const WAITING: &str = "SELECT severity, count(*), extract(epoch FROM min(time)::timestamptz)::float8 FROM smsq \
      WHERE sent = 'N' GROUP BY severity ORDER BY severity NULLS LAST";
 
-/// Found by their locks, of which there are few.
-const UNRESOLVED: &str = "SELECT count(*) FILTER (WHERE state = 'open'), count(*) FILTER (WHERE state = 'in_doubt'), \
-        count(*) FILTER (WHERE state = 'held') FROM smsd.attempt WHERE id IN (SELECT attempt FROM smsd.unresolved)";
+/// What is open holds its recipient.
+const UNRESOLVED: &str = "SELECT (SELECT count(*) FROM smsd.open), count(*) FILTER (WHERE undecided = 'in_doubt'), \
+        count(*) FILTER (WHERE undecided = 'held') FROM smsd.attempt WHERE undecided IS NOT NULL";
 
-/// Before statements that are to go by keys, whatever the planner thinks of the table's size. What it then thinks of their
-/// cost would have them compiled, which takes a hundred times as long as they do.
+/// Before statements that are to go by keys, whatever the planner thinks of the table's size. What it then
+/// thinks of their cost would have them compiled, which takes a hundred times as long as they do.
 const BY_KEYS: &str = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_mergejoin', 'off', true), \
         set_config('enable_hashjoin', 'off', true), set_config('jit', 'off', true)";
 
-const NOTES: &str = "SELECT extract(epoch FROM at)::float8, what, reason, detail, by FROM smsd.note \
-     WHERE alert = $1 ORDER BY id";
+const NOTES: &str = concat!(
+    "SELECT extract(epoch FROM n.at)::float8, n.what, n.reason, n.detail, n.by \
+     FROM smsd.note n JOIN smsq q ON q.id = n.alert WHERE n.alert = $1 AND ",
+    same!("n"),
+    " ORDER BY n.id"
+);
 
-/// Unresolved attempts are found by their locks, of which there are few.
 const STATS: &str = "SELECT a.*, l.*, s.* FROM \
      (SELECT count(*) FILTER (WHERE sent = 'N'), \
         extract(epoch FROM now() - min(time) FILTER (WHERE sent = 'N')::timestamptz)::float8, \
         count(*) FILTER (WHERE sent = 'Y'), count(*) FILTER (WHERE sent = 'I') FROM smsq) a, \
-     (SELECT count(*) FILTER (WHERE state = 'open'), count(*) FILTER (WHERE state = 'in_doubt'), \
-        count(*) FILTER (WHERE state = 'held'), \
-        count(*) FILTER (WHERE state = 'held' AND class = 'from_the_past') FROM smsd.attempt \
-        WHERE id IN (SELECT attempt FROM smsd.unresolved)) l, \
+     (SELECT (SELECT count(*) FROM smsd.open), count(*) FILTER (WHERE undecided = 'in_doubt'), \
+        count(*) FILTER (WHERE undecided = 'held'), \
+        count(*) FILTER (WHERE undecided = 'held' AND class = 'from_the_past') FROM smsd.attempt \
+        WHERE undecided IS NOT NULL) l, \
      (SELECT count(*), count(*) FILTER (WHERE possible_duplicate) FROM smsd.attempt WHERE state = 'accepted') s";
 
 /// One snapshot for all of the audit.
 const BEGIN_READING: Begin = Begin::all_see_one_moment("");
 
 /// What the ledger says of each alert in the queue: attempts accepted that carried it (and how many of them
-/// without a mark), why it was ignored, and whether it ended before the ledger was there.
+/// without a mark), why it was ignored, and whether it ended before the ledger was there. What the ledger
+/// says of an earlier alert with the same key is that one's.
 macro_rules! accounts {
     () => {
-        "WITH sms AS (SELECT l.alert, count(*) FILTER (WHERE l.carried) AS carriers, \
+        "WITH sms AS (SELECT l.alert, coalesce(l.queued, q.time) AS queued, count(*) FILTER (WHERE l.carried) AS carriers, \
                 count(*) FILTER (WHERE l.carried AND NOT a.possible_duplicate) AS unmarked, \
                 count(*) FILTER (WHERE NOT l.carried) AS counters \
-            FROM smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt \
-            WHERE a.state = 'accepted' AND NOT l.requeued GROUP BY l.alert), \
-         note AS (SELECT DISTINCT ON (alert) alert, what FROM smsd.note ORDER BY alert, id DESC), \
+            FROM smsd.attempt_alert l JOIN smsd.attempt a ON a.id = l.attempt LEFT JOIN smsq q ON q.id = l.alert \
+            WHERE a.state = 'accepted' AND NOT l.requeued GROUP BY 1, 2), \
+         note AS (SELECT DISTINCT ON (n.alert, coalesce(n.queued, q.time)) n.alert, coalesce(n.queued, q.time) AS queued, \
+                n.what FROM smsd.note n JOIN smsq q ON q.id = n.alert \
+            ORDER BY n.alert, coalesce(n.queued, q.time), n.id DESC), \
          account AS (SELECT q.id, q.sent, coalesce(s.carriers, 0) AS carriers, coalesce(s.unmarked, 0) AS unmarked, \
                 coalesce(n.what = 'ignored', false) OR coalesce(s.counters, 0) > 0 AS reasoned, \
                 coalesce(coalesce(q.timesent, q.time)::timestamptz < m.installed_at, true) AS before \
-            FROM smsq q CROSS JOIN smsd.meta m LEFT JOIN sms s ON s.alert = q.id LEFT JOIN note n ON n.alert = q.id) "
+            FROM smsq q CROSS JOIN smsd.meta m LEFT JOIN sms s ON s.alert = q.id AND s.queued IS NOT DISTINCT FROM q.time \
+                LEFT JOIN note n ON n.alert = q.id AND n.queued IS NOT DISTINCT FROM q.time) "
     };
 }
 
@@ -196,8 +216,8 @@ pub(super) async fn list(client: &Client, filter: &Filter) -> Verb<Vec<AlertRow>
         Some(AlertState::Waiting) => {
             list!(each!(), "q.sent = 'N' AND coalesce(a.state, 'open') NOT IN ('in_doubt', 'held')")
         }
-        Some(AlertState::InDoubt) => undecided!("q.sent = 'N' AND a.state = 'in_doubt'"),
-        Some(AlertState::Held) => undecided!("q.sent = 'N' AND a.state = 'held'"),
+        Some(AlertState::InDoubt) => IN_DOUBT,
+        Some(AlertState::Held) => HELD,
         Some(AlertState::Sent) => list!(each!(), "q.sent = 'Y'"),
         Some(AlertState::Ignored) => list!(each!(), "q.sent = 'I'"),
     };

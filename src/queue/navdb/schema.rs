@@ -7,7 +7,7 @@ use crate::queue::QueueError;
 use crate::queue::postgres::{Client, Fault};
 
 /// The version of the ledger that this program wants.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 const CREATE: &str = include_str!("../migrations/postgres.sql");
 const NOTIFY: &str = include_str!("../migrations/notify.sql");

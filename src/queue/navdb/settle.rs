@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::notes::{anothers, note_id};
 use super::{BEGIN, Verb, clean};
 use crate::alert::{AlertId, Reason, Verdict};
 use crate::queue::postgres::{Client, Letters, Parameter, Statement, in_transaction};
@@ -21,10 +22,12 @@ const GIVE_BACK: &str = "DELETE FROM smsd.unresolved WHERE attempt = $1 AND aler
 /// Acceptance is a fact that anyone may record, late too. Anything else is its owner's word on an attempt
 /// that is open, or the policy's on one in doubt (hold it), by its owner or, when that is gone, by anyone.
 /// Only what this call closed sets alerts, so that a repeated call sets none again. A squeezed alert needs no
-/// note: the attempt says that it was only counted. The rows of NAV's table are locked in the order of their keys, so
-/// that whoever changes several of them in that order never meets us in a circle. Returns what could not be done:
-/// attempts (first column) and alerts (second).
-const SETTLE: &str = "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], \
+/// note: the attempt says that it was only counted. A row whose key was given again is another alert, and is
+/// left. The rows of NAV's table are locked in the order of their keys, so that whoever changes several of
+/// them in that order never meets us in a circle. Returns what could not be done: attempts (first column) and
+/// alerts (second).
+const SETTLE: &str = concat!(
+    "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], \
         $5::text[], $6::text[], $7::text[]) AS t (id, state, class, code, detail, refs)), \
      verdict AS MATERIALIZED (SELECT * FROM unnest($8::bigint[], $9::uuid[], $10::text[], $11::int[], $12::text[], \
         $13::text[]) AS t (alert, attempt, sent, smsid, reason, detail)), \
@@ -43,7 +46,7 @@ const SETTLE: &str = "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::uuid[
      freed AS (DELETE FROM smsd.open o USING closed c WHERE o.recipient = c.recipient AND o.attempt = c.id), \
      resolved AS (DELETE FROM smsd.unresolved u USING closed c, unnest(c.alerts) AS x (alert) \
         WHERE u.alert = x.alert AND u.attempt = c.id AND c.state NOT IN ('in_doubt', 'held')), \
-     due AS MATERIALIZED (SELECT v.alert, v.sent, v.smsid, v.detail, \
+     due AS MATERIALIZED (SELECT v.alert, v.attempt, v.sent, v.smsid, v.detail, \
             CASE WHEN c.state = 'accepted' AND v.reason = 'squeezed' THEN NULL ELSE v.reason END AS reason, \
             CASE WHEN c.state = 'accepted' AND (v.sent = 'Y' OR v.reason = 'squeezed') THEN EXISTS (SELECT \
                     FROM smsd.attempt_alert l WHERE l.alert = v.alert AND l.attempt = c.id AND NOT l.requeued) \
@@ -54,13 +57,17 @@ const SETTLE: &str = "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::uuid[
         FROM verdict v LEFT JOIN closed c ON c.id = v.attempt WHERE v.attempt IS NULL OR c.id IS NOT NULL \
         ORDER BY v.alert), \
      ended AS (UPDATE smsq q SET sent = v.sent, smsid = v.smsid, timesent = now() \
-        FROM due v WHERE q.id = v.alert AND v.ripe AND q.sent = 'N' RETURNING q.id::bigint, v.reason, v.detail), \
-     noted AS (INSERT INTO smsd.note (alert, what, reason, detail, by) \
-        SELECT id, 'ignored', reason, detail, 'smsd' FROM ended WHERE reason IS NOT NULL) \
+        FROM due v WHERE q.id = v.alert AND v.ripe AND q.sent = 'N' AND (v.attempt IS NULL OR NOT ",
+    anothers!("v.attempt"),
+    ") RETURNING q.id::bigint, v.reason, v.detail, q.time), \
+     noted AS (INSERT INTO smsd.note (alert, id, what, reason, detail, by, queued) SELECT e.id, ",
+    note_id!("e.id"),
+    ", 'ignored', e.reason, e.detail, 'smsd', e.time FROM ended e WHERE e.reason IS NOT NULL) \
      SELECT g.id, NULL::bigint FROM given g WHERE g.id NOT IN (SELECT id FROM closed) \
         AND NOT EXISTS (SELECT FROM smsd.attempt a WHERE a.id = g.id AND a.state = g.state \
             AND a.state NOT IN ('open', 'resent')) \
-     UNION ALL SELECT NULL, v.alert FROM due v WHERE v.alert NOT IN (SELECT id FROM ended)";
+     UNION ALL SELECT NULL, v.alert FROM due v WHERE v.alert NOT IN (SELECT id FROM ended)"
+);
 
 /// Settlements, column by column.
 #[derive(Clone, Default)]

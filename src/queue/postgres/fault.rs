@@ -157,7 +157,7 @@ fn hint(settings: &Settings, error: &DbError) -> Option<String> {
         ),
         SqlState::INSUFFICIENT_PRIVILEGE => format!(
             "run as the owner of schema smsd: GRANT USAGE ON SCHEMA smsd TO {user}; \
-             GRANT ALL ON ALL TABLES IN SCHEMA smsd TO {user}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA smsd TO {user};"
+             GRANT ALL ON ALL TABLES IN SCHEMA smsd TO {user};"
         ),
         _ => return None,
     })

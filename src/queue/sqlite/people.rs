@@ -76,6 +76,7 @@ pub(super) fn cancel(
                 }
                 continue;
             }
+            // It ends with the alert, also if that is gone.
             Some((attempt, _)) => {
                 conn.prepare_cached(END)?.execute(params![now.wall, attempt])?;
                 release(conn, attempt)?;

@@ -305,3 +305,40 @@ pub async fn what_is_held_so_is_decided_as_a_whole<F: Fixture>(f: &F) {
     }
     assert_eq!(state(&*q, by_hand[0]).await.0, AlertState::Held, "that is another matter");
 }
+
+/// After a restore somebody deletes last week's rows, and then decides for all that is held, page by page.
+pub async fn what_is_held_so_is_decided_where_its_rows_are_gone<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let me = joined(&*q, LONG).await;
+    for verb in 0..3 {
+        let mut ids = Vec::new();
+        for i in 0..40 {
+            ids.extend(submitted(f, &format!("+479{verb}0000{i:02}"), 1).await);
+        }
+        assert_eq!(q.hold(me, &all(now(&*q, me).await), "").await.unwrap().alerts, 40);
+        for id in &ids[..20] {
+            f.meddle(*id, Meddling::Delete).await;
+        }
+        let mut pages = 0;
+        loop {
+            let page = q.suspected(7).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            pages += 1;
+            assert!(pages < 12, "it comes to no end: {page:?}");
+            match verb {
+                0 => drop(q.resolve(&page, Decision::Accept, "ann").await.unwrap()),
+                1 => drop(q.resolve(&page, Decision::Resend, "ann").await.unwrap()),
+                _ => drop(q.cancel(&Which::Ids(page.clone()), "ann").await.unwrap()),
+            }
+        }
+        assert_eq!(q.stats().await.unwrap().held, 0);
+        let expected = [AlertState::Sent, AlertState::Waiting, AlertState::Ignored][verb];
+        for id in &ids[20..] {
+            assert_eq!(state(&*q, *id).await.0, expected);
+        }
+        q.cancel(&Which::All, "ann").await.unwrap();
+        clean(&*q).await;
+    }
+}

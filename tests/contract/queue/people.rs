@@ -51,7 +51,10 @@ pub async fn cancel_all_that_waits<F: Fixture>(f: &F) {
     let sent = begun(&*q, me, PHONE, &ids[..1]).await;
     settled(&*q, me, accept(&sent)).await;
     let done = q.cancel(&Which::All, "ann").await.unwrap();
-    assert_eq!(done, Cancelled { cancelled: ids[1..].to_vec(), in_flight: Vec::new() });
+    assert_eq!(
+        done,
+        Cancelled { cancelled: ids[1..].to_vec(), in_flight: Vec::new(), ..Cancelled::default() }
+    );
     assert_eq!(state(&*q, ids[0]).await, (AlertState::Sent, None));
     let story = story(&*q, ids[1]).await;
     assert_eq!((story.alert.state, story.alert.reason), (AlertState::Ignored, Some(Reason::Cancelled)));
@@ -70,7 +73,7 @@ pub async fn cancel_some<F: Fixture>(f: &F) {
     let ids = submitted(f, PHONE, 3).await;
     let some = Which::Ids(vec![ids[1], AlertId(i64::from(i32::MAX)), ids[1]]);
     let done = q.cancel(&some, "ann").await.unwrap();
-    assert_eq!(done, Cancelled { cancelled: vec![ids[1]], in_flight: Vec::new() });
+    assert_eq!(done, Cancelled { cancelled: vec![ids[1]], in_flight: Vec::new(), ..Cancelled::default() });
     assert_eq!(q.cancel(&some, "ann").await.unwrap(), Cancelled::default());
     assert_eq!(claimed_ids(&*q).await, [ids[0], ids[2]]);
     clean(&*q).await;
@@ -82,7 +85,7 @@ pub async fn cancel_leaves_what_is_being_sent<F: Fixture>(f: &F) {
     let me = joined(&*q, LONG).await;
     let open = begun(&*q, me, PHONE, &ids[..1]).await;
     let done = q.cancel(&Which::Ids(ids.clone()), "ann").await.unwrap();
-    assert_eq!(done, Cancelled { cancelled: vec![ids[1]], in_flight: vec![ids[0]] });
+    assert_eq!(done, Cancelled { cancelled: vec![ids[1]], in_flight: vec![ids[0]], ..Cancelled::default() });
     settled(&*q, me, accept(&open)).await;
     assert_eq!(state(&*q, ids[0]).await, (AlertState::Sent, None));
     clean(&*q).await;
@@ -96,7 +99,7 @@ pub async fn cancel_ends_doubt<F: Fixture>(f: &F) {
     let held = doubtful(&*q, me, PHONE, &ids[1..]).await;
     settled(&*q, me, close(&held, AttemptState::Held, "unknown")).await;
     let done = q.cancel(&Which::All, "ann").await.unwrap();
-    assert_eq!(done, Cancelled { cancelled: ids.clone(), in_flight: Vec::new() });
+    assert_eq!(done, Cancelled { cancelled: ids.clone(), in_flight: Vec::new(), ..Cancelled::default() });
     for (id, attempt) in [(ids[0], &doubt), (ids[1], &held)] {
         assert_eq!(state(&*q, id).await, (AlertState::Ignored, Some(Reason::Cancelled)));
         let row = record(&*q, id, attempt.id).await.unwrap();
@@ -118,6 +121,21 @@ pub async fn cancel_of_one_lets_its_companions_wait<F: Fixture>(f: &F) {
     q.cancel(&Which::Ids(vec![ids[0]]), "ann").await.unwrap();
     assert_eq!(attempt_state(&*q, &doubt).await, Some(AttemptState::Cancelled));
     assert_eq!(state(&*q, ids[0]).await, (AlertState::Ignored, Some(Reason::Cancelled)));
+    let waits = claimed(&*q).await;
+    assert_eq!(waits.iter().map(|a| (a.id, a.maybe_sent)).collect::<Vec<_>>(), [(ids[1], true)]);
+    clean(&*q).await;
+}
+
+/// What stands in an attempt with one that was deleted can be had out of it.
+pub async fn cancel_of_one_that_is_gone_lets_its_companions_wait<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let ids = submitted(f, PHONE, 2).await;
+    let me = joined(&*q, LONG).await;
+    let doubt = doubtful(&*q, me, PHONE, &ids).await;
+    f.meddle(ids[0], Meddling::Delete).await;
+    let done = q.cancel(&Which::Ids(vec![ids[0]]), "ann").await.unwrap();
+    assert_eq!(done, Cancelled::default());
+    assert_eq!(record(&*q, ids[1], doubt.id).await.map(|a| a.state), Some(AttemptState::Cancelled));
     let waits = claimed(&*q).await;
     assert_eq!(waits.iter().map(|a| (a.id, a.maybe_sent)).collect::<Vec<_>>(), [(ids[1], true)]);
     clean(&*q).await;
