@@ -111,6 +111,7 @@ fn message_id(event: &str) -> Option<&'static str> {
         "dispatcher_up" => "f6611764677d4d438aeae4c4d89eca7f",
         "all_down" => "6164dbf59165436fa101707c3b7a5206",
         "way_out" => "21aa58d65d3a40808b3f25bab2e210ac",
+        "stuck" => "128504d54f934d1fbeaa1ce4b5f6caf7",
         "queue_lost" => "da598aa8f8f549f9ae3f0c93304671a6",
         "queue_back" => "50206c1421e64010bd5d2065c381b36e",
         "disk_full" => "7d2b6c1e0a5f4d0c9e1b8a3f64c7d925",

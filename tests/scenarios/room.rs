@@ -33,9 +33,9 @@ async fn requeue_is_served(bench: &Bench, old: AlertId) {
 
 #[tokio::test(start_paused = true)]
 async fn numbers_that_are_deferred_for_ever_leave_room_for_whoever_can_be_served() {
-    for (phones, each) in [(320, 16), (400, 17), (6_000, 1), (10_000, 2)] {
+    for (phones, each) in [(320, 16), (400, 17)] {
         let (queue, gateway) = deferred(phones, each);
-        let old: Vec<AlertId> = (0..3)
+        let old: Vec<AlertId> = (0..2)
             .map(|n| queue.insert(&phone(90_000 + n), "again", Severity(Some(5)), queue.now()))
             .collect();
         old.iter().for_each(|id| queue.overwrite(*id, Standing::Ignored));
@@ -44,7 +44,7 @@ async fn numbers_that_are_deferred_for_ever_leave_room_for_whoever_can_be_served
         });
         for id in old {
             // Most of them back off.
-            pass(secs(1800)).await;
+            pass(secs(600)).await;
             requeue_is_served(&bench, id).await;
             let new = bench.alert(&phone(80_000), "new", 5);
             pass(secs(1)).await;

@@ -11,7 +11,7 @@ use super::reports::{alerts_of, id_of, severity, text, text_of};
 use super::verbs::reap;
 use crate::alert::{Alert, AlertId, Phone, Severity};
 use crate::queue::wall::Wall;
-use crate::queue::{Doubt, Look, Place, TEXT_CLAIMED};
+use crate::queue::{CLAIMED_BYTES, Doubt, Look, Place, TEXT_CLAIMED, is_full_page};
 
 /// The rank of an alert without severity; see `alert.rank`.
 const LAST: i64 = 2_147_483_648;
@@ -62,7 +62,9 @@ pub(super) fn claim(
         Look::Full { after: Some(Place { severity, id }) } => {
             let rank = severity.0.map_or(LAST, i64::from);
             let mut page = claimed(conn, EQUAL, &[(":rank", &rank), (":id", &id.0)], limit, old)?;
-            page.extend(claimed(conn, BELOW, &[(":rank", &rank)], limit - page.len(), old)?);
+            if !is_full_page(&page, limit) {
+                page.extend(claimed(conn, BELOW, &[(":rank", &rank)], limit - page.len(), old)?);
+            }
             Ok(page)
         }
     }
@@ -79,7 +81,17 @@ fn claimed(
     let old_params = old.map(TooOld::params).unwrap_or_default();
     let params = [from, &[(":limit", &limit)], &old_params].concat();
     let mut found = conn.prepare_cached(&claim_by(walk, old))?;
-    Ok(found.query_map(params.as_slice(), alert)?.collect::<Result<_, _>>()?)
+    let (mut alerts, mut bytes) = (Vec::new(), 0);
+    let mut rows = found.query(params.as_slice())?;
+    while let Some(row) = rows.next()? {
+        let alert = alert(row)?;
+        bytes += alert.text.len();
+        alerts.push(alert);
+        if bytes >= CLAIMED_BYTES {
+            break;
+        }
+    }
+    Ok(alerts)
 }
 
 /// The highest key.
