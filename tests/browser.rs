@@ -79,7 +79,7 @@ fn start_with(old: u64, http: &str) -> Daemon {
     let at = dir.path();
     // The gateway takes all but two numbers: one is refused, one fails so that its alert waits.
     let conf = format!(
-        "[main]\nusername: nobody\nstate_dir: {0}\non_unknown: hold\ndelay: 1\nretrylimit: 0\n[http]\nlisten: 127.0.0.1:{port}\n{http}\
+        "[main]\nusername: nobody\nstate_dir: {0}\non_unknown: hold\ndelay: 1\nretrylimit: 1\n[http]\nlisten: 127.0.0.1:{port}\n{http}\
          [dispatcher]\ndispatcher1: gateway\n[gateway]\ntype: ExecDispatcher\ncommand: {0}/gateway\n",
         at.display()
     );
@@ -144,16 +144,31 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// Queues an alert and returns its id when it stands like that.
 fn alert(daemon: &Daemon, to: &str, text: &str, state: &str) -> i64 {
+    let id = queue(daemon, to, text);
+    until(&format!("alert {id} is {state}"), || (story(daemon, id)["alert"]["state"] == state).then_some(()));
+    id
+}
+
+/// Queues an alert that is refused, serves another number meanwhile, so that the refusals count, and returns its id when
+/// it is given up.
+fn refused(daemon: &Daemon, to: &str, text: &str) -> i64 {
+    let id = queue(daemon, to, text);
+    until("it was refused", || story(daemon, id)["attempts"].get(0)?.get("ended_at")?.as_str().map(drop));
+    alert(daemon, "+4790000001", "served since", "sent");
+    until("it is given up", || (story(daemon, id)["alert"]["state"] == "ignored").then_some(()));
+    id
+}
+
+fn story(daemon: &Daemon, id: i64) -> serde_json::Value {
+    let story = run(smsd(daemon.dir.path()).args(["queue", "show", &id.to_string(), "--json"]));
+    serde_json::from_str(&story).unwrap()
+}
+
+fn queue(daemon: &Daemon, to: &str, text: &str) -> i64 {
     let said = run(smsd(daemon.dir.path()).args(["send", "--to", to, "--json", text]));
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     let id = said.pointer("/ids/0").or(said.pointer("/0/id")).or(said.get("id")).and_then(|v| v.as_i64());
-    let id = id.unwrap_or_else(|| panic!("no id in {said}"));
-    until(&format!("alert {id} is {state}"), || {
-        let story = run(smsd(daemon.dir.path()).args(["queue", "show", &id.to_string(), "--json"]));
-        let story: serde_json::Value = serde_json::from_str(&story).unwrap();
-        (story["alert"]["state"] == state).then_some(())
-    });
-    id
+    id.unwrap_or_else(|| panic!("no id in {said}"))
 }
 
 fn peers() -> PathBuf {
@@ -189,7 +204,7 @@ fn the_dashboard_holds_in_a_browser() {
     let walks = std::thread::spawn(who_has_a_token_logs_in);
     let daemon = start(OLD);
     let story = alert(&daemon, "+4790000001", BAD, "sent");
-    alert(&daemon, "+4790000002", BAD, "ignored");
+    refused(&daemon, "+4790000002", BAD);
     let held = alert(&daemon, "+4790000003", BAD, "held");
     alert(&daemon, "+4790000003", "also held", "held");
     walk(&daemon, "firstPaint,everyPage,keyboard,live,withoutScript,forged", 1_000, story, held);

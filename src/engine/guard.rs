@@ -82,6 +82,9 @@ const MOST_SEEN: usize = 16;
 /// that lives asks the queue within a renewal of its lease, and holds what it knows to be lost.
 const REST: Duration = RENEW.saturating_add(Duration::from_secs(1));
 
+/// How often an instance that works alone asks whether another one has begun something.
+const ALONE: Duration = Duration::from_secs(1);
+
 /// Who asks the queue; each at most once at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asker {
@@ -107,6 +110,8 @@ pub(super) struct Guard {
     asked: [Asked; 3],
     /// The [`Asker::Witness`] asks.
     pub(super) witnessing: bool,
+    /// When news of others' attempts is to be asked for.
+    next_witness: Instant,
     /// Nothing is begun before this.
     rests_until: Option<Instant>,
     /// The last moment at which we knew the queue to be whole, by its clock; and by ours (boot time), if
@@ -153,6 +158,7 @@ impl Guard {
             known,
             asked: [Asked::default(); 3],
             witnessing: false,
+            next_witness: Instant::now(),
             rests_until: None,
             whole,
             latest,
@@ -346,8 +352,11 @@ impl Engine {
 
     /// Asks what everybody has committed, beside a look for new alerts.
     pub(super) fn look_for_witness(&mut self) {
-        if !self.guard.witnessing {
+        let now = Instant::now();
+        if !self.guard.witnessing && now >= self.guard.next_witness {
             self.guard.witnessing = true;
+            // Whoever works alone has begun all that there is, and asks in case somebody has just joined.
+            self.guard.next_witness = if self.core.is_alone() { now + ALONE } else { now };
             let known = self.guard.asks(Asker::Witness);
             let work = move |queue: Arc<dyn Queue>| async move { queue.witness(&known).await };
             self.ask(Verb::Witness, work, Done::Witnessed);

@@ -352,8 +352,38 @@ impl Plan {
             plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Decide(..) | Fault::Meddle(..)));
             plan.decide = None;
         }
+        if seed % 97 == 11 {
+            plan.last_a_day(&mut fastrand::Rng::with_seed(seed ^ 0x0064_6179));
+        }
         plan.faults.sort_by_key(|(at, _)| *at);
         plan
+    }
+
+    /// A day on which every gateway does the same to everybody: refuses, says that it needs a person, or sends and says
+    /// that it has failed. One process, a database that works, and few people: what is judged is the patience.
+    fn last_a_day(&mut self, r: &mut fastrand::Rng) {
+        let mode = [Mode::Refusing, Mode::Misconfigured, Mode::Error(1.0), Mode::Error(0.5)][r.usize(..4)];
+        let day = secs(24 * 3600);
+        self.instances = 1;
+        self.poll = secs(20);
+        self.heal_at = day;
+        self.main.exit_on_permanent_error = false;
+        self.main.autocancel = None;
+        self.main.max_per_hour = 0;
+        (self.main.allow, self.main.deny) = (Vec::new(), Vec::new());
+        let few = r.usize(1..=4);
+        self.arrivals.truncate(12);
+        self.arrivals.iter_mut().for_each(|a| {
+            a.recipient %= few;
+            a.at = day.mul_f64(0.9 * r.f64());
+        });
+        self.ways.iter_mut().for_each(|way| (way.refuses, way.defers) = (Vec::new(), Vec::new()));
+        (self.past, self.decide, self.links) = (None, None, false);
+        (self.poison, self.refused, self.reloads, self.rewritten) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        self.dice = Dice { gateway_latency: millis(20), ..Dice::default() };
+        self.faults =
+            (0..self.ways.len()).map(|way| (secs(r.u64(0..=60)), Fault::Gateway(way, mode))).collect();
     }
 
     /// What people, other programs and the machine do. Dice of their own, so that the rest of a seed is what it was.
@@ -500,7 +530,9 @@ impl Plan {
         let most = self.ways.iter().map(|way| way.refuses.len()).max().unwrap_or(0);
         let refused = |way: usize| self.ways[way].refuses.iter().any(|n| phone_of(*n) == phone);
         let by_all = |configured: &Vec<Configured>| configured.iter().all(|c| refused(c.way));
-        (most >= SUSPECT || self.ways.len() > 1 || self.main.retrylimit == 0)
+        // The limit is each alert's, so that those who do not fit one SMS meet it one after the other.
+        let one_by_one = self.overflow == Overflow::Next || self.sizes.share < Sizes::default().share;
+        (most >= SUSPECT || self.ways.len() > 1 || self.main.retrylimit == 0 || one_by_one)
             && (by_all(&self.configured()) || self.reloads.iter().any(by_all))
     }
 
@@ -524,8 +556,14 @@ impl Plan {
         let copied = self.dice.gateway_fails > 0.0
             || self.faults.iter().any(|(_, f)| matches!(f, Fault::Gateway(_, Mode::Error(_))));
         // An alert that has gone out five times within ten minutes is not sent again before those are over.
-        secs(600 + 600 * u64::from(copied) + u64::from(probes) * 700 + 60 * refused + back.unsigned_abs())
-            + self.main.maxdelay.mul_f64(1.2) * u32::try_from(limit).unwrap_or(1)
+        let hour = u64::from(copied && self.heal_at > secs(3600)) * 3600;
+        secs(
+            600 + hour
+                + 600 * u64::from(copied)
+                + u64::from(probes) * 700
+                + 60 * refused
+                + back.unsigned_abs(),
+        ) + self.main.maxdelay.mul_f64(1.2) * u32::try_from(limit).unwrap_or(1)
             + Duration::from_secs_f64(sms.min(3600.0))
     }
 }

@@ -54,7 +54,7 @@ impl Core {
             job.possible_duplicate = true;
             job.alerts.iter_mut().for_each(|w| w.alert.maybe_sent = true);
             job.may_have_it.push(way);
-            self.recipients.entry(job.recipient.clone()).or_default().went_out(&self.policy, now);
+            self.recipients.entry(job.recipient.clone()).or_default().may_have_gone(&self.policy, now);
             let copies = self.count_copies(job, now);
             self.tell_copies(job, copies);
         }
@@ -323,6 +323,12 @@ impl Core {
         if job.alerts.is_empty() && !job.carried.is_empty() {
             // A resend of what another process began: only the queue knows the alerts' own texts.
             self.out.look_soon = true;
+        }
+        // They have been collected for once.
+        if let Some(since) = job.alerts.iter().map(|w| w.learned).min()
+            && let Some(recipient) = self.recipients.get_mut(&job.recipient)
+        {
+            recipient.waiting_since = Some(recipient.waiting_since.map_or(since, |old| old.min(since)));
         }
         for mut w in job.alerts {
             w.attempts = w.attempts.max(job.number);

@@ -144,7 +144,10 @@ impl Core {
                 }
                 Choice::Down if resend.is_none() && self.outages_count() => self.count_outage(&phone, now),
                 // Others may take the dispatcher that this one is spared.
-                Choice::Busy | Choice::Down if spared => self.spare(&phone, now),
+                Choice::Busy | Choice::Down if spared => {
+                    self.failover.hurry(&phone);
+                    self.spare(&phone, now);
+                }
                 Choice::Down => {
                     self.hurry();
                     break;

@@ -49,6 +49,11 @@ impl Recipient {
     /// An SMS went out, or may have.
     pub(super) fn went_out(&mut self, policy: &Policy, now: Instant) {
         self.last_sms = Some(now);
+        self.may_have_gone(policy, now);
+    }
+
+    /// An SMS counts in `max_per_hour`; what it was about does not wait for `group_interval` on its account.
+    pub(super) fn may_have_gone(&mut self, policy: &Policy, now: Instant) {
         if policy.max_per_hour > 0 {
             self.counted.push_back(now);
         }

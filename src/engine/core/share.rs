@@ -68,6 +68,11 @@ impl Core {
         }
     }
 
+    /// Does no other instance work on the queue, as far as is known?
+    pub fn is_alone(&self) -> bool {
+        self.peers.of <= 1
+    }
+
     /// A recipient's turn among all.
     pub(super) fn turn_of(&self, phone: &Phone, turn: Turn) -> Turn {
         if self.peers.of <= 1 {

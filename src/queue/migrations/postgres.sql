@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS smsd.attempt (
 ) WITH (fillfactor = 60);
 
 -- From an alert to its attempts. Once a person has requeued the alert, what the attempt did no longer counts.
--- A key of smsq may be given again (TRUNCATE … RESTART IDENTITY): the alert is the one whose time is queued
+-- A key of smsq may be given again (TRUNCATE ... RESTART IDENTITY): the alert is the one whose time is queued
 -- (null: not known, from before version 3).
 CREATE TABLE IF NOT EXISTS smsd.attempt_alert (
     alert    bigint NOT NULL,

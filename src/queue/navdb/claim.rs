@@ -10,8 +10,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::notes::same;
 use super::people::{Seen, aged};
@@ -327,8 +327,7 @@ async fn by_reading(
         let next = places.split_off(places.len().saturating_sub(limit - alerts.len()));
         last = next.first().copied();
         let keys: Vec<i64> = next.iter().rev().map(|place| place.id.0).collect();
-        let these =
-            parameters(seen, &[&TEXT, &keys, &BYTES], &[Type::INT4, Type::INT8_ARRAY, Type::INT8]);
+        let these = parameters(seen, &[&TEXT, &keys, &BYTES], &[Type::INT4, Type::INT8_ARRAY, Type::INT8]);
         let answers = in_transaction(client, BEGIN, &[(THESE.by(seen), &these)]).await?;
         for row in answers.iter().flatten() {
             alerts.push(alert(row)?);
