@@ -152,7 +152,7 @@ impl<T: Clone> Pipe<T> {
     }
 
     pub(super) fn wake(&self) -> Option<Instant> {
-        let main = !self.busy && !(self.gathered.is_empty() && self.under_way.is_empty());
+        let main = !self.busy && (!self.gathered.is_empty() || !self.under_way.is_empty());
         [main.then_some(self.next), self.slow.wake()].into_iter().flatten().min()
     }
 }

@@ -276,8 +276,16 @@ impl Window {
                 gone.insert(*turn);
             }
         }
-        // One is left in any case: it would wait for ever.
-        for turn in self.by_turn.keys().skip(1).rev() {
+        // Those who rest give way first. One is left in any case, of somebody who can be served if there is one: it
+        // would wait for ever.
+        let rests = |turn: &&Turn| {
+            let phone = self.by_turn.get(*turn).map(|(phone, _)| phone);
+            phone.and_then(|phone| self.by_phone.get(phone)).is_some_and(|share| share.resting)
+        };
+        let all = || self.by_turn.keys();
+        let kept = all().find(|turn| !rests(turn)).or_else(|| all().next());
+        let in_order = all().rev().filter(rests).chain(all().rev().filter(|turn| !rests(turn)));
+        for turn in in_order.filter(|turn| Some(*turn) != kept) {
             if bytes <= to {
                 break;
             }

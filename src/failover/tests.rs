@@ -96,7 +96,7 @@ fn five_failures_open_the_breaker_and_a_probe_and_one_sms_close_it_slowly() {
 #[test]
 fn the_pause_grows_to_a_minute_and_no_further() {
     let (mut failover, first, _, mut now) = two();
-    (0..5).for_each(|_| drop(failover.troubled(first, now)));
+    (0..5).for_each(|_| _ = failover.troubled(first, now));
     let mut pauses = Vec::new();
     for _ in 0..9 {
         let wake = failover.next_wake(now).unwrap();
@@ -233,7 +233,7 @@ fn a_throttled_one_is_left_alone_for_as_long_as_it_asked() {
 #[test]
 fn a_new_configuration_keeps_the_state_of_what_keeps_its_name() {
     let (mut failover, first, second, now) = two();
-    (0..5).for_each(|_| drop(failover.troubled(first, now)));
+    (0..5).for_each(|_| _ = failover.troubled(first, now));
     let order = failover.reconfigure(vec![way("third", 1), way("first", 4)], now);
     assert_eq!(order.len(), 2);
     assert_eq!(order[1], first);
@@ -252,7 +252,7 @@ fn a_reload_fills_no_bucket_ends_no_slow_start_and_asks_one_that_needs_a_person(
     let mut failover = Failover::new(vec![rated(), way("slow", 8), way("broken", 4)], now);
     let [fast, slow, broken] = *failover.order() else { unreachable!() };
     failover.taken(fast, now);
-    (0..5).for_each(|_| drop(failover.troubled(slow, now)));
+    (0..5).for_each(|_| _ = failover.troubled(slow, now));
     assert_eq!(failover.probes(now + secs(1)), [slow]);
     failover.probed(slow, Ok(()), now);
     failover.taken(slow, now);
@@ -291,7 +291,7 @@ fn a_trial_does_not_wait_for_old_sms_that_hang() {
         failover.taken(first, now);
         failover.submit_begins(first, now);
     }
-    (0..5).for_each(|_| drop(failover.troubled(first, now)));
+    (0..5).for_each(|_| _ = failover.troubled(first, now));
     now += secs(3);
     assert_eq!(failover.probes(now), [first]);
     failover.probed(first, Ok(()), now);

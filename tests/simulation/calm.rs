@@ -144,16 +144,16 @@ impl Plan {
         plan.sizes.batch = 1 + seed as usize / 8 % 7;
         plan.dice.queue_latency = millis(2);
         plan.heal_at = secs(60);
-        let verb = if seed / 8 % 2 == 0 { "settle" } else { "begin" };
+        let verb = if (seed / 8).is_multiple_of(2) { "settle" } else { "begin" };
         let alert = 1 + (seed / 16 % 20) as i64;
-        let (from, until, refused) = (Duration::ZERO, plan.heal_at, seed / 32 % 2 == 0);
+        let (from, until, refused) = (Duration::ZERO, plan.heal_at, (seed / 32).is_multiple_of(2));
         plan.poison = vec![Poison { alert, verb, from, until, refused }];
         let arrival = |n: usize| Arrival {
             at: millis(n as u64 * 50),
             recipient: n,
             severity: Some(3),
             words: 3,
-            announced: n % 2 == 0,
+            announced: n.is_multiple_of(2),
             bad: false,
         };
         plan.arrivals = (0..40).map(arrival).collect();
