@@ -941,6 +941,8 @@ impl Engine {
         self.core.learn(alerts, now);
         if purpose == Purpose::Walk && self.looks.walk.is_none() {
             self.core.walked(now);
+            // What there was no room for is not looked for again at once, in case there still is none.
+            self.looks.next_page = now + self.settings.poll_interval;
         }
     }
 

@@ -531,7 +531,10 @@ impl Plan {
         let refused = |way: usize| self.ways[way].refuses.iter().any(|n| phone_of(*n) == phone);
         let by_all = |configured: &Vec<Configured>| configured.iter().all(|c| refused(c.way));
         // The limit is each alert's, so that those who do not fit one SMS meet it one after the other.
-        let one_by_one = self.overflow == Overflow::Next || self.sizes.share < Sizes::default().share;
+        let next = |r: &Rewritten| r.overflow == Overflow::Next;
+        let one_by_one = self.overflow == Overflow::Next
+            || self.rewritten.iter().flatten().any(next)
+            || self.sizes.share < Sizes::default().share;
         (most >= SUSPECT || self.ways.len() > 1 || self.main.retrylimit == 0 || one_by_one)
             && (by_all(&self.configured()) || self.reloads.iter().any(by_all))
     }

@@ -620,7 +620,7 @@ fn engine(
             w.accepts += usize::from(matches!(event, Event::Accepted { .. }));
         }),
     };
-    let (commands, inbox) = mpsc::channel(1);
+    let (commands, inbox) = mpsc::channel(16);
     *place.commands.lock().unwrap() = Some(commands);
     async move { format!("{:?}", Engine::new(settings, resources).run(stop, inbox).await) }
 }

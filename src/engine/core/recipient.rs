@@ -3,7 +3,7 @@
 use super::*;
 
 /// How long a recipient at most waits for a dispatcher that has no room, where those that have are spared.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// What `max_per_hour` counts in.
 const HOUR: Duration = Duration::from_secs(3600);
 /// Whoever rests for no longer is as good as ready.
