@@ -12,9 +12,6 @@ impl Core {
         now: Instant,
     ) {
         let change = self.failover.succeeded(job.way, now);
-        if change.is_some() {
-            self.wake_paused(now);
-        }
         self.tell(change, None);
         let recipient = self.recipients.entry(job.recipient.clone()).or_default();
         recipient.went_out(&self.policy, now);
@@ -289,12 +286,11 @@ impl Core {
                 self.back_off(&job.recipient, now);
                 let recipient = self.recipients.entry(job.recipient.clone()).or_default();
                 recipient.paused_until = recipient.backoff_until.take();
-                // One that was being tried just then may work by now: only those that were asked are spared.
-                let another = self.failover.choose(&job.tried, now) != Choice::Down;
-                let spared = if another { &job.tried } else { &job.may_have_it };
-                let until = recipient.paused_until.filter(|_| another || may_have_it);
-                recipient.avoid.retain(|(way, at)| *at > now && !spared.contains(way));
-                recipient.avoid.extend(until.iter().flat_map(|at| spared.iter().map(|way| (*way, *at))));
+                let until = recipient.paused_until.filter(|_| may_have_it);
+                recipient.avoid.retain(|(way, at)| *at > now && !job.may_have_it.contains(way));
+                recipient
+                    .avoid
+                    .extend(until.iter().flat_map(|at| job.may_have_it.iter().map(|way| (*way, *at))));
                 self.paused.insert(job.recipient.clone());
                 let why = match (job.refused, may_have_it) {
                     (true, _) => Why::Refused,
@@ -302,9 +298,6 @@ impl Core {
                     (false, false) => Why::Failing,
                 };
                 self.say_why(&job, why, now);
-                if another && let Some(recipient) = self.recipients.get_mut(&job.recipient) {
-                    recipient.paused_until = None;
-                }
             }
         }
         self.give_back(job, now);
