@@ -6,7 +6,7 @@
 //! At any time at most one `claim`, one `begin` and one `settle` is under way. What gathers meanwhile goes into
 //! the next: that is the group commit. A `begin` or `settle` that fails is repeated until the queue has
 //! answered for certain; nothing is ever resent because writing it down was slow. What the queue refuses to write for
-//! one row's sake is found out by halves, and tried beside the others from then on ([`slow`]).
+//! one row's sake is found out by halves, and tried beside the others from then on (`slow`).
 
 pub mod core;
 pub mod guard;

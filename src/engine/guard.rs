@@ -10,7 +10,7 @@
 //!
 //! No instance has seen everything: another one may have sent something in the last moments before a
 //! rollback. So after a rollback, and when another server answers than before (a promotion, a restore
-//! elsewhere), the engine begins nothing for a while ([`REST`]), and the instance that lost something
+//! elsewhere), the engine begins nothing for a while (`REST`), and the instance that lost something
 //! holds it first.
 //!
 //! A small record outlives the process ([`Keep`]): it is written when a `begin` is committed and before

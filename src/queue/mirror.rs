@@ -11,7 +11,7 @@
 //! is told must not become a storm. What may have been sent before under the same key is marked a possible duplicate then,
 //! and the notes of both alerts name each other.
 //!
-//! What is new is listed before ends are told. A class that takes longer than [`HANGS`] to hear of them goes on with that in
+//! What is new is listed before ends are told. A class that takes longer than `HANGS` to hear of them goes on with that in
 //! its process, and lists in another: so what it hangs on delays no new alert, and a class that answers is never asked by two.
 
 mod python;
