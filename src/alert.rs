@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,22 @@ pub struct Alert {
     /// An earlier attempt may have reached the phone: whatever carries this alert next is
     /// recorded as a possible duplicate.
     pub maybe_sent: bool,
+    /// What has come of it so far.
+    pub tried: Tried,
+}
+
+/// What the ledger says of an alert's attempts, whoever made them. What came before a person made it wait again does not
+/// count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// How many there were, as they are numbered.
+    pub attempts: u32,
+    /// Those that failed by the recipient's own fault: what `retrylimit` bounds.
+    pub failures: u32,
+    /// How long ago the last of these was.
+    pub failed: Option<Duration>,
+    /// How long ago each attempt within the last hour ended that carried it and may have been taken; the oldest first.
+    pub copies: Vec<Duration>,
 }
 
 /// A recipient: a phone number in the form in which it is compared, stored and sent.

@@ -416,6 +416,8 @@ pub struct Closing {
     pub detail: String,
     /// The gateway's references.
     pub references: Vec<String>,
+    /// With it the SMS has failed by its recipient's own fault: `retrylimit` counts that ([`crate::alert::Tried::failures`]).
+    pub own: bool,
 }
 
 /// Where an attempt stands. The words stand in the ledger and in `--json`.

@@ -51,6 +51,7 @@ pub enum Bug {
     AcceptedBeforeDurable,
     RefusalIsFinal,
     CopiesWithoutBound,
+    CopiesForgotten,
     NewcomersWait,
     LoopHangs,
     LoopSpins,
@@ -59,7 +60,7 @@ pub enum Bug {
 
 impl Bug {
     /// Those that the simulation finds.
-    pub const ALL: [Bug; 43] = [
+    pub const ALL: [Bug; 44] = [
         Bug::SubmitBeforeBegin,
         Bug::SentBeforeSubmit,
         Bug::NoLeaseCheck,
@@ -97,6 +98,7 @@ impl Bug {
         Bug::KeptAfterSubmit,
         Bug::RefusalIsFinal,
         Bug::CopiesWithoutBound,
+        Bug::CopiesForgotten,
         Bug::NewcomersWait,
         Bug::PanicDoubles,
         Bug::PoisonStopsAll,

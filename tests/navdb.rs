@@ -863,6 +863,7 @@ fn accepted(attempt: &NewAttempt, reference: &str) -> Settlement {
             code: None,
             detail: "accepted".into(),
             references: vec![reference.into()],
+            own: false,
         }),
         verdicts: attempt.carried.iter().map(|id| (*id, Verdict::Sent)).collect(),
         detail: String::new(),

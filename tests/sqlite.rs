@@ -115,10 +115,10 @@ async fn a_file_that_is_not_ours_is_left_alone() {
     }
 
     create(&path).await;
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 4).unwrap();
     for create in [true, false] {
         let why = refusal(&path, create).await;
-        assert!(why.contains("schema version 3") && why.contains("newer"), "{why}");
+        assert!(why.contains("schema version 4") && why.contains("newer"), "{why}");
     }
 }
 
@@ -270,7 +270,7 @@ async fn the_schema_comes_and_goes() {
     queue.init(true).await.unwrap();
     assert_eq!(queue.show(ids[0]).await.unwrap().unwrap().alert.text, "kept", "init keeps what is there");
     let status = queue.status().await.unwrap();
-    assert_eq!((status.version, status.wanted), (Some(2), 2));
+    assert_eq!((status.version, status.wanted), (Some(3), 3));
     assert_eq!(status.location, path.to_str().unwrap());
     assert!(queue.sql(false).contains("CREATE TABLE alert"));
 
@@ -298,36 +298,38 @@ const VERSION_1: &str = concat!(
 
 #[tokio::test]
 async fn a_file_of_an_earlier_version_is_brought_to_this_one() {
-    let (_dir, path) = place();
-    Connection::open(&path).unwrap().execute_batch(VERSION_1).unwrap();
-    let why = refusal(&path, false).await;
-    assert!(why.contains("schema version 1") && why.contains("smsd db init"), "{why}");
+    for (version, more) in [(1, ""), (2, include_str!("../src/queue/migrations/sqlite-2.sql"))] {
+        let (_dir, path) = place();
+        Connection::open(&path).unwrap().execute_batch(&format!("{VERSION_1}{more}")).unwrap();
+        let why = refusal(&path, false).await;
+        assert!(why.contains(&format!("schema version {version}")) && why.contains("smsd db init"), "{why}");
 
-    let queue = create(&path).await;
-    assert_eq!(queue.status().await.unwrap().version, Some(2));
-    let waiting = queue.claim(Look::Full { after: None }, 10, None).await.unwrap();
-    assert_eq!(waiting.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["waits"]);
-    assert_eq!(queue.show(AlertId(1)).await.unwrap().unwrap().attempts.len(), 1);
-    assert_eq!(queue.submit(&[alert("new")]).await.unwrap(), [AlertId(3)]);
-    assert_eq!(queue.audit().await.unwrap().offenders, []);
-    drop(queue);
+        let queue = create(&path).await;
+        assert_eq!(queue.status().await.unwrap().version, Some(3));
+        let waiting = queue.claim(Look::Full { after: None }, 10, None).await.unwrap();
+        assert_eq!(waiting.iter().map(|a| a.text.as_str()).collect::<Vec<_>>(), ["waits"]);
+        assert_eq!(queue.show(AlertId(1)).await.unwrap().unwrap().attempts.len(), 1);
+        assert_eq!(queue.submit(&[alert("new")]).await.unwrap(), [AlertId(3)]);
+        assert_eq!(queue.audit().await.unwrap().offenders, []);
+        drop(queue);
 
-    // It has what a new one has.
-    let (_other, fresh) = place();
-    create(&fresh).await;
-    let shape = |path| -> Vec<(String, Option<String>)> {
-        let conn = Connection::open(path).unwrap();
-        let mut found = conn.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").unwrap();
-        let rows = found.query_map([], |row| {
-            let sql: Option<String> = row.get(1)?;
-            // A line's comment is no part of what it makes, nor is an empty line.
-            let bare = |l: &str| l.split("--").next().unwrap().trim_end().to_owned();
-            Ok((row.get(0)?, sql.map(|sql| sql.lines().map(bare).filter(|l| !l.is_empty()).collect())))
-        });
-        rows.unwrap().map(Result::unwrap).collect()
-    };
-    assert_eq!(shape(&path), shape(&fresh));
-    SqliteQueue::open(&path, POLL, false).await.unwrap();
+        // It has what a new one has.
+        let (_other, fresh) = place();
+        create(&fresh).await;
+        let shape = |path| -> Vec<(String, Option<String>)> {
+            let conn = Connection::open(path).unwrap();
+            let mut found = conn.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").unwrap();
+            let rows = found.query_map([], |row| {
+                let sql: Option<String> = row.get(1)?;
+                // A line's comment is no part of what it makes, nor is an empty line.
+                let bare = |l: &str| l.split("--").next().unwrap().trim_end().to_owned();
+                Ok((row.get(0)?, sql.map(|sql| sql.lines().map(bare).filter(|l| !l.is_empty()).collect())))
+            });
+            rows.unwrap().map(Result::unwrap).collect()
+        };
+        assert_eq!(shape(&path), shape(&fresh));
+        SqliteQueue::open(&path, POLL, false).await.unwrap();
+    }
 }
 
 /// A process that is killed leaves what this copy of its files holds: what was answered for is in it, with its key.

@@ -21,6 +21,7 @@ mod recipient;
 mod share;
 mod stage;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -332,7 +333,10 @@ impl Core {
     /// The queue holds these. What is known already is passed over.
     pub fn learn(&mut self, alerts: Vec<Alert>, now: Instant) {
         let mut touched = BTreeSet::new();
+        // Of recipients of whom nothing is known: how often they failed by their own fault, and when last.
+        let mut failed: HashMap<Phone, (u32, Option<Reverse<Duration>>)> = HashMap::new();
         for alert in alerts {
+            self.copies.learn(alert.id, &alert.tried.copies, now);
             let known = self.window.contains(alert.id)
                 || self.on_their_way.contains(&alert.id)
                 || self.settled_meanwhile.as_ref().is_some_and(|ids| ids.contains(&alert.id));
@@ -344,6 +348,12 @@ impl Core {
                 Ok(phone) if !self.policy.permits(&phone) => self.bar(&alert, phone),
                 Ok(phone) => {
                     let (attempts, failures) = self.remembered(&phone, alert.id);
+                    let (attempts, failures) =
+                        (attempts.max(alert.tried.attempts), failures.max(alert.tried.failures));
+                    if !self.recipients.contains_key(&phone) {
+                        let last = failed.entry(phone.clone()).or_insert((0, None));
+                        *last = (*last).max((alert.tried.failures, alert.tried.failed.map(Reverse)));
+                    }
                     let waiting = Waiting { alert, learned: now, attempts, failures };
                     if self.window.insert(phone.clone(), waiting) {
                         touched.insert(phone);
@@ -353,6 +363,9 @@ impl Core {
         }
         self.settled_meanwhile = None;
         for phone in touched {
+            if let Some((failures, Some(Reverse(ago)))) = failed.remove(&phone) {
+                self.go_on_backing_off(&phone, failures, ago, now);
+            }
             self.refresh(&phone, now);
         }
         self.trim(now);

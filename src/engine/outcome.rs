@@ -65,17 +65,20 @@ pub fn accepted(attempt: Uuid, receipt: Receipt, carried: &[AlertId], counted: &
             code: None,
             detail: String::new(),
             references: receipt.references,
+            own: false,
         }),
         verdicts: sent.chain(squeezed).collect(),
         detail: String::new(),
     }
 }
 
-/// The settlement of an attempt that was not accepted; `ignored` names the alerts that end with it.
+/// The settlement of an attempt that was not accepted; `own`: with it the SMS has failed by its recipient's own fault;
+/// `ignored` names the alerts that end with it.
 pub fn refused(
     attempt: Uuid,
     state: AttemptState,
     error: &SubmitError,
+    own: bool,
     ignored: &[AlertId],
     reason: Reason,
 ) -> Settlement {
@@ -87,6 +90,7 @@ pub fn refused(
             code: error.code.clone(),
             detail: error.detail.clone(),
             references: Vec::new(),
+            own,
         }),
         verdicts: ignored.iter().map(|id| (*id, Verdict::Ignored(reason))).collect(),
         detail: error.detail.clone(),

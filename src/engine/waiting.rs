@@ -316,6 +316,7 @@ fn fill(wanted: impl Iterator<Item = usize>, all: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alert::Tried;
 
     fn waiting(id: i64, severity: Option<i32>, second: i64) -> Waiting {
         let alert = Alert {
@@ -325,6 +326,7 @@ mod tests {
             severity: Severity(severity),
             queued_at: Timestamp::from_second(second).unwrap(),
             maybe_sent: false,
+            tried: Tried::default(),
         };
         Waiting { alert, learned: Instant::now(), attempts: 0, failures: 0 }
     }

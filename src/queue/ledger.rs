@@ -1,12 +1,16 @@
 //! Rules of the ledger that are the same whatever keeps it. Pure.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{AttemptState, Decision, Resolved};
 use crate::alert::AlertId;
 
 /// The audit names at most so many offenders.
 pub(super) const MAX_OFFENDERS: usize = 1000;
+
+/// For so long copies of an alert are counted ([`crate::alert::Tried::copies`]).
+pub(super) const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// What is to be done about a wish to close an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,7 @@ use crate::alert::{Alert, AlertId, Reason, Severity, Verdict};
 use crate::queue::arrivals::Arrivals;
 use crate::queue::ledger::{Judgement, judge, may_have_been_taken};
 use crate::queue::news::Bell;
+use crate::queue::wall::SLACK;
 use crate::queue::{
     Age, AlertRow, AttemptRow, AttemptState, Audit, Cancelled, Caught, Closing, Decision, Depth, Doubt,
     EXPIRED_AT_ONCE, Filter, Forgot, Grant, Instance, Known, LogEnd, Look, NewAlert, NewAttempt, News, Peers,
@@ -132,7 +133,8 @@ impl MemoryQueue {
     /// Changes an alert's phone, text and severity as a foreign program would, past the ledger. `change` sees the row
     /// as [`Queue::claim`] shows it.
     pub fn rewrite(&self, id: AlertId, change: impl FnOnce(&mut Alert)) {
-        self.lock().rewrite(id, change);
+        let now = self.now();
+        self.lock().rewrite(id, change, now);
     }
 
     /// Deletes an alert as a foreign program would, past the ledger.
@@ -193,6 +195,23 @@ impl MemoryQueue {
         let now = self.now();
         let t = self.lock();
         (0..t.attempts.len()).for_each(|n| see(t.written(n, now)));
+    }
+
+    /// Shows each unresolved attempt, and each that was begun or closed since `seen` such changes, in the order in which they
+    /// were begun. Returns how many changes there have been.
+    pub fn each_revised(&self, seen: usize, mut see: impl FnMut(Written<'_>)) -> usize {
+        let now = self.now();
+        let t = self.lock();
+        let places: BTreeSet<usize> =
+            t.unresolved.iter().chain(t.revised.iter().skip(seen)).copied().collect();
+        places.into_iter().for_each(|n| see(t.written(n, now)));
+        t.revised.len()
+    }
+
+    /// How often an alert or an attempt has changed.
+    pub fn changes(&self) -> u64 {
+        let t = self.lock();
+        t.changes + t.revised.len() as u64
     }
 
     /// Those of the alerts that `change` makes wait again.
@@ -314,7 +333,7 @@ impl Queue for MemoryQueue {
                 new
             }
         };
-        Ok(places.iter().filter_map(|place| t.alert(place.id)).collect())
+        Ok(places.iter().filter_map(|place| t.alert(place.id, now)).collect())
     }
 
     async fn begin(
@@ -477,6 +496,12 @@ fn plus(at: Timestamp, span: Duration) -> Timestamp {
 }
 
 /// How long ago that was; nothing if it is yet to come.
+/// How long ago something happened; `None` if by this clock it has not happened yet.
+fn happened(then: Timestamp, now: Timestamp) -> Option<Duration> {
+    let age = now.duration_since(then);
+    (age >= -jiff::SignedDuration::from_micros(SLACK)).then(|| Duration::try_from(age).unwrap_or_default())
+}
+
 fn since(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use smsd::alert::{AlertId, Reason, Severity, Verdict};
+use smsd::alert::{Alert, AlertId, Reason, Severity, Verdict};
 use smsd::queue::memory::MemoryQueue;
 use smsd::queue::navdb;
 use smsd::queue::sqlite::SqliteQueue;
@@ -237,7 +237,11 @@ impl<'q> World<'q> {
                             .collect(),
                         _ => Vec::new(),
                     };
-                    self.settle(*by, Settlement { verdicts, ..close(&attempt, state, class) }).await;
+                    let mut settlement = Settlement { verdicts, ..close(&attempt, state, class) };
+                    if let Some(closing) = &mut settlement.closing {
+                        closing.own = class == "rejected";
+                    }
+                    self.settle(*by, settlement).await;
                 }
             }
             Step::Ignore { by, alerts } => {
@@ -329,8 +333,8 @@ impl<'q> World<'q> {
         let after = first.last().map(|a| Place { severity: a.severity, id: a.id });
         for look in [Look::Full { after: None }, Look::Full { after }, Look::New { after: AlertId(3) }] {
             let (memory, mut other) = (
-                self.memory.claim(look, 10, None).await.unwrap(),
-                self.other.claim(look, 10, None).await.unwrap(),
+                ageless(self.memory.claim(look, 10, None).await.unwrap()),
+                ageless(self.other.claim(look, 10, None).await.unwrap()),
             );
             if let Look::New { after } = look {
                 // Some from below may come with them: see the overlap of NAV's queue.
@@ -413,6 +417,15 @@ fn level(found: &mut Option<Timestamp>, expected: Option<Timestamp>) {
     if found.is_some() && expected.is_some() {
         *found = expected;
     }
+}
+
+/// Alerts whose attempts were all made now.
+fn ageless(mut alerts: Vec<Alert>) -> Vec<Alert> {
+    for alert in &mut alerts {
+        let ages = alert.tried.failed.iter_mut().chain(&mut alert.tried.copies);
+        ages.for_each(|age| *age = Duration::ZERO);
+    }
+    alerts
 }
 
 /// A story with every time that is there set to one value.

@@ -168,6 +168,12 @@ pub fn close(attempt: &NewAttempt, state: AttemptState, class: &'static str) -> 
     }
 }
 
+/// What the engine writes when an attempt failed by its recipient's own fault.
+pub fn fail(attempt: &NewAttempt) -> Settlement {
+    let closing = Closing { own: true, ..closing(attempt, AttemptState::Rejected, "rejected") };
+    Settlement { closing: Some(closing), ..close(attempt, AttemptState::Rejected, "rejected") }
+}
+
 fn closing(attempt: &NewAttempt, state: AttemptState, class: &'static str) -> Closing {
     Closing {
         id: attempt.id,
@@ -176,6 +182,7 @@ fn closing(attempt: &NewAttempt, state: AttemptState, class: &'static str) -> Cl
         code: Some("250".into()),
         detail: "as told".into(),
         references: Vec::new(),
+        own: false,
     }
 }
 
@@ -301,6 +308,7 @@ macro_rules! queue_contract {
                 a_look_for_new_alerts_finds_them
                 what_stands_in_an_unresolved_attempt_is_not_claimed
                 an_earlier_sms_may_have_carried_it
+                a_claim_tells_what_was_tried
                 an_alert_is_claimed_as_it_was_queued
             }
             people {

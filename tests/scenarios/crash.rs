@@ -1,4 +1,4 @@
-use smsd::alert::{Alert, AlertId};
+use smsd::alert::{Alert, AlertId, Tried};
 use smsd::dispatch::Class;
 use smsd::engine::Sizes;
 use smsd::engine::core::Core;
@@ -148,6 +148,7 @@ async fn what_was_written_under_a_lost_lease_is_not_submitted_under_the_next() {
         severity: Default::default(),
         queued_at: Default::default(),
         maybe_sent: false,
+        tried: Tried::default(),
     };
     core.learn(vec![alert(1)], now);
     core.step(true, now);

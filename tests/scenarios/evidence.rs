@@ -1,7 +1,7 @@
 //! One answer is evidence and no verdict: who is to blame when a number is refused, and how often an SMS may be repeated
 //! that may have been sent. The sites that matter have one to four phones.
 
-use smsd::alert::{AlertId, Reason};
+use smsd::alert::{AlertId, Reason, Severity};
 use smsd::config::Main;
 use smsd::dispatch::Class;
 use smsd::engine::core::Stop;
@@ -329,4 +329,74 @@ async fn no_alert_ends_by_a_day_of_refusals() {
     pass(secs(62)).await;
     assert_eq!(bench.states().await.get(&AlertState::Sent), Some(&ids.len()));
     bench.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_number_ends_at_its_limit_though_the_daemon_starts_anew_all_the_time() {
+    for stopped in [true, false] {
+        let gateway = Gateway::new(|sms| match sms.recipient.as_str() == phone(1) {
+            true => Answer::Refuse(Class::Rejected),
+            false => Answer::Take,
+        });
+        let mut queue = std::sync::Arc::new(smsd::queue::memory::MemoryQueue::new());
+        let bad = queue.insert(&phone(1), "down", Severity(Some(1)), queue.now());
+        let (mut lives, mut asked) = (0, Vec::new());
+        loop {
+            let bench = Bench::start_with(queue.clone(), &[&gateway], |o| {
+                o.seed = lives;
+                o.main.delay = secs(20);
+                o.main.delayfactor = 1.0;
+            });
+            for n in 2..4 {
+                let good = bench.alert(&phone(n), "down", 1);
+                pass(secs(15)).await;
+                assert_eq!(bench.state(good).await, AlertState::Sent, "the others are served");
+            }
+            let row = bench.row(bad).await;
+            asked.push(gateway.asked_for(&phone(1)));
+            bench.audit().await;
+            queue = bench.queue.clone();
+            match stopped {
+                true => bench.stop().await.unwrap(),
+                false => drop(bench.kill().await),
+            }
+            if row.state != AlertState::Waiting {
+                assert_eq!((row.state, row.reason), (AlertState::Ignored, Some(Reason::Rejected)));
+                break;
+            }
+            lives += 1;
+            assert!(lives < 20, "it goes on for ever: {asked:?}");
+        }
+        let story = queue.show(bad).await.unwrap().unwrap();
+        let numbers: Vec<u32> = story.attempts.iter().map(|a| a.number).collect();
+        assert_eq!(numbers, (1..=numbers.len() as u32).collect::<Vec<_>>(), "each attempt has its number");
+        // Five that count, and one in each life that proves nothing.
+        assert!(numbers.len() <= 6 + lives as usize, "{asked:?}");
+        assert!(lives >= 3, "the back-off outlives the process: {asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_start_allows_no_further_copies() {
+    let gateway = Gateway::refusing(Class::Failed);
+    let mut queue = std::sync::Arc::new(smsd::queue::memory::MemoryQueue::new());
+    let id = queue.insert(&phone(1), "down", Severity(Some(1)), queue.now());
+    for life in 0..240 {
+        let bench = Bench::start_with(queue, &[&gateway], |o| {
+            o.seed = life;
+            o.main = Main { delay: secs(1), delayfactor: 1.0, maxdelay: secs(2), ..Main::default() };
+        });
+        pass(secs(30)).await;
+        queue = bench.kill().await;
+    }
+    let copies: Vec<_> = gateway.asked().into_iter().map(|(at, _)| at).collect();
+    for (most, within) in [(5, secs(600)), (10, secs(3600))] {
+        let of = |from: &tokio::time::Instant| {
+            copies.iter().filter(|at| *at >= from && **at - *from < within).count()
+        };
+        assert!(copies.iter().map(of).max() <= Some(most), "{copies:?}");
+    }
+    assert!(copies.len() >= 15, "and it is tried for as long as it may: {copies:?}");
+    let story = queue.show(id).await.unwrap().unwrap();
+    assert!(story.attempts.len() == copies.len() && story.attempts[1..].iter().all(|a| a.possible_duplicate));
 }

@@ -141,7 +141,7 @@ impl Connection {
                 if verb == "begin" {
                     world.suspend_if_asked();
                 }
-                world.changed(verb).await;
+                world.changed().await;
                 if fate.lost {
                     world.log(|| format!("{name}: the reply to {verb} is lost"));
                     result.and(Err(QueueError::Unavailable("scripted: reply lost".into())))

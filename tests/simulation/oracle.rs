@@ -57,6 +57,16 @@ struct Trouble {
     since: Option<u64>,
 }
 
+/// What was seen of the ledger's attempts when they were last looked at.
+#[derive(Default)]
+struct Seen {
+    changes: usize,
+    /// Each attempt, and whether it was marked.
+    marked: HashMap<Uuid, bool>,
+    /// Those that were resent, and by which.
+    resent: HashMap<Uuid, Uuid>,
+}
+
 #[derive(Default)]
 pub struct Oracle {
     accepts: BTreeMap<AlertId, Vec<Accept>>,
@@ -77,6 +87,7 @@ pub struct Oracle {
     pub doubted: bool,
     /// Attempts that were in doubt or held when last looked at.
     pub uncertain: HashSet<Uuid>,
+    seen: Seen,
     pub past: Forgotten,
 }
 
@@ -141,7 +152,7 @@ impl Oracle {
         (by, now): (&str, Duration),
     ) -> Verdict {
         self.taken.insert(sms.attempt);
-        self.count_copies(sms, by, now)?;
+        self.count_copies(sms, by, now, plan)?;
         let written = |a: &Accept| {
             queue.look_up(a.attempt, |w| (w.place, w.attempt.possible_duplicate, a.denied, a.attempt))
         };
@@ -172,15 +183,20 @@ impl Oracle {
         Ok(())
     }
 
-    /// However a gateway answers: of one alert, one process lets at most five copies out within ten minutes, and ten within
-    /// an hour.
-    fn count_copies(&mut self, sms: &Sms, by: &str, now: Duration) -> Verdict {
+    /// However a gateway answers, and however often a process starts anew: of one alert one instance lets at most five copies
+    /// out within ten minutes, and ten within an hour. Where the database's clock jumps or goes on while
+    /// the machine sleeps, only a process by itself can tell how long ago that was.
+    fn count_copies(&mut self, sms: &Sms, by: &str, now: Duration, plan: &Plan) -> Verdict {
         for id in read(&sms.text).0 {
             // A person who makes it wait again asks for more.
             if self.people.since(id) > 0 || self.people.further(id) > 0 || self.past.has_gone_back() {
                 continue;
             }
-            let copies = self.copies.entry((id, by.to_owned())).or_default();
+            let copies = {
+                let by =
+                    if plan.clock_jumps() || plan.sleeps() { by } else { by.split('.').next().unwrap_or(by) };
+                self.copies.entry((id, by.to_owned())).or_default()
+            };
             copies.push(now);
             for (most, within) in [(5, Duration::from_secs(600)), (10, Duration::from_secs(3600))] {
                 let count = copies.iter().filter(|at| now - **at < within).count();
@@ -229,14 +245,25 @@ impl Oracle {
         }
     }
 
+    /// What must hold of the whole ledger. [`Oracle::check`] looks only at what has changed there, and so misses what a
+    /// gateway has done since.
+    pub fn check_whole(&mut self, queue: &MemoryQueue, plan: &Plan) -> Verdict {
+        self.look_anew();
+        self.check(queue, plan)
+    }
+
+    /// What was seen of the ledger is true no longer.
+    pub fn look_anew(&mut self) {
+        self.seen = Seen::default();
+    }
+
     /// What must hold of the ledger at any time.
     pub fn check(&mut self, queue: &MemoryQueue, plan: &Plan) -> Verdict {
         let mut unresolved: HashSet<AlertId> = HashSet::new();
         let mut open: HashSet<String> = HashSet::new();
-        let mut first: HashMap<Uuid, bool> = HashMap::new();
-        let mut repeated: HashSet<Uuid> = HashSet::new();
         let mut found = Ok(());
-        queue.each_attempt(|w| {
+        let seen = &mut self.seen;
+        seen.changes = queue.each_revised(seen.changes, |w| {
             let Written { attempt: new, state, class, .. } = w;
             let mut wrong = |what: &str| {
                 if found.is_ok() {
@@ -256,10 +283,10 @@ impl Oracle {
                 wrong("a recipient has two open attempts");
             }
             if let Some(old) = new.resend_of {
-                if first.get(&old).is_none_or(|marked| *marked) {
+                if seen.marked.get(&old).is_none_or(|marked| *marked) {
                     wrong("what may have been a duplicate already is resent without a person");
                 }
-                if !repeated.insert(old) {
+                if *seen.resent.entry(old).or_insert(new.id) != new.id {
                     wrong("an attempt is resent twice");
                 }
                 if !new.possible_duplicate {
@@ -269,7 +296,7 @@ impl Oracle {
                     wrong("resent, though a person is to decide");
                 }
             }
-            first.insert(new.id, new.possible_duplicate);
+            seen.marked.insert(new.id, new.possible_duplicate);
             let taken = self.taken.contains(&new.id);
             match state {
                 AttemptState::InDoubt | AttemptState::Held => _ = self.uncertain.insert(new.id),

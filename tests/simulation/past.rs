@@ -280,6 +280,7 @@ impl Oracle {
         self.past.alerts = self.accepted_by().filter_map(lost).collect();
         self.past.last_key = last_key;
         self.uncertain.clear();
+        self.look_anew();
         let (log, past) = (Some(queue.log()), &mut self.past);
         let finds = |(slot, told): (&usize, &Told)| (*slot, told.finds_out(&known, log, past.backed_up_at));
         past.finds = past.told.iter().map(finds).collect();

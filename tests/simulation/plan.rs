@@ -544,6 +544,11 @@ impl Plan {
         self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(_)))
     }
 
+    /// The machine is suspended: time goes on, and what an engine takes for time does not.
+    pub fn sleeps(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Suspend(_) | Fault::SuspendAtBegin(_)))
+    }
+
     /// How long after the healing everything is settled at the latest.
     pub fn bound(&self) -> Duration {
         let reloaded = self.reloads.iter().flatten().filter_map(|c| c.rate);

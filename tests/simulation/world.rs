@@ -69,7 +69,8 @@ pub struct State {
     pub slow_by: Duration,
     suspend_at_begin: Option<i64>,
     suspended_at: Option<Duration>,
-    next_check: Duration,
+    /// As many changes of the ledger have been looked at.
+    changes: u64,
     next_rows: Duration,
     /// With the key of the last alert in it.
     pub backup: Option<(Backup, AlertId)>,
@@ -144,23 +145,16 @@ impl World {
         }
     }
 
-    /// The database has done something: all must hold, and is looked at each 100 ms.
-    pub async fn changed(&self, verb: &str) {
-        if matches!(verb, "claim" | "newest" | "renew" | "witness") {
-            return;
-        }
-        let now = self.now();
-        if now < self.lock().next_check {
-            return;
-        }
-        self.lock().next_check = now + millis(100);
-        self.check().await;
-    }
-
-    async fn check(&self) {
+    /// The database has done something: all must hold. What must hold of the alerts is looked at each second.
+    pub async fn changed(&self) {
         let now = self.now();
         let with_rows = {
             let mut w = self.lock();
+            let changes = self.queue.changes();
+            if changes == w.changes {
+                return;
+            }
+            w.changes = changes;
             let verdict = w.oracle.check(&self.queue, &self.plan);
             w.judge(verdict);
             let due = now >= w.next_rows;
@@ -172,6 +166,12 @@ impl World {
         if with_rows {
             self.check_rows().await;
         }
+    }
+
+    fn check_whole(&self) {
+        let mut w = self.lock();
+        let verdict = w.oracle.check_whole(&self.queue, &self.plan);
+        w.judge(verdict);
     }
 
     async fn check_rows(&self) {
@@ -231,7 +231,7 @@ async fn live(plan: Plan, seed: u64, record: bool) -> Outcome {
         slow_by: Duration::ZERO,
         suspend_at_begin: None,
         suspended_at: None,
-        next_check: Duration::ZERO,
+        changes: 0,
         next_rows: Duration::ZERO,
         backup: None,
         arrived: 0,
@@ -293,7 +293,7 @@ async fn live(plan: Plan, seed: u64, record: bool) -> Outcome {
             world.lock().judge(Err(Violation::new(format!("an engine ended in a panic: {error}"))));
         }
     }
-    world.check().await;
+    world.check_whole();
     world.check_rows().await;
     let mut hasher = DefaultHasher::new();
     world.queue.each_attempt(|w| format!("{w:?}").hash(&mut hasher));

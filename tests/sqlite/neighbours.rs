@@ -44,6 +44,7 @@ fn closing(attempt: &NewAttempt, state: AttemptState, class: &'static str) -> Se
             code: None,
             detail: "as told".into(),
             references: Vec::new(),
+            own: false,
         }),
         verdicts: attempt
             .carried

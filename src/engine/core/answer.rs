@@ -91,7 +91,9 @@ impl Core {
 
         if self.has_next_way(job, now) {
             job.next = Next::Failover;
-            self.out.settlements.push((job.owner, outcome::refused(id, state, error, &[], Reason::Rejected)));
+            self.out
+                .settlements
+                .push((job.owner, outcome::refused(id, state, error, false, &[], Reason::Rejected)));
         } else {
             let how = self.exhausted(job, error);
             let (ignored, reason) = self.give_up(job, how);
@@ -106,7 +108,8 @@ impl Core {
             ignored.iter().for_each(|id| self.copies.forget(*id));
             job.detail = error.detail.clone();
             job.next = Next::Return(how);
-            self.out.settlements.push((job.owner, outcome::refused(id, state, error, &ignored, reason)));
+            let own = matches!(how, Exhausted::Counted(_));
+            self.out.settlements.push((job.owner, outcome::refused(id, state, error, own, &ignored, reason)));
         }
     }
 
@@ -134,7 +137,9 @@ impl Core {
         });
         let state = if held { AttemptState::Held } else { AttemptState::InDoubt };
         job.next = if held { Next::Done } else { Next::Doubt };
-        self.out.settlements.push((job.owner, outcome::refused(id, state, error, &[], Reason::Rejected)));
+        self.out
+            .settlements
+            .push((job.owner, outcome::refused(id, state, error, false, &[], Reason::Rejected)));
     }
 
     /// Whose fault it is. It is the recipient's only if another one has been served through this dispatcher since
@@ -255,6 +260,16 @@ impl Core {
         if bug(Bug::BackOffForAll) {
             self.recipients.values_mut().for_each(|r| r.backoff_until = Some(now + pause));
         }
+    }
+
+    /// A recipient backs off as it did before this process knew of it.
+    pub(super) fn go_on_backing_off(&mut self, phone: &Phone, failures: u32, ago: Duration, now: Instant) {
+        let jitter = self.rng.f64();
+        let Policy { delay, delayfactor, maxdelay, .. } = self.policy;
+        let pause = retry::backoff(failures, delay, delayfactor, maxdelay, jitter);
+        let recipient = self.recipients.entry(phone.clone()).or_default();
+        recipient.failures = failures;
+        recipient.backoff_until = pause.checked_sub(ago).map(|left| now + left);
     }
 
     /// Its alerts wait again, and the recipient waits as it has deserved.

@@ -3,7 +3,8 @@
 //! A gateway that sends and answers 500 is asked again, since it may as well not have sent. Each such answer is one more copy
 //! that the phone may show, so they are bounded per alert, whatever the gateway does and however short `delay` is.
 //!
-//! Deliberately absent: what an earlier process, or another instance, has seen; each counts for itself.
+//! What an earlier process or another instance has seen is learned with the alert, from the ledger
+//! ([`crate::alert::Tried::copies`]).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -40,6 +41,13 @@ impl Copies {
         let most = BOUNDS.iter().map(|(most, _)| *most).max().unwrap_or(0);
         times.drain(..times.len().saturating_sub(most));
         self.of(id, now)
+    }
+
+    /// The ledger knows of these, as long ago, the oldest first. Whatever is known better is kept.
+    pub(super) fn learn(&mut self, id: AlertId, ages: &[Duration], now: Instant) {
+        if ages.len() > self.of(id, now) && !bug(Bug::CopiesForgotten) {
+            self.by_alert.insert(id, ages.iter().map(|age| now.checked_sub(*age).unwrap_or(now)).collect());
+        }
     }
 
     /// It has ended, or a person has made it wait again.

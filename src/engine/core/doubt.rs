@@ -102,7 +102,7 @@ impl Core {
             Class::Unknown,
             "a person is to decide: in doubt twice, its alerts changed, or on_unknown is hold",
         );
-        let settlement = outcome::refused(id, AttemptState::Held, &error, &[], Reason::Rejected);
+        let settlement = outcome::refused(id, AttemptState::Held, &error, false, &[], Reason::Rejected);
         self.out.settlements.push((self.owner, settlement));
     }
 

@@ -401,7 +401,7 @@ impl Core {
         self.failover.released(job.way);
         job.next = Next::Failover;
         let error = SubmitError::new(Class::Unavailable, format!("not submitted: {why}"));
-        let settlement = outcome::refused(id, AttemptState::Failed, &error, &[], Reason::Rejected);
+        let settlement = outcome::refused(id, AttemptState::Failed, &error, false, &[], Reason::Rejected);
         self.out.settlements.push((job.owner, settlement));
     }
 }

@@ -132,5 +132,6 @@ fn held(id: Uuid, detail: String) -> Closing {
         code: None,
         detail,
         references: Vec::new(),
+        own: false,
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::*;
+use crate::alert::Tried;
 use crate::queue::Note;
-use crate::queue::ledger::BEFORE;
+use crate::queue::ledger::{BEFORE, REMEMBERED};
 use crate::queue::submission::Digest;
 use crate::seeded::{Bug, bug};
 
@@ -21,6 +22,10 @@ pub(super) struct Tables {
     pub(super) held: HashMap<AlertId, usize>,
     pub(super) unresolved: BTreeSet<usize>,
     by_id: HashMap<Uuid, usize>,
+    /// The places of the attempts that were begun or brought to another state, in that order.
+    pub(super) revised: Vec<usize>,
+    /// How often an alert was changed.
+    pub(super) changes: u64,
     pub(super) last_id: i64,
     pub(super) log: LogEnd,
     /// What was handed in, by key, and until when each key is remembered.
@@ -114,6 +119,7 @@ impl Tables {
 
     pub(super) fn insert(&mut self, phone: &str, text: &str, severity: Severity, at: Timestamp) -> AlertId {
         self.last_id += 1;
+        self.changes += 1;
         self.log.position += 1;
         let id = AlertId(self.last_id);
         let row = Row {
@@ -134,6 +140,7 @@ impl Tables {
 
     pub(super) fn set(&mut self, id: AlertId, to: Standing, reason: Option<Reason>, now: Timestamp) {
         let Some(row) = self.alerts.get_mut(&id) else { return };
+        self.changes += 1;
         row.standing = to;
         row.reason = reason;
         let place = Place { severity: row.severity, id };
@@ -146,10 +153,11 @@ impl Tables {
         }
     }
 
-    pub(super) fn rewrite(&mut self, id: AlertId, change: impl FnOnce(&mut Alert)) {
-        let Some(mut alert) = self.alert(id) else { return };
+    pub(super) fn rewrite(&mut self, id: AlertId, change: impl FnOnce(&mut Alert), now: Timestamp) {
+        let Some(mut alert) = self.alert(id, now) else { return };
         change(&mut alert);
         let Some(row) = self.alerts.get_mut(&id) else { return };
+        self.changes += 1;
         let old = Place { severity: row.severity, id };
         (row.phone, row.text, row.severity) = (alert.phone, alert.text, alert.severity);
         if self.waiting.remove(&old) {
@@ -159,6 +167,7 @@ impl Tables {
 
     pub(super) fn delete(&mut self, id: AlertId) {
         if let Some(row) = self.alerts.remove(&id) {
+            self.changes += 1;
             self.waiting.remove(&Place { severity: row.severity, id });
         }
     }
@@ -179,7 +188,7 @@ impl Tables {
         self.held.get(&id).map(|n| self.attempts[*n].state)
     }
 
-    pub(super) fn alert(&self, id: AlertId) -> Option<Alert> {
+    pub(super) fn alert(&self, id: AlertId, now: Timestamp) -> Option<Alert> {
         let row = self.alerts.get(&id)?;
         Some(Alert {
             id,
@@ -188,7 +197,26 @@ impl Tables {
             severity: row.severity,
             queued_at: row.queued_at,
             maybe_sent: self.maybe_sent(id),
+            tried: self.tried(id, row, now),
         })
+    }
+
+    fn tried(&self, id: AlertId, row: &Row, now: Timestamp) -> Tried {
+        let mut tried = Tried::default();
+        for a in row.attempts.iter().map(|n| &self.attempts[*n]).filter(|a| a.begun_at >= row.since) {
+            tried.attempts = tried.attempts.max(a.new.number);
+            if a.closing.as_ref().is_some_and(|closing| closing.own) {
+                tried.failures += 1;
+                tried.failed = a.ended_at.and_then(|at| happened(at, now));
+            }
+            let class = a.closing.as_ref().map(|c| c.class);
+            if may_have_been_taken(a.state, class) && a.new.carried.contains(&id) {
+                tried
+                    .copies
+                    .extend(a.ended_at.and_then(|at| happened(at, now)).filter(|age| *age < REMEMBERED));
+            }
+        }
+        tried
     }
 
     /// An earlier SMS with it may have reached the phone although nobody said so.
@@ -248,6 +276,7 @@ impl Tables {
     ) -> usize {
         let n = self.attempts.len();
         self.by_id.insert(new.id, n);
+        self.revised.push(n);
         self.unresolved.insert(n);
         for id in new.carried.iter().chain(&new.counted) {
             self.held.insert(*id, n);
@@ -284,6 +313,7 @@ impl Tables {
             attempt.doubt_since = now;
         }
         attempt.state = state;
+        self.revised.push(n);
         if !state.is_unresolved() {
             attempt.ended_at = Some(now);
             let alerts: Vec<AlertId> = attempt.alerts().collect();
@@ -413,6 +443,7 @@ impl Tables {
             detail: decision.detail(by) + &said.map_or_else(String::new, |d| format!("{BEFORE}{d}")),
             code: before.as_ref().and_then(|c| c.code.clone()),
             references: before.map(|c| c.references).unwrap_or_default(),
+            own: false,
         });
         let sent: HashSet<AlertId> = attempt.new.carried.iter().copied().collect();
         let alerts: Vec<AlertId> = attempt.alerts().collect();

@@ -48,6 +48,8 @@ CREATE TABLE IF NOT EXISTS smsd.attempt (
     detail             text,
     refs               text[],
     delivery           text,
+    -- With it the SMS has failed by its recipient's own fault: retrylimit counts that.
+    own                boolean NOT NULL DEFAULT false,
     undecided          text GENERATED ALWAYS AS
         (CASE WHEN state IN ('in_doubt', 'held') THEN state END) STORED
 ) WITH (fillfactor = 60);
@@ -107,6 +109,7 @@ DO $$ BEGIN
     IF (SELECT version < 3 FROM smsd.meta) THEN
         ALTER TABLE smsd.attempt ADD COLUMN IF NOT EXISTS undecided text GENERATED ALWAYS AS
             (CASE WHEN state IN ('in_doubt', 'held') THEN state END) STORED;
+        ALTER TABLE smsd.attempt ADD COLUMN IF NOT EXISTS own boolean NOT NULL DEFAULT false;
         ALTER TABLE smsd.attempt_alert ADD COLUMN IF NOT EXISTS queued timestamp;
         ALTER TABLE smsd.note ADD COLUMN IF NOT EXISTS queued timestamp;
         ALTER TABLE smsd.note ALTER id SET DEFAULT

@@ -9,6 +9,7 @@
 //! table and no memory, but the most urgent alert might stand in the last of them.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -16,8 +17,10 @@ use tokio_postgres::types::{ToSql, Type};
 use super::notes::same;
 use super::people::{Seen, aged};
 use super::{BEGIN, Verb, time};
-use crate::alert::{Alert, AlertId, Severity};
+use crate::alert::{Alert, AlertId, Severity, Tried};
+use crate::queue::ledger::REMEMBERED;
 use crate::queue::postgres::{Client, Parameter, in_transaction};
+use crate::queue::wall::SLACK;
 use crate::queue::{CLAIMED_BYTES, Look, Place, TEXT_CLAIMED, is_full_page};
 
 /// [`TEXT_CLAIMED`] as PostgreSQL takes it.
@@ -34,19 +37,30 @@ const BYTES: i64 = CLAIMED_BYTES as i64;
 /// For a page that is smaller than this, nothing is kept: it is a look at the head, and no walk.
 const WALK: usize = 1_000;
 
-/// An alert as it is claimed. It may have been sent if an attempt that it stood in ended without anyone
-/// knowing, unless a person has requeued it since. As a join this is planned as a walk through all attempts
-/// for each alert while the statistics are old, which they are in a storm; a query within the query can only
-/// use the keys.
+/// An alert as it is claimed, with what has come of it so far ([`tried`]); null where nothing was tried. An SMS with it may
+/// have been taken if an attempt that it stood in ended without anyone knowing. As a join this is planned as a walk through
+/// all attempts for each alert while the statistics are old, which they are in a storm; a query within the query (kept one
+/// by `OFFSET 0`) can only use the keys.
 macro_rules! alert {
     () => {
         concat!(
             "q.id::bigint, q.phone::text, left(q.msg, $6), q.severity, \
              extract(epoch FROM coalesce(q.time::timestamptz, now()))::float8, \
-             EXISTS (SELECT FROM smsd.attempt_alert l WHERE l.alert = q.id AND ",
+             (SELECT CASE WHEN count(*) > 0 THEN ARRAY[bool_or(t.taken)::int, \
+                    max(t.number) FILTER (WHERE t.since), count(*) FILTER (WHERE t.since AND t.own), \
+                    min(t.ended) FILTER (WHERE t.since AND t.own)]::float8[] \
+                || array_agg(t.ended ORDER BY t.ended DESC) FILTER (WHERE t.since AND t.taken AND t.carried) END \
+                FROM (SELECT a.*, l.carried, a.begun_at >= coalesce((SELECT max(n.at) FROM smsd.note n \
+                        WHERE n.alert = q.id AND n.what IN ('requeued', 'released') AND ",
+            same!("n"),
+            "), '-infinity') AS since \
+                    FROM smsd.attempt_alert l CROSS JOIN LATERAL (SELECT a.number, a.own, a.begun_at, \
+                            a.state IN ('resent', 'cancelled') OR a.state = 'failed' AND a.class = 'failed' AS taken, \
+                            extract(epoch FROM now() - a.ended_at)::float8 AS ended \
+                        FROM smsd.attempt a WHERE a.id = l.attempt OFFSET 0) a \
+                    WHERE l.alert = q.id AND ",
             same!("l"),
-            " AND (SELECT a.state IN ('resent', 'cancelled') OR a.state = 'failed' AND a.class = 'failed' \
-                     FROM smsd.attempt a WHERE a.id = l.attempt))"
+            ") t)"
         )
     };
 }
@@ -369,12 +383,31 @@ fn parameters<'a>(seen: &'a Seen, more: &[&'a (dyn ToSql + Sync)], types: &[Type
 }
 
 fn alert(row: &Row) -> Verb<Alert> {
+    let (maybe_sent, tried) =
+        tried(row.try_get::<_, Option<Vec<Option<f64>>>>(5)?.unwrap_or_default().into_iter());
     Ok(Alert {
         id: AlertId(row.try_get(0)?),
         phone: row.try_get::<_, Option<String>>(1)?.unwrap_or_default(),
         text: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
         severity: Severity(row.try_get(3)?),
         queued_at: time(row.try_get(4)?),
-        maybe_sent: row.try_get(5)?,
+        maybe_sent,
+        tried,
     })
+}
+
+/// Reads what a claim found: whether an SMS with the alert may have been taken; attempts, failures, how many seconds ago the
+/// last failure was; and how many seconds ago what may have been taken ended. What by this clock has not happened yet
+/// says nothing.
+fn tried(mut found: impl Iterator<Item = Option<f64>>) -> (bool, Tried) {
+    let age = |seconds: f64| {
+        let since = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+        (seconds * 1e6 >= -(SLACK as f64)).then_some(since)
+    };
+    let mut next = || found.next().flatten();
+    let (taken, attempts, failures, failed) = (next(), next(), next(), next());
+    let count = |number: Option<f64>| number.unwrap_or(0.0) as u32;
+    let copies = found.flatten().filter_map(age).filter(|age| *age < REMEMBERED).collect();
+    let (attempts, failures, failed) = (count(attempts), count(failures), failed.and_then(age));
+    (taken == Some(1.0), Tried { attempts, failures, failed, copies })
 }

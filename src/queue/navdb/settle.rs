@@ -28,13 +28,13 @@ const GIVE_BACK: &str = "DELETE FROM smsd.unresolved WHERE attempt = $1 AND aler
 /// alerts (second).
 const SETTLE: &str = concat!(
     "WITH given AS MATERIALIZED (SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], \
-        $5::text[], $6::text[], $7::text[]) AS t (id, state, class, code, detail, refs)), \
+        $5::text[], $6::text[], $7::text[], $15::bool[]) AS t (id, state, class, code, detail, refs, own)), \
      verdict AS MATERIALIZED (SELECT * FROM unnest($8::bigint[], $9::uuid[], $10::text[], $11::int[], $12::text[], \
         $13::text[]) AS t (alert, attempt, sent, smsid, reason, detail)), \
      lease AS MATERIALIZED (SELECT EXISTS (SELECT FROM smsd.instance \
         WHERE id = $1 AND lease_until > clock_timestamp()) AS good), \
      closed AS (UPDATE smsd.attempt a SET state = g.state, class = g.class, code = g.code, detail = g.detail, \
-            refs = string_to_array(g.refs, chr(31)), \
+            refs = string_to_array(g.refs, chr(31)), own = g.own, \
             ended_at = CASE WHEN g.state NOT IN ('in_doubt', 'held') THEN now() END, \
             doubt_since = CASE WHEN g.state = 'in_doubt' THEN now() ELSE a.doubt_since END \
         FROM given g WHERE a.id = g.id AND g.state NOT IN ('open', 'resent') \
@@ -78,6 +78,7 @@ pub(super) struct Rows<'a> {
     codes: Vec<Option<Cow<'a, str>>>,
     details: Vec<Cow<'a, str>>,
     references: Vec<Option<String>>,
+    own: Vec<bool>,
     alerts: Vec<i64>,
     attempts: Vec<Option<Uuid>>,
     sent: Vec<&'a str>,
@@ -100,6 +101,7 @@ impl<'a> Rows<'a> {
                 rows.codes.push(closing.code.as_deref().map(clean));
                 rows.details.push(clean(&closing.detail));
                 rows.references.push(joined(&closing.references));
+                rows.own.push(closing.own);
             }
             // NAV's column is an integer; a gateway's reference may be anything.
             let smsid = closing.and_then(|c| c.references.first()?.parse().ok()).unwrap_or(0);
@@ -147,7 +149,7 @@ pub(super) async fn settle(client: &Client, owner: Uuid, rows: &Rows<'_>) -> Ver
     let lock = Uuid::now_v7();
     let fitted = (client.letters() != Letters::All).then(|| rows.fitted(client.letters()));
     let rows = fitted.as_ref().unwrap_or(rows);
-    let parameters: [Parameter<'_>; 14] = [
+    let parameters: [Parameter<'_>; 15] = [
         (&owner, Type::UUID),
         (&rows.ids, Type::UUID_ARRAY),
         (&rows.states, Type::TEXT_ARRAY),
@@ -162,6 +164,7 @@ pub(super) async fn settle(client: &Client, owner: Uuid, rows: &Rows<'_>) -> Ver
         (&rows.reasons, Type::TEXT_ARRAY),
         (&rows.whys, Type::TEXT_ARRAY),
         (&lock, Type::UUID),
+        (&rows.own, Type::BOOL_ARRAY),
     ];
     let beside: [Parameter<'_>; 2] = [(&lock, Type::UUID), (&rows.beside, Type::INT8_ARRAY)];
     let mut statements: Vec<Statement<'_>> = vec![(SETTLE, &parameters)];

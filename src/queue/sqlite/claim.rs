@@ -1,5 +1,8 @@
 //! What the engine looks for: alerts to send, doubts to resolve.
 
+use std::cmp::Reverse;
+use std::time::Duration;
+
 use rusqlite::{Connection, Row, ToSql, params};
 use uuid::Uuid;
 
@@ -9,8 +12,9 @@ use super::old::TooOld;
 use super::origin::repeats;
 use super::reports::{alerts_of, id_of, severity, text, text_of};
 use super::verbs::reap;
-use crate::alert::{Alert, AlertId, Phone, Severity};
-use crate::queue::wall::Wall;
+use crate::alert::{Alert, AlertId, Phone, Severity, Tried};
+use crate::queue::ledger::REMEMBERED;
+use crate::queue::wall::{SLACK, Wall};
 use crate::queue::{CLAIMED_BYTES, Doubt, Look, Place, TEXT_CLAIMED, is_full_page};
 
 /// The rank of an alert without severity; see `alert.rank`.
@@ -25,17 +29,23 @@ const BELOW: Walk = ("INDEXED BY alert_waiting", "a.rank > :rank ORDER BY a.rank
 /// The keys above the highest seen: never what waits below, however much it is.
 const NEW: Walk = ("NOT INDEXED", "a.id > :id ORDER BY a.id");
 
-/// The claim that walks so, leaves out what is too old, and stops at the limit. What an earlier attempt may have brought
-/// to the phone is as [`crate::queue::ledger::may_have_been_taken`] has it.
+/// What has come of the alert `a` so far, as JSON ([`tried`]); null where nothing was tried. What may have been taken is as
+/// [`crate::queue::ledger::may_have_been_taken`] has it.
+const TRIED: &str = "
+    SELECT CASE WHEN count(*) > 0 THEN json_array(
+        max(taken), coalesce(max(number) FILTER (WHERE since), 0), count(*) FILTER (WHERE since AND own),
+        max(ended_at) FILTER (WHERE since AND own), json_group_array(ended_at) FILTER (WHERE since AND taken AND counted = 0))
+    END FROM (
+        SELECT t.number, t.own, t.begun_at, t.ended_at, s.counted, t.begun_at >= coalesce(a.requeued_at, 0) AS since,
+            t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND coalesce(t.class, '') = 'failed' AS taken
+        FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt WHERE s.alert = a.id)";
+
+/// The claim that walks so, leaves out what is too old, and stops at the limit.
 fn claim_by((index, range): Walk, old: Option<&TooOld>) -> String {
     let repeats = repeats!("a.id");
     let young = old.map_or(String::new(), |old| format!("AND NOT ({})", old.sql()));
     format!(
-        "SELECT a.id, a.phone, a.text, a.severity, a.queued_at, EXISTS (
-            SELECT 1 FROM attempt_alert s JOIN attempt t ON t.seq = s.attempt
-            WHERE s.alert = a.id
-                AND (t.state IN ('resent', 'cancelled') OR t.state = 'failed' AND t.class = 'failed'))
-            OR {repeats}
+        "SELECT a.id, a.phone, a.text, a.severity, a.queued_at, {repeats}, ({TRIED})
         FROM alert a {index}
         WHERE a.state = 'waiting'
             AND NOT EXISTS (SELECT 1 FROM attempt_alert s WHERE s.alert = a.id AND s.unresolved = 1)
@@ -83,8 +93,9 @@ fn claimed(
     let mut found = conn.prepare_cached(&claim_by(walk, old))?;
     let (mut alerts, mut bytes) = (Vec::new(), 0);
     let mut rows = found.query(params.as_slice())?;
+    let now = Now::read().wall;
     while let Some(row) = rows.next()? {
-        let alert = alert(row)?;
+        let alert = alert(row, now)?;
         bytes += alert.text.len();
         alerts.push(alert);
         if bytes >= CLAIMED_BYTES {
@@ -136,15 +147,36 @@ pub(super) fn doubts(
     Ok(doubts)
 }
 
-fn alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
+fn alert(row: &Row<'_>, now: i64) -> Result<Alert, Failure> {
+    let (taken, tried) = match row.get::<_, Option<String>>(6)? {
+        Some(found) => tried(&found, now)?,
+        None => (false, Tried::default()),
+    };
     Ok(Alert {
         id: AlertId(row.get(0)?),
         phone: text(row, 1)?,
         text: text_of(row, 2, TEXT_CLAIMED)?,
         severity: severity(row, 3)?,
         queued_at: timestamp(row.get(4)?),
-        maybe_sent: row.get(5)?,
+        maybe_sent: taken || row.get(5)?,
+        tried,
     })
+}
+
+/// Reads what [`TRIED`] found: whether an SMS with it may have been taken, and the rest. What by this clock has not happened
+/// yet says nothing.
+fn tried(found: &str, now: i64) -> Result<(bool, Tried), Failure> {
+    type Found = (u8, u32, u32, Option<i64>, Vec<i64>);
+    let wrong = |e: serde_json::Error| Failure::Refused(format!("table attempt: {e}: {found:?}"));
+    let (taken, attempts, failures, failed, ended): Found = serde_json::from_str(found).map_err(wrong)?;
+    let age = |then: i64| {
+        let age = now.saturating_sub(then);
+        (age >= -SLACK).then(|| Duration::from_micros(age.max(0).unsigned_abs()))
+    };
+    let mut copies: Vec<Duration> =
+        ended.into_iter().filter_map(age).filter(|age| *age < REMEMBERED).collect();
+    copies.sort_unstable_by_key(|age| Reverse(*age));
+    Ok((taken != 0, Tried { attempts, failures, failed: failed.and_then(age), copies }))
 }
 
 #[cfg(test)]

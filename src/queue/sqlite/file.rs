@@ -12,12 +12,16 @@ use super::failure::Failure;
 use crate::seeded::{Bug, bug};
 
 /// The version of the schema that this program wants.
-pub(super) const WANTED: i32 = 2;
+pub(super) const WANTED: i32 = 3;
 /// The schema of that version: the first one, and what has come to it since.
-pub(super) const SCHEMA: &str =
-    concat!(include_str!("../migrations/sqlite.sql"), include_str!("../migrations/sqlite-2.sql"));
-/// From version 1 to 2.
-const TO_2: &str = include_str!("../migrations/sqlite-2.sql");
+pub(super) const SCHEMA: &str = concat!(
+    include_str!("../migrations/sqlite.sql"),
+    include_str!("../migrations/sqlite-2.sql"),
+    include_str!("../migrations/sqlite-3.sql")
+);
+/// From each version to the next, the first one's first.
+const STEPS: [&str; 2] =
+    [include_str!("../migrations/sqlite-2.sql"), include_str!("../migrations/sqlite-3.sql")];
 /// `smsd` in ASCII; stands in the header of the file.
 const APPLICATION_ID: i32 = 0x736d_7364;
 /// How long a writer waits for another process's transaction.
@@ -124,8 +128,10 @@ fn open_once(path: &Path, create: bool) -> Result<Connection, Failure> {
 /// Creates the schema if there is none, or brings an older one to what is wanted, in the caller's transaction.
 pub(super) fn create_schema(conn: &Connection) -> Result<(), Failure> {
     match version(conn)? {
-        Some(1) => Ok(conn.execute_batch(TO_2)?),
-        Some(_) => Ok(()),
+        Some(version) => {
+            let done = usize::try_from(version - 1).unwrap_or(STEPS.len());
+            STEPS.iter().skip(done).try_for_each(|step| Ok(conn.execute_batch(step)?))
+        }
         None => Ok(conn.execute_batch(SCHEMA)?),
     }
 }

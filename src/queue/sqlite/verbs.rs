@@ -221,7 +221,7 @@ fn close(
         SELECT t.seq, t.state, t.instance, i.boot = ?2 AND i.lease_until > ?3
         FROM attempt t JOIN instance i ON i.seq = t.instance WHERE t.id = ?1";
     const CLOSE: &str = "
-        UPDATE attempt SET state = :state, class = :class, code = :code, detail = :detail, refs = :refs,
+        UPDATE attempt SET state = :state, class = :class, code = :code, detail = :detail, refs = :refs, own = :own,
             ended_at = CASE WHEN :ends THEN :wall END,
             doubt_since = CASE WHEN :state = 'in_doubt' THEN :wall ELSE doubt_since END
         WHERE seq = :seq AND state = :from";
@@ -246,7 +246,7 @@ fn close(
         let ends = !closing.state.is_unresolved();
         conn.prepare_cached(CLOSE)?.execute(named_params! {
             ":state": closing.state.as_str(), ":class": closing.class, ":code": closing.code,
-            ":detail": closing.detail, ":refs": references(&closing.references), ":ends": ends,
+            ":detail": closing.detail, ":refs": references(&closing.references), ":own": closing.own, ":ends": ends,
             ":wall": now.wall, ":seq": attempt, ":from": word,
         })?;
         if ends {

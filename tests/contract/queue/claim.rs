@@ -1,7 +1,7 @@
 //! What may be claimed, in which order.
 
 use super::*;
-use smsd::queue::Place;
+use smsd::queue::{Decision, Place, Which};
 
 fn place(alert: &Alert) -> Place {
     Place { severity: alert.severity, id: alert.id }
@@ -96,6 +96,61 @@ pub async fn an_earlier_sms_may_have_carried_it<F: Fixture>(f: &F) {
     assert_eq!(seen, [(ids[0], false), (ids[1], true), (ids[2], true), (ids[3], false)]);
     let new = q.claim(Look::New { after: AlertId(0) }, 100, None).await.unwrap();
     assert_eq!(new.iter().map(|a| (a.id, a.maybe_sent)).collect::<Vec<_>>(), seen);
+}
+
+pub async fn a_claim_tells_what_was_tried<F: Fixture>(f: &F) {
+    let q = f.queue();
+    let ids = submitted(f, PHONE, 3).await;
+    let me = joined(&*q, LONG).await;
+    let tried = async || {
+        let all = claimed(&*q).await;
+        let fresh = |age: &Duration| *age < Duration::from_secs(60);
+        assert!(all.iter().all(|a| a.tried.copies.iter().chain(&a.tried.failed).all(fresh)), "{all:?}");
+        let of = |a: &Alert| {
+            assert_eq!(a.tried.failed.is_some(), a.tried.failures > 0, "{a:?}");
+            (a.tried.attempts, a.tried.failures, a.tried.copies.len())
+        };
+        all.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(tried().await, [(0, 0, 0); 3]);
+
+    // What is only counted was not in the SMS that may have gone out, and has failed with it.
+    for (number, settle) in [(1, close as fn(&_, _, _) -> _), (2, close), (3, |attempt, _, _| fail(attempt))]
+    {
+        let one = NewAttempt {
+            number,
+            counted: vec![ids[1]],
+            possible_duplicate: number > 1,
+            ..attempt(PHONE, &ids[..1])
+        };
+        assert_eq!(q.begin(me, std::slice::from_ref(&one), &Known::default()).await.unwrap(), [one.id]);
+        settled(&*q, me, settle(&one, AttemptState::Failed, "failed")).await;
+    }
+    assert_eq!(tried().await, [(3, 1, 2), (3, 1, 0), (0, 0, 0)]);
+    let new = q.claim(Look::New { after: AlertId(0) }, 100, None).await.unwrap();
+    assert_eq!(new.iter().map(|a| a.tried.failures).collect::<Vec<_>>(), [1, 1, 0]);
+
+    // A process that comes after finds the same.
+    q.leave(me).await.unwrap();
+    let me = joined(&*q, LONG).await;
+    assert_eq!(tried().await, [(3, 1, 2), (3, 1, 0), (0, 0, 0)]);
+
+    // Doubts that were resent may have been taken, too; and a person's word begins the account anew.
+    let doubt = doubtful(&*q, me, PHONE, &ids[2..]).await;
+    let again = resend(&doubt);
+    assert_eq!(q.begin(me, std::slice::from_ref(&again), &Known::default()).await.unwrap(), [again.id]);
+    settled(&*q, me, close(&again, AttemptState::Failed, "unavailable")).await;
+    assert_eq!(tried().await[2].2, 1);
+    let held = NewAttempt { possible_duplicate: true, ..attempt(PHONE, &ids[..1]) };
+    assert_eq!(q.begin(me, std::slice::from_ref(&held), &Known::default()).await.unwrap(), [held.id]);
+    settled(&*q, me, close(&held, AttemptState::Held, "unknown")).await;
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    q.resolve(&ids[..1], Decision::Resend, "ann").await.unwrap();
+    q.cancel(&Which::Ids(ids[1..2].to_vec()), "ann").await.unwrap();
+    q.requeue(&ids[1..2], "ann").await.unwrap();
+    let all = claimed(&*q).await;
+    assert_eq!(tried().await[..2], [(0, 0, 0); 2]);
+    assert_eq!(all.iter().map(|a| a.maybe_sent).collect::<Vec<_>>(), [true, true, true]);
 }
 
 pub async fn an_alert_is_claimed_as_it_was_queued<F: Fixture>(f: &F) {
