@@ -347,13 +347,15 @@ impl Core {
                 Err(error) => self.reject_number(&alert, &error.to_string()),
                 Ok(phone) if !self.policy.permits(&phone) => self.bar(&alert, phone),
                 Ok(phone) => {
-                    let (attempts, failures) = self.remembered(&phone, alert.id);
-                    let (attempts, failures) =
-                        (attempts.max(alert.tried.attempts), failures.max(alert.tried.failures));
-                    if !self.recipients.contains_key(&phone) {
+                    // Who wants the daemon to stop at the limit judges by himself, and begins anew with it.
+                    let counts = self.policy.retrylimitaction == LimitAction::Ignore;
+                    let before = if counts { alert.tried.failures } else { 0 };
+                    if before > 0 && !self.recipients.contains_key(&phone) {
                         let last = failed.entry(phone.clone()).or_insert((0, None));
-                        *last = (*last).max((alert.tried.failures, alert.tried.failed.map(Reverse)));
+                        *last = (*last).max((before, alert.tried.failed.map(Reverse)));
                     }
+                    let (attempts, failures) = self.remembered(&phone, alert.id);
+                    let (attempts, failures) = (attempts.max(alert.tried.attempts), failures.max(before));
                     let waiting = Waiting { alert, learned: now, attempts, failures };
                     if self.window.insert(phone.clone(), waiting) {
                         touched.insert(phone);

@@ -400,3 +400,25 @@ async fn a_new_start_allows_no_further_copies() {
     let story = queue.show(id).await.unwrap().unwrap();
     assert!(story.attempts.len() == copies.len() && story.attempts[1..].iter().all(|a| a.possible_duplicate));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_start_after_a_shutdown_at_the_limit_begins_anew() {
+    let gateway = Gateway::refusing(Class::Rejected);
+    let mut queue = std::sync::Arc::new(smsd::queue::memory::MemoryQueue::new());
+    let id = queue.insert(&phone(1), "down", Severity(Some(1)), queue.now());
+    for life in 1..=3 {
+        let bench = Bench::start_with(queue, &[&gateway], |o| {
+            o.main.retrylimitaction = smsd::config::LimitAction::Shutdown;
+            o.main.delay = secs(1);
+            o.main.maxdelay = secs(2);
+        });
+        queue = bench.queue.clone();
+        assert!(matches!(bench.ended().await, Err(Stop::RetryLimit { .. })));
+        assert_eq!(gateway.asked_for(&phone(1)), 5 * life, "each life has its own five");
+    }
+    gateway.now(|_| Answer::Take);
+    let bench = Bench::start_with(queue, &[&gateway], |_| {});
+    pass(secs(1)).await;
+    assert_eq!(bench.state(id).await, AlertState::Sent, "at once, without a back-off from before");
+    bench.stop().await.unwrap();
+}

@@ -90,6 +90,9 @@ impl Keep for Kept {
     }
 }
 
+/// A log that is short by no more may have grown past what was seen of it before anybody asks again.
+const OUTGROWN: u64 = 64;
+
 /// What one slot's processes have been told of everybody's commits.
 #[derive(Default)]
 struct Told {
@@ -151,8 +154,8 @@ impl Told {
 
     /// Which of the slot's processes must find out that these attempts are left, and the log ends here.
     fn finds_out(&self, left: &HashSet<Uuid>, log: Option<LogEnd>, backed_up_at: Duration) -> Finds {
-        let short =
-            self.log.zip(log).is_some_and(|(told, log)| told.is_of(log) && told.position > log.position);
+        let is_short = |told: LogEnd, log: LogEnd| told.is_of(log) && told.position > log.position + OUTGROWN;
+        let short = self.log.zip(log).is_some_and(|(told, log)| is_short(told, log));
         let lost = |id: &Uuid| !left.contains(id);
         let by_record = self.last.iter().chain(&self.begun).any(lost) || short;
         // What was queued after its last lease, a process that has had none since takes for new.

@@ -108,7 +108,7 @@ impl Core {
             ignored.iter().for_each(|id| self.copies.forget(*id));
             job.detail = error.detail.clone();
             job.next = Next::Return(how);
-            let own = matches!(how, Exhausted::Counted(_));
+            let own = matches!(self.judge_round(job), Exhausted::Counted(_));
             self.out.settlements.push((job.owner, outcome::refused(id, state, error, own, &ignored, reason)));
         }
     }
