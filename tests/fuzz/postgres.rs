@@ -25,8 +25,10 @@ pub(crate) fn run(data: &[u8]) {
         Ok(settings) => {
             assert!(!settings.hosts.is_empty() && !settings.user.is_empty() && !settings.database.is_empty());
             assert!((2..=3600).contains(&settings.connect_timeout.as_secs()));
-            let known = settings.password.as_ref().map(|p| p.reveal().clone());
-            assert!(known.is_none_or(|p| p.len() < 8 || !format!("{:?}", settings.password).contains(&p)));
+            // The same of any password: one may well be part of what stands in its place.
+            if settings.password.is_some() {
+                assert_eq!(format!("{:?}", settings.password), "Some(<secret>)");
+            }
             settings.location()
         }
         Err(why) => why.to_string(),
