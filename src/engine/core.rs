@@ -347,8 +347,9 @@ impl Core {
                 Err(error) => self.reject_number(&alert, &error.to_string()),
                 Ok(phone) if !self.policy.permits(&phone) => self.bar(&alert, phone),
                 Ok(phone) => {
-                    // Who wants the daemon to stop at the limit judges by himself, and begins anew with it.
-                    let counts = self.policy.retrylimitaction == LimitAction::Ignore;
+                    // Who wants the daemon to stop at the limit judges by himself, and begins anew with it. Of several
+                    // instances each counts what it has proved: one may not know that another has served the number.
+                    let counts = self.policy.retrylimitaction == LimitAction::Ignore && self.is_alone();
                     let before = if counts { alert.tried.failures } else { 0 };
                     if before > 0 && !self.recipients.contains_key(&phone) {
                         let last = failed.entry(phone.clone()).or_insert((0, None));
