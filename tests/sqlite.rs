@@ -214,6 +214,29 @@ async fn one_row_that_is_no_text_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_somebody_has_changed_by_hand_keeps_nobody_from_being_claimed() {
+    let (_dir, path) = place();
+    let queue = create(&path).await;
+    let ids = queue.submit(&[alert("odd"), alert("good")]).await.unwrap();
+    let instance = Instance { id: Uuid::from_u128(1), name: "host 1".into(), lock: "lock".into() };
+    queue.join(&instance, LONG, &Known::default()).await.unwrap();
+    let attempt = attempt(&ids[..1]);
+    queue.begin(instance.id, std::slice::from_ref(&attempt), &Known::default()).await.unwrap();
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch(
+        "UPDATE attempt SET state = 'failed', class = 'failed', ended_at = NULL, number = -1, own = 1;
+         UPDATE attempt_alert SET unresolved = 0;",
+    )
+    .unwrap();
+    for (number, ended_at) in [("-1", "NULL"), ("9223372036854775807", "-9223372036854775808")] {
+        conn.execute(&format!("UPDATE attempt SET number = {number}, ended_at = {ended_at}"), []).unwrap();
+        let claimed = queue.claim(Look::Full { after: None }, 10, None).await.unwrap();
+        assert_eq!(claimed.iter().map(|a| a.id).collect::<Vec<_>>(), ids, "{number}, {ended_at}");
+        assert!(claimed[0].maybe_sent && claimed[0].tried.copies.is_empty(), "{:?}", claimed[0]);
+    }
+}
+
+#[tokio::test]
 async fn everything_is_there_after_a_restart() {
     let (_dir, path) = place();
     let queue = create(&path).await;

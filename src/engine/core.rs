@@ -336,11 +336,11 @@ impl Core {
         // Of recipients of whom nothing is known: how often they failed by their own fault, and when last.
         let mut failed: HashMap<Phone, (u32, Option<Reverse<Duration>>)> = HashMap::new();
         for alert in alerts {
+            if self.settled_meanwhile.as_ref().is_some_and(|ids| ids.contains(&alert.id)) {
+                continue;
+            }
             self.copies.learn(alert.id, &alert.tried.copies, now);
-            let known = self.window.contains(alert.id)
-                || self.on_their_way.contains(&alert.id)
-                || self.settled_meanwhile.as_ref().is_some_and(|ids| ids.contains(&alert.id));
-            if known {
+            if self.window.contains(alert.id) || self.on_their_way.contains(&alert.id) {
                 continue;
             }
             match Phone::parse(&alert.phone) {

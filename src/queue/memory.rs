@@ -495,13 +495,13 @@ fn plus(at: Timestamp, span: Duration) -> Timestamp {
     at.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
-/// How long ago that was; nothing if it is yet to come.
 /// How long ago something happened; `None` if by this clock it has not happened yet.
 fn happened(then: Timestamp, now: Timestamp) -> Option<Duration> {
     let age = now.duration_since(then);
     (age >= -jiff::SignedDuration::from_micros(SLACK)).then(|| Duration::try_from(age).unwrap_or_default())
 }
 
+/// How long ago that was; nothing if it is yet to come.
 fn since(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or_default()
 }

@@ -2,11 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
-
-use nix::unistd::{User, geteuid};
 
 use super::bench::{Said, Site, gateway, until, until_within, ways};
 use smsd::demo::gateway::Behaviour;
@@ -37,12 +34,7 @@ fn files_that_can_not_be_read_are_named() {
     for name in ["smsd.conf", "db.conf", "nav.conf"] {
         let site = Site::nav("", &ways(&[gateway.addr], ""));
         fs::set_permissions(site.path(name), fs::Permissions::from_mode(0o000)).unwrap();
-        let mut command = site.command(&["-f"]);
-        if geteuid().is_root() {
-            let nobody = User::from_name("nobody").unwrap().unwrap();
-            command.uid(nobody.uid.as_raw()).gid(nobody.gid.as_raw());
-        }
-        let said = Said::of(command.output().unwrap());
+        let said = Said::of(site.command_as_nobody(&["-f"]).output().unwrap());
         assert_eq!((said.code, &*said.out), (4, ""), "{said:?}");
         said.names(&[name, "ermission denied"]);
 

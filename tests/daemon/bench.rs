@@ -6,6 +6,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -156,8 +157,26 @@ impl Site {
 
     /// The program with the arguments, and nothing of this machine's configuration.
     pub fn command(&self, args: &[&str]) -> Command {
-        // Another build of the program is measured by naming it: SMSD_BIN=target/dev-release/smsd.
-        let program = std::env::var_os("SMSD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_smsd").into());
+        self.command_of(Path::new(&program()), args)
+    }
+
+    /// The same as the user that the daemon becomes, where root runs the test. That user need not reach the folder in
+    /// which the program was built.
+    pub fn command_as_nobody(&self, args: &[&str]) -> Command {
+        if !geteuid().is_root() {
+            return self.command(args);
+        }
+        let copy = self.path("smsd");
+        if !copy.exists() {
+            fs::copy(program(), &copy).unwrap();
+        }
+        let nobody = User::from_name("nobody").unwrap().unwrap();
+        let mut command = self.command_of(&copy, args);
+        command.uid(nobody.uid.as_raw()).gid(nobody.gid.as_raw());
+        command
+    }
+
+    fn command_of(&self, program: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -426,6 +445,11 @@ pub fn until_within<T>(seconds: u64, what: &str, mut probe: impl FnMut() -> Opti
 
 fn alive(pid: Pid) -> bool {
     kill(pid, None).is_ok()
+}
+
+/// Another build of the program is measured by naming it: SMSD_BIN=target/dev-release/smsd.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("SMSD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_smsd").into())
 }
 
 /// Does the process catch this signal?

@@ -6,14 +6,13 @@
 //! * It stops one by SIGTERM, up to three times: it waits 2 s after the first and 4 s after the second, and looks
 //!   whether the process is gone each time that it sends the next. So a stop that takes longer is hurried on.
 
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User, geteuid};
+use nix::unistd::Pid;
 use smsd::demo::gateway::{Answer, Behaviour};
 
 use super::bench::{Site, gateway_that, until, ways};
@@ -44,12 +43,7 @@ impl Nav<'_> {
         if self.is_up() {
             return false;
         }
-        let mut command = self.site.command(&[]);
-        if geteuid().is_root() {
-            let nobody = User::from_name("nobody").unwrap().unwrap();
-            command.uid(nobody.uid.as_raw()).gid(nobody.gid.as_raw());
-        }
-        command.status().unwrap().success()
+        self.site.command_as_nobody(&[]).status().unwrap().success()
     }
 
     fn stop(&self) -> bool {

@@ -56,7 +56,7 @@ macro_rules! alert {
             "), '-infinity') AS since \
                     FROM smsd.attempt_alert l CROSS JOIN LATERAL (SELECT a.number, a.own, a.begun_at, \
                             a.state IN ('resent', 'cancelled') OR a.state = 'failed' AND a.class = 'failed' AS taken, \
-                            extract(epoch FROM now() - a.ended_at)::float8 AS ended \
+                            (extract(epoch FROM now()) - extract(epoch FROM a.ended_at))::float8 AS ended \
                         FROM smsd.attempt a WHERE a.id = l.attempt OFFSET 0) a \
                     WHERE l.alert = q.id AND ",
             same!("l"),

@@ -164,17 +164,20 @@ fn alert(row: &Row<'_>, now: i64) -> Result<Alert, Failure> {
 }
 
 /// Reads what [`TRIED`] found: whether an SMS with it may have been taken, and the rest. What by this clock has not happened
-/// yet says nothing.
+/// yet says nothing, and neither does a number that none of ours can be: an attempt that somebody has changed by hand must
+/// not keep all that waits from being claimed.
 fn tried(found: &str, now: i64) -> Result<(bool, Tried), Failure> {
-    type Found = (u8, u32, u32, Option<i64>, Vec<i64>);
+    type Found = (u8, i64, i64, Option<i64>, Vec<Option<i64>>);
     let wrong = |e: serde_json::Error| Failure::Refused(format!("table attempt: {e}: {found:?}"));
     let (taken, attempts, failures, failed, ended): Found = serde_json::from_str(found).map_err(wrong)?;
+    let count = |number: i64| u32::try_from(number).unwrap_or(0);
+    let (attempts, failures) = (count(attempts), count(failures));
     let age = |then: i64| {
         let age = now.saturating_sub(then);
         (age >= -SLACK).then(|| Duration::from_micros(age.max(0).unsigned_abs()))
     };
     let mut copies: Vec<Duration> =
-        ended.into_iter().filter_map(age).filter(|age| *age < REMEMBERED).collect();
+        ended.into_iter().flatten().filter_map(age).filter(|age| *age < REMEMBERED).collect();
     copies.sort_unstable_by_key(|age| Reverse(*age));
     Ok((taken != 0, Tried { attempts, failures, failed: failed.and_then(age), copies }))
 }
