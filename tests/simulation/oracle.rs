@@ -292,7 +292,7 @@ impl Oracle {
                 if !new.possible_duplicate {
                     wrong("a resend is not marked");
                 }
-                if plan.main.on_unknown == OnUnknown::Hold {
+                if plan.mains().all(|main| main.on_unknown == OnUnknown::Hold) {
                     wrong("resent, though a person is to decide");
                 }
             }
@@ -382,17 +382,20 @@ impl Oracle {
             Reason::RetryLimit => {
                 let counted =
                     phones().filter_map(|phone| self.counted.get(phone)).max().copied().unwrap_or(0);
-                (plan.main.retrylimit == 0 || counted < plan.main.retrylimit)
+                let least = plan.mains().map(|main| main.retrylimit).filter(|limit| *limit > 0).min();
+                least
+                    .is_none_or(|least| counted < least)
                     .then(|| format!("{} failed only {counted} times by its own fault", row.to))
             }
             // By a clock that jumped, an age says nothing.
             Reason::Expired if plan.clock_jumps() => None,
             Reason::Expired => {
                 let old = row.ended_at.zip(row.queued_at).map(|(end, start)| end.duration_since(start));
-                let age = plan.main.autocancel.as_ref().map(|age| age.duration);
-                (age.is_none()
-                    || old.is_none_or(|old| old.as_secs_f64() < age.unwrap_or_default().as_secs_f64()))
-                .then(|| "it was not old enough".into())
+                let least =
+                    plan.mains().filter_map(|main| main.autocancel.as_ref()).map(|age| age.duration).min();
+                least
+                    .is_none_or(|least| old.is_none_or(|old| old.as_secs_f64() < least.as_secs_f64()))
+                    .then(|| "it was not old enough".into())
             }
         }
     }

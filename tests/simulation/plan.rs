@@ -2,6 +2,7 @@
 //!
 //! Each seed takes a random subset of the faults ("swarm"): a fault that always happens hides what happens without it.
 
+use std::iter;
 use std::time::Duration;
 
 use smsd::config::{Main, OnUnknown, Overflow};
@@ -59,7 +60,7 @@ pub struct Poison {
     pub refused: bool,
 }
 
-/// What else a configuration file may say. What the oracle judges by stays as it is.
+/// What else a configuration file may say.
 #[derive(Clone, Debug)]
 pub struct Rewritten {
     pub main: Main,
@@ -216,8 +217,7 @@ impl Plan {
             ..Main::default()
         };
         if on(r, 0.15) {
-            let minutes = r.u64(1..=10);
-            main.autocancel = Some(Age { text: format!("{minutes} minutes"), duration: secs(60 * minutes) });
+            main.autocancel = Some(minutes(r.u64(1..=10)));
         }
         let overflow = if on(r, 0.2) { Overflow::Next } else { Overflow::Ignore };
 
@@ -347,6 +347,7 @@ impl Plan {
         };
         plan.meddle(&mut fastrand::Rng::with_seed(seed ^ 0x7065_6f70_6c65), recipients);
         plan.strain(&mut fastrand::Rng::with_seed(seed ^ 0x7374_7261_696e), big);
+        plan.rejudge(&mut fastrand::Rng::with_seed(seed ^ 0x006a_7564_6765));
         if plan.past.is_some() {
             // What people and others did, the database forgets as well; that account is not kept.
             plan.faults.retain(|(_, fault)| !matches!(fault, Fault::Decide(..) | Fault::Meddle(..)));
@@ -506,6 +507,27 @@ impl Plan {
         }
     }
 
+    /// A reload that brings more than the dispatchers may bring other limits and another rule for doubt, too: the oracle
+    /// judges by all that was ever configured. Dice of their own as well.
+    fn rejudge(&mut self, r: &mut fastrand::Rng) {
+        for Rewritten { main, .. } in self.rewritten.iter_mut().flatten() {
+            if r.bool() {
+                main.retrylimit = [0, 2, 3, 5][r.usize(..4)];
+            }
+            if r.bool() {
+                main.on_unknown = [OnUnknown::Resend, OnUnknown::Failover, OnUnknown::Hold][r.usize(..3)];
+            }
+            if r.f64() < 0.3 {
+                main.autocancel = r.bool().then(|| minutes(r.u64(1..=10)));
+            }
+        }
+    }
+
+    /// All that `[main]` ever says.
+    pub fn mains(&self) -> impl Iterator<Item = &Main> {
+        iter::once(&self.main).chain(self.rewritten.iter().flatten().map(|rewritten| &rewritten.main))
+    }
+
     /// What is configured when all is healed forbids nobody.
     pub fn permissive(&self) -> Rewritten {
         let main = Main { max_per_hour: 0, allow: Vec::new(), deny: Vec::new(), ..self.main.clone() };
@@ -559,7 +581,7 @@ impl Plan {
         let probes = self.faults.iter().any(|(_, f)| matches!(f, Fault::Gateway(_, Mode::Misconfigured)));
         // So many may be tried before one whom it does not refuse.
         let refused = self.ways.iter().map(|way| way.refuses.len() as u64).sum::<u64>();
-        let limit = u64::from(self.main.retrylimit) + 1;
+        let limit = u64::from(self.mains().map(|main| main.retrylimit).max().unwrap_or(0)) + 1;
         // Ten minutes, and what is configured: back-offs of those whom a gateway refuses for ever, rates, leases.
         let copied = self.dice.gateway_fails > 0.0
             || self.faults.iter().any(|(_, f)| matches!(f, Fault::Gateway(_, Mode::Error(_))));
@@ -591,6 +613,10 @@ pub fn small(r: &mut fastrand::Rng) -> Sizes {
         batch_alerts: r.usize(2..=10),
         stuck: r.usize(0..=2),
     }
+}
+
+fn minutes(n: u64) -> Age {
+    Age { text: format!("{n} minutes"), duration: secs(60 * n) }
 }
 
 /// The number of the n-th recipient.
