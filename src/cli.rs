@@ -177,18 +177,15 @@ impl Session {
         crate::queue::open(&self.config, &self.env).await.context("the queue can not be opened")
     }
 
-    /// A command that root starts does its work as the daemon's user, if there is one.
+    /// A command that root starts does its work as the daemon's user. Root itself runs no program that a configuration names,
+    /// and makes no file that the daemon could not read.
     pub(crate) fn drop_root(&self) -> anyhow::Result<()> {
         if !privileges::is_root() {
             return Ok(());
         }
-        match User::find(self.config.username()) {
-            Ok(user) if user.uid != 0 => {
-                daemon::make_dirs(&self.config, &self.env, Some(&user))?;
-                Ok(user.become_it()?)
-            }
-            _ => Ok(()),
-        }
+        let user = User::find(self.config.username())?;
+        daemon::make_dirs(&self.config, &self.env, Some(&user))?;
+        Ok(user.become_it()?)
     }
 
     /// Says something to people, unless they asked for quiet.

@@ -53,7 +53,7 @@ pub struct Program {
     pub args: Vec<String>,
     /// Variables beyond the short list that every child has. Any may be a secret, so all are taken for one.
     pub env: BTreeMap<String, Secret<String>>,
-    /// Its working directory; `None`: ours.
+    /// Its working directory; `None`: `/`.
     pub directory: Option<PathBuf>,
 }
 

@@ -31,8 +31,9 @@ pub struct Settings {
     pub own: BTreeMap<String, Secret<String>>,
 }
 
-/// What reads the bridge from standard input, where the class does not get at it.
-const LOADER: &str = "import json, os; lines = os.fdopen(os.dup(0), 'rb'); setup = json.loads(lines.readline()); \
+/// What reads the bridge from standard input, where the class does not get at it. Nothing is loaded from the folder in which
+/// Python happens to work.
+const LOADER: &str = "import sys; sys.path[:] = [p for p in sys.path if p]; import json, os; lines = os.fdopen(os.dup(0), 'rb'); setup = json.loads(lines.readline()); \
     exec(compile(setup['bridge'], 'smsd', 'exec'))";
 
 /// The program that speaks for the class, `window` SMS at a time.

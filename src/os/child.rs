@@ -28,10 +28,11 @@ const KEPT: [&str; 9] =
     ["PATH", "LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"];
 
 /// A command that runs in a group of its own, with the variables of a short list, and as the user whom we are now:
-/// `HOME` and `USER` are that user's even if we were started as another.
+/// `HOME` and `USER` are that user's even if we were started as another. It works in `/`: the folder that somebody has
+/// typed our command in may be another's, and programs look there for what they load.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().process_group(0).kill_on_drop(true);
+    command.env_clear().current_dir("/").process_group(0).kill_on_drop(true);
     command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     if let Ok(Some(user)) = User::from_uid(geteuid()) {
         command.env("HOME", user.dir).env("USER", &user.name).env("LOGNAME", &user.name);
@@ -235,6 +236,12 @@ mod tests {
         };
         waits.abort();
         gone(group).await;
+    }
+
+    #[tokio::test]
+    async fn it_does_not_work_where_we_do() {
+        assert_ne!(std::env::current_dir().unwrap(), std::path::Path::new("/"), "where tests run");
+        assert_eq!(sh("pwd", b"", LONG).await.stdout, b"/\n");
     }
 
     #[tokio::test]

@@ -3,10 +3,14 @@
 A request is a line of JSON on standard input, its answer one or more lines on standard output, the last of them with
 "done" or "error". What the class itself prints goes to standard error.
 """
+import sys
+
+# Nothing is loaded from the folder in which Python happens to work.
+sys.path[:] = [folder for folder in sys.path if folder]
+
 import importlib
 import json
 import os
-import sys
 import time
 
 TEXT_MAX = 100_000
@@ -65,7 +69,8 @@ def serve(module, name):
 
 if __name__ == "__main__":
     path, module, name = sys.argv[1:]
-    sys.path.insert(0, path or os.getcwd())
+    if path:
+        sys.path.insert(0, path)
     try:
         serve(module, name)
     except BaseException as error:
