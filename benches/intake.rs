@@ -225,7 +225,8 @@ async fn hand_in(queue: Arc<dyn Queue>) -> f64 {
                 while began.elapsed() < lasts {
                     let to = Phone::parse(&format!("+47{}", 40_000_000 + done % 1000)).unwrap();
                     let text = format!("boxDown: {client} {done} does not answer");
-                    let new = NewAlert { to, text, severity: Severity(Some(3)), account: Some(1) };
+                    let new =
+                        NewAlert { to, text: text.into(), severity: Severity(Some(3)), account: Some(1) };
                     desk.hand_in(Submission { key: Key::own(), alerts: vec![new] }).await.unwrap();
                     done += 1;
                 }

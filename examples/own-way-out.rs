@@ -184,7 +184,7 @@ pub(crate) async fn send_one(
     let queue = SqliteQueue::open(&folder.join("queue.db"), config.queue.poll_interval, true).await?;
     let queue = Arc::new(Told { queue, tell });
     let severity = Severity(Some(1));
-    queue.submit(&[NewAlert { to, text: text.to_owned(), severity, account: None }]).await?;
+    queue.submit(&[NewAlert { to, text: text.into(), severity, account: None }]).await?;
 
     let parts =
         smsd::Parts::new(config).queue(queue).dispatcher("outbox", Arc::new(Outbox { folder: outbox }));

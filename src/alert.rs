@@ -119,6 +119,41 @@ impl Phone {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The digits by which two spellings may reach one phone: without the `+` or the `00` before a country. A gateway
+    /// that wants digits alone is given the same for all of them.
+    pub fn digits(&self) -> &str {
+        digits(&self.0)
+    }
+
+    /// The other spellings with the same [`Phone::digits`]; none of a short number, which is of one network.
+    pub fn others(&self) -> impl Iterator<Item = Phone> {
+        let digits = self.digits();
+        let known = if digits.len() < LONG { &[][..] } else { &["+", "00", ""][..] };
+        let spelled = known.iter().filter_map(move |before| Phone::parse(&format!("{before}{digits}")).ok());
+        spelled.filter(move |other| other != self)
+    }
+
+    /// Does it begin with this prefix, with the country's code written in the same way, or with `00` for `+`?
+    pub fn begins(&self, prefix: &str) -> bool {
+        let country = |text: &str| text.starts_with('+') || text.starts_with("00");
+        match (country(&self.0), country(prefix)) {
+            (true, true) => self.digits().starts_with(digits(prefix)),
+            _ => self.0.starts_with(prefix),
+        }
+    }
+
+    /// May it be a number that begins with this prefix, however it is spelled?
+    pub fn may_begin(&self, prefix: &str) -> bool {
+        self.begins(prefix) || (self.digits().len() >= LONG && self.digits().starts_with(digits(prefix)))
+    }
+}
+
+/// From so many digits on, a number without a sign for that may begin with a country's code.
+const LONG: usize = 8;
+
+fn digits(text: &str) -> &str {
+    text.strip_prefix('+').or_else(|| text.strip_prefix("00")).unwrap_or(text)
 }
 
 impl FromStr for Phone {

@@ -324,7 +324,7 @@ fn alert(n: usize) -> Result<NewAlert, crate::alert::PhoneError> {
     let text = format!("#{n} {}", WHAT.get(n % WHAT.len()).copied().unwrap_or_default());
     Ok(NewAlert {
         to: Phone::parse(&format!("+479990{:04}", n % PHONES))?,
-        text,
+        text: text.into(),
         severity: Severity(i32::try_from(1 + n / PHONES % 5).ok()),
         account: None,
     })

@@ -11,6 +11,7 @@ pub mod daemonize;
 pub mod descriptors;
 pub mod inherited;
 pub mod notify;
+pub mod orphans;
 pub mod pidfile;
 pub mod privileges;
 

@@ -14,10 +14,12 @@ pub mod metrics;
 pub mod sampler;
 #[cfg(test)]
 mod samples;
+mod seldom;
 mod waits;
 
 pub use hub::{Hub, Told};
 pub use sampler::{Sample, Sampler};
+pub(crate) use seldom::Seldom;
 pub use waits::Wait;
 
 use std::sync::Arc;
@@ -384,14 +386,12 @@ impl Why {
 /// Cuts a foreign string to at most `max` bytes at a character, and makes its control characters visible:
 /// C0 and C1, DEL, and the bidirectional overrides that reorder a log line.
 pub fn clip(s: &mut String, max: usize) {
-    let odd = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if s.contains(odd) {
+    if s.contains(acts_on_a_terminal) {
         *s = s
             .chars()
-            .flat_map(|c| if odd(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+            .flat_map(
+                |c| if acts_on_a_terminal(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] },
+            )
             .collect();
     }
     if s.len() > max {
@@ -402,4 +402,9 @@ pub fn clip(s: &mut String, max: usize) {
         s.truncate(end);
         s.push('…');
     }
+}
+
+/// Control characters (C0, C1 and DEL), and what makes a line read in another order than it is written in.
+pub(crate) fn acts_on_a_terminal(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

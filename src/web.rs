@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::{Extension, Router};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -75,11 +75,13 @@ pub(crate) struct Closing(pub(crate) CancellationToken);
 pub fn router(site: Site) -> Router {
     let open = health::routes().merge(openapi::routes()).merge(pages::open());
     let send = api::send().merge(webhooks::routes());
-    let read = api::read().merge(metrics::read()).merge(pages::read());
+    // Who listens to events, and pages that are told of them, share places.
+    let listeners = Extension(Arc::new(limits::listeners()));
+    let read = api::read().merge(metrics::read()).merge(pages::read()).layer(listeners);
     let operate = api::operate().merge(pages::operate());
     let door = Arc::new(Door::default());
     let routes = Router::new()
-        .merge(open.route_layer(from_fn(limits::whole_body)))
+        .merge(open.route_layer(from_fn_with_state(site.desk.tally().clone(), limits::little_body)))
         .merge(access::guard(send, Scope::Send, &site, &door))
         .merge(access::guard(read, Scope::Read, &site, &door))
         .merge(access::guard(operate, Scope::Operate, &site, &door))

@@ -241,7 +241,7 @@ async fn a_deleted_account_is_an_event() {
 async fn what_nav_can_not_hold_is_refused_with_the_reason() {
     let database = Server::shared().database();
     let queue = ready(&database).await;
-    let long = NewAlert { text: "x".repeat(146), ..alerts(1).remove(0) };
+    let long = NewAlert { text: "x".repeat(146).into(), ..alerts(1).remove(0) };
     let nobodys = NewAlert { account: Some(99), ..alerts(1).remove(0) };
     for (alert, part) in [(long, "145 characters"), (nobodys, "no such account")] {
         let error = queue.submit(&[alert]).await.unwrap_err();
@@ -363,11 +363,11 @@ async fn what_nav_can_not_hold_spoils_no_other_submission() {
         (0..40).map(|i| submission(&format!("good {i}"), vec![one(), one()])).collect();
     all.insert(0, submission("no such account", vec![one(), of(Some(99)), of(Some(98))]));
     all.insert(20, submission("none", vec![of(None)]));
-    all.insert(21, submission("long", vec![one(), NewAlert { text: "x".repeat(146), ..one() }]));
+    all.insert(21, submission("long", vec![one(), NewAlert { text: "x".repeat(146).into(), ..one() }]));
     all.insert(30, submission("k".repeat(5_000).as_str(), vec![one()]));
     all.push(submission("far", vec![NewAlert { to: Phone::parse("+123456789012345").unwrap(), ..one() }]));
     // The key is free again, for the same or others.
-    all.push(submission("long", vec![one(), NewAlert { text: "x".repeat(146), ..one() }]));
+    all.push(submission("long", vec![one(), NewAlert { text: "x".repeat(146).into(), ..one() }]));
     all.push(submission("long", vec![one()]));
     let told = queue.enqueue(&all).await.unwrap();
     assert_eq!(told.len(), all.len());
@@ -828,7 +828,7 @@ fn phone(i: usize) -> Phone {
 fn alerts(n: usize) -> Vec<NewAlert> {
     let new = |i| NewAlert {
         to: phone(i),
-        text: format!("no. {i}"),
+        text: format!("no. {i}").into(),
         severity: Severity(Some(3)),
         account: Some(1),
     };

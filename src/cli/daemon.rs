@@ -5,6 +5,7 @@
 //! the first byte of an alert is read.
 
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::daemon::{self, Ended};
 use crate::engine::guard::RecordFile;
 use crate::os::descriptors::{self, OURS};
 use crate::os::{BootTime, Inherited, Notify, PidFile, PidFileError, User, daemonize, privileges};
-use crate::telemetry::log::Log;
+use crate::telemetry::log::{LOG_MODE, Log};
 
 /// Starts the daemon; returns when it has stopped.
 pub(crate) fn start(globals: &Globals, foreground: bool, overrides: Overrides) -> anyhow::Result<ExitCode> {
@@ -54,7 +55,12 @@ pub(crate) fn start(globals: &Globals, foreground: bool, overrides: Overrides) -
     drop(daemon::build_ways(&config)?);
     let log = log_file(&config, &env, foreground);
     if let Some(path) = &log {
-        OpenOptions::new().append(true).create(true).open(path).with_context(|| no_log(path))?;
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(LOG_MODE)
+            .open(path)
+            .with_context(|| no_log(path))?;
     }
     if !foreground {
         daemonize().context("can not go to the background; try -f")?;

@@ -173,7 +173,8 @@ fn queue_test(globals: &Globals, phone: &Phone, text: String, uid: Option<i32>) 
     if let QueueKind::Python { class, .. } = &session.config.queue.kind {
         return queue_test_elsewhere(&session, &class.name(), phone, &text, uid);
     }
-    let alert = NewAlert { to: phone.clone(), text, severity: Severity::default(), account: uid };
+    let alert =
+        NewAlert { to: phone.clone(), text: text.into(), severity: Severity::default(), account: uid };
     let ids = block_on(async { Ok(session.queue().await?.submit(&[alert]).await?) })?;
     for id in ids {
         print(&format!("{id}\n"))?;

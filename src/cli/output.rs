@@ -9,13 +9,28 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::queue::{AlertState, AttemptState};
-use crate::telemetry::clip;
+use crate::telemetry::{acts_on_a_terminal, clip};
 
 /// Writes one value as one line of JSON to stdout.
 pub(crate) fn json(value: &(impl Serialize + ?Sized)) -> anyhow::Result<()> {
-    let mut line = serde_json::to_string(value)?;
+    let mut line = tame(&serde_json::to_string(value)?);
     line.push('\n');
     Ok(print(&line)?)
+}
+
+/// The same JSON, with what a terminal would act on written as `\uXXXX`: such characters stand in strings alone.
+fn tame(json: &str) -> String {
+    let mut tamed = String::with_capacity(json.len());
+    for c in json.chars() {
+        if acts_on_a_terminal(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                tamed.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            tamed.push(c);
+        }
+    }
+    tamed
 }
 
 /// Writes to stdout. A closed pipe is an error here, which ends the command quietly.

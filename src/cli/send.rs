@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -47,12 +48,12 @@ impl Send {
         let session = Session::load(globals)?;
         let recipients = recipients(self.to.iter().map(String::as_str), &session.config.groups)
             .map_err(|e| Stop::Usage(format!("--to {e}; nothing was queued")))?;
-        let text = self.text()?;
+        let text: Arc<str> = self.text()?.into();
         let alerts: Vec<NewAlert> = recipients
             .into_iter()
             .map(|to| NewAlert {
                 to,
-                text: text.clone(),
+                text: Arc::clone(&text),
                 severity: Severity(self.severity),
                 account: self.uid,
             })

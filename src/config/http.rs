@@ -136,7 +136,7 @@ pub fn token_name(name: &str) -> Result<String, String> {
 pub(super) fn read(mut s: Section<'_, '_>) -> HttpConfig {
     let mut http = HttpConfig::default();
     s.set("listen", &mut http.listen, value::list(listen));
-    http.tokens = tokens(&mut s);
+    http.tokens = tokens(&mut s, &http.listen);
     s.set("hosts", &mut http.hosts, value::list(|text| value::word(&text.to_lowercase())));
     http.tls = tls_files(&mut s);
     if let (Some(open), Some(entry)) = (http.listen.iter().find(|l| !l.is_local()), s.entry("listen"))
@@ -155,14 +155,24 @@ fn listen(text: &str) -> Parsed<Listen> {
 }
 
 /// `token` may do everything; `token.NAME` what it says.
-fn tokens(s: &mut Section<'_, '_>) -> Vec<Token> {
+fn tokens(s: &mut Section<'_, '_>, listen: &[Listen]) -> Vec<Token> {
     let mut tokens = Vec::new();
     if let Some(token) = s.secret("token", value::word) {
         if token.reveal().len() < TOKEN_MIN
             && let Some(entry) = s.secret_entry("token")
         {
             let hint = "smsd token new makes one".to_owned();
-            s.warning_at(entry, format!("a token of less than {TOKEN_MIN} characters can be guessed"), hint);
+            let message = format!("a token of less than {TOKEN_MIN} characters can be guessed");
+            match listen.iter().find(|listen| !listen.is_local()) {
+                Some(open) => {
+                    s.fault_at(
+                        entry,
+                        format!("{message}, and {open} can be reached from other machines"),
+                        hint,
+                    );
+                }
+                None => s.warning_at(entry, message, hint),
+            }
         }
         let hash = Hash::of(token.reveal());
         tokens.push(Token { name: "token".to_owned(), scopes: Scopes::ALL, hash });

@@ -17,6 +17,7 @@ use super::admin;
 use super::service::Service;
 use crate::engine::pulse::Pulse;
 use crate::intake::{self, Intake, smtp, spool};
+use crate::os::orphans;
 use crate::telemetry::sampler::Asker;
 use crate::web::{self, Site};
 
@@ -61,6 +62,10 @@ pub(crate) async fn run(
         let patience = move || standing.borrow().config.main.shutdown_timeout;
         async move { service.work(pulse, hub, sampler, patience, over).await }
     };
+    let orphans = || {
+        let over = over.clone();
+        async move { over.run_until_cancelled(orphans::bury()).await.unwrap_or_default() }
+    };
     let web = || web::serve(site.clone(), over.clone());
     tokio::join!(
         apart("the desk", &over, desk),
@@ -71,6 +76,7 @@ pub(crate) async fn run(
         apart("the mail intake", &over, smtp),
         apart("the HTTP interface", &over, web),
         apart("what the service manager is told", &over, told),
+        apart("the care for orphans", &over, orphans),
     );
 }
 

@@ -32,6 +32,7 @@ use quick_xml::escape::{escape, partial_escape};
 use tokio::time::Instant;
 
 use super::http_client::{Answer, Body, CONNECT_TIMEOUT, Client, Failure};
+use super::http_gateway::secret_forms;
 use super::quote::quote;
 use super::soap::{self, Reply};
 use super::status::{HttpStatuses, Status};
@@ -164,7 +165,7 @@ impl BoostDispatcher {
         let statuses = HttpStatuses::new(&by_status.map(|(code, s)| (code.clone(), *s)).collect());
         let statuses = statuses.map_err(SettingsError::Class)?;
         let mut secrets = url.secrets.clone();
-        secrets.extend(forms(settings.password.reveal()));
+        secrets.extend(secret_forms(settings.password.reveal()));
         secrets.retain(|secret| !secret.trim().is_empty());
         Ok(BoostDispatcher {
             client: Client::new(url.origin.clone()),

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use self::rules::{Reference, Rules, Verdict};
 use self::template::{Context, Template, TemplateError, Values};
 use super::http_client::{Answer, Body, Client};
-use super::http_gateway::{self, Gateway, forms, hidden, retry_after};
+use super::http_gateway::{self, Gateway, hidden, retry_after, secret_forms};
 use super::http_way::Way;
 use super::status::{DEFAULT_RETRY_AFTER, HttpStatuses, Status, parse_retry_after};
 use super::url_template::{self, Origin, PHONE, UrlError, apart, is_sound, rooted};
@@ -176,7 +176,7 @@ impl Request {
         }
         let mut secrets = url_template::secrets(apart.user.unwrap_or(""), &without_places(apart.target));
         secrets.extend(login.iter().flat_map(|(_, value)| [value.clone(), value.replace("Basic ", "")]));
-        secrets.extend(parts.secrets.iter().flat_map(|secret| forms(secret.reveal())));
+        secrets.extend(parts.secrets.iter().flat_map(|secret| secret_forms(secret.reveal())));
         let mut request = Request {
             origin: apart.origin,
             shown: apart.shown,

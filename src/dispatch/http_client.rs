@@ -41,6 +41,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Of an answer's body so much is looked at; an answer's head may be as long.
 pub const BODY_MAX: usize = 64 * 1024;
+/// What may come before and with the head of the final answer.
+const HEAD_MAX: usize = 2 * BODY_MAX;
 
 /// An idle connection is kept this long: shorter than servers keep them (gunicorn 2 s, Apache and Node 5 s),
 /// so that a request seldom meets one that is being closed.
@@ -166,7 +168,8 @@ impl Client {
         };
         let uri = uri.path_and_query("/").build().map_err(|e| e.to_string())?;
         let tcp = self.connector.clone().call(uri).await.map_err(|e| chain(&e))?;
-        let mut wire = Wire(Arc::new(Mutex::new(Socket { tcp: tcp.into_inner(), written: 0 })));
+        let mut wire =
+            Wire(Arc::new(Mutex::new(Socket { tcp: tcp.into_inner(), written: 0, before_head: None })));
         if let Some(proxy) = self.proxy.as_ref().filter(|_| self.origin.tls) {
             tunnel(&mut wire, proxy, &self.origin).await.map_err(|e| format!("proxy: {e}"))?;
         }
@@ -293,8 +296,11 @@ impl Link {
         deadline: Instant,
     ) -> Result<Response<Incoming>, Failure> {
         let before = self.wire.written();
+        self.wire.wait_for_head(true);
         let sent = self.sender.send_request(request);
-        let words = match timeout_at(deadline, drive(&mut self.connection, sent)).await {
+        let answered = timeout_at(deadline, drive(&mut self.connection, sent)).await;
+        self.wire.wait_for_head(false);
+        let words = match answered {
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(error)) => chain(&error),
             Err(_) => "no answer in time".to_string(),
@@ -358,11 +364,18 @@ struct Wire(Arc<Mutex<Socket>>);
 struct Socket {
     tcp: TcpStream,
     written: u64,
+    /// How many more bytes may come before the head of an answer is here, if one is waited for.
+    before_head: Option<usize>,
 }
 
 impl Wire {
     fn written(&self) -> u64 {
         lock(&self.0).written
+    }
+
+    /// The head of an answer is waited for, or is here: however many provisional ones come before it, they end.
+    fn wait_for_head(&self, waits: bool) {
+        lock(&self.0).before_head = waits.then_some(HEAD_MAX);
     }
 
     /// Nothing waits to be read: no stray byte, no end. Asks the kernel, since the runtime may not have heard yet.
@@ -375,7 +388,15 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut lock(&self.0).tcp).poll_read(cx, buf)
+        let mut socket = lock(&self.0);
+        if socket.before_head == Some(0) {
+            return Poll::Ready(Err(io::Error::other("it goes on and on before its answer")));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut socket.tcp).poll_read(cx, buf))?;
+        let read = buf.filled().len() - before;
+        socket.before_head = socket.before_head.map(|left| left.saturating_sub(read));
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What a request looks like and what a body means is each dispatcher's own.
 
-use base64::prelude::{BASE64_STANDARD, Engine};
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
@@ -109,6 +109,26 @@ pub fn forms(value: &str) -> Vec<String> {
     forms.sort();
     forms.dedup();
     forms
+}
+
+/// The same of a secret, also coded.
+pub fn secret_forms(secret: &str) -> Vec<String> {
+    let mut forms = forms(secret);
+    if secret.len() >= CODED_MIN {
+        forms.extend([hex::encode(secret), secret.chars().rev().collect()]);
+        forms.extend((0..3).map(|shift| in_base64(secret, shift)));
+    }
+    forms
+}
+
+/// What is shorter is coded into what may stand anywhere.
+const CODED_MIN: usize = 6;
+
+/// What of a value's base64 does not depend on what stands around it, so many bytes behind the start of a group of three.
+fn in_base64(value: &str, shift: usize) -> String {
+    let coded = BASE64_STANDARD_NO_PAD.encode([&[0; 3][..shift], value.as_bytes()].concat());
+    let (start, end) = ((shift * 8).div_ceil(6), (shift + value.len()) * 8 / 6);
+    coded.get(start..end).unwrap_or_default().to_owned()
 }
 
 /// Secrets in the order in which they are looked for: longest first, so that a part never hides the whole.

@@ -13,7 +13,7 @@ use regex::{Regex, RegexBuilder};
 use tokio::time::Instant;
 
 use super::http_client::{Answer, Body, Client};
-use super::http_gateway::Gateway;
+use super::http_gateway::{Gateway, hidden, secret_forms};
 use super::status::{HttpStatuses, Status};
 use super::url_template::{Origin, UrlError, UrlTemplate};
 use super::{Class, Dispatcher, Health, Limits, Receipt, Sms, SubmitError};
@@ -82,7 +82,7 @@ impl HttpGetDispatcher {
         }
         let gateway = Gateway {
             shown: url.shown.clone(),
-            secrets: url.secrets.clone(),
+            secrets: hidden(url.secrets.iter().flat_map(|secret| secret_forms(secret)).collect()),
             statuses,
             origin: url.origin.clone(),
             client: Client::new(url.origin.clone()),

@@ -9,10 +9,19 @@ const PIECE_OF_TEXT: usize = 12;
 /// The same for a secret.
 const PIECE_OF_SECRET: usize = 8;
 
+/// So much of a foreign answer is decoded: what is quoted stands before that.
+const DECODED_MAX: usize = 8 * 1024;
+
 /// The beginning of what a gateway wrote, without the secrets and without the SMS text (given in each form
 /// in which it may come back), pieces of them included. Escaping is left to [`crate::dispatch::SubmitError::new`], which escapes everything.
+///
+/// Where a secret stands in what was written only after it is decoded, nothing is quoted: a gateway has many ways to write
+/// a letter, and none of them is worth a secret.
 pub fn quote(foreign: &[u8], secrets: &[String], texts: &[String]) -> String {
     let foreign = String::from_utf8_lossy(foreign);
+    if hides(&foreign, secrets) {
+        return "<secret>".to_owned();
+    }
     let mut quoted = String::new();
     let mut rest = foreign.trim();
     let mut before = None;
@@ -37,6 +46,62 @@ pub fn quote(foreign: &[u8], secrets: &[String], texts: &[String]) -> String {
         rest = left;
     }
     quoted
+}
+
+/// Does a secret stand in this when it is decoded, and not before?
+fn hides(foreign: &str, secrets: &[String]) -> bool {
+    let mut end = foreign.len().min(DECODED_MAX);
+    while !foreign.is_char_boundary(end) {
+        end -= 1;
+    }
+    let foreign = foreign.get(..end).unwrap_or_default();
+    let Some(decoded) = decoded(foreign) else { return false };
+    let (foreign, decoded) = (foreign.to_lowercase(), decoded.to_lowercase());
+    secrets.iter().filter(|secret| secret.len() >= 4).any(|secret| {
+        let secret = secret.to_lowercase();
+        decoded.matches(&secret).count() > foreign.matches(&secret).count()
+    })
+}
+
+/// What was written with `%41`, `\u0041`, `&#65;` and `&#x41;` for letters, `-` and `_` for `+` and `/` of base64, and with white
+/// space and NUL between them; `None` if nothing was.
+fn decoded(foreign: &str) -> Option<String> {
+    let (mut decoded, mut rest, mut coded) = (Vec::with_capacity(foreign.len()), foreign, false);
+    let number = |digits: &str, radix| u32::from_str_radix(digits, radix).ok().and_then(char::from_u32);
+    while let Some(c) = rest.chars().next() {
+        let entity = || {
+            let (digits, after) =
+                rest.strip_prefix("&#")?.split_once(';').filter(|(digits, _)| digits.len() <= 8)?;
+            let found = match digits.strip_prefix(['x', 'X']) {
+                Some(digits) => number(digits, 16),
+                None => number(digits, 10),
+            };
+            Some((found?.to_string().into_bytes(), after))
+        };
+        let escape = || {
+            let (digits, after) = rest.strip_prefix("\\u")?.split_at_checked(4)?;
+            Some((number(digits, 16)?.to_string().into_bytes(), after))
+        };
+        let percent = || {
+            let (digits, after) = rest.strip_prefix('%')?.split_at_checked(2)?;
+            Some((vec![u8::from_str_radix(digits, 16).ok()?], after))
+        };
+        if let Some((bytes, after)) = entity().or_else(escape).or_else(percent) {
+            decoded.extend(bytes);
+            rest = after;
+            coded = true;
+            continue;
+        }
+        match c {
+            '-' => decoded.push(b'+'),
+            '_' => decoded.push(b'/'),
+            c if c == '\0' || c.is_whitespace() => {}
+            c => decoded.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+        coded |= matches!(c, '-' | '_' | '\0') || c.is_whitespace();
+        rest = rest.get(c.len_utf8()..).unwrap_or_default();
+    }
+    coded.then(|| String::from_utf8_lossy(&decoded).into_owned())
 }
 
 /// The length of the longest beginning of `rest` that is a piece of `hidden` of at least `least` bytes, or

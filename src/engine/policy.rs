@@ -59,14 +59,43 @@ impl Policy {
         }
     }
 
-    /// May this number be texted? A denied prefix wins over an allowed one.
+    /// May this number be texted? A denied prefix wins over an allowed one, and holds for each spelling.
     pub fn permits(&self, phone: &Phone) -> bool {
-        let has = |prefixes: &[String]| prefixes.iter().any(|p| phone.as_str().starts_with(p.as_str()));
-        !has(&self.deny) && (self.allow.is_empty() || has(&self.allow))
+        permits(&self.allow, &self.deny, phone)
     }
 
     /// Does this severity wait for nothing?
     pub fn is_urgent(&self, severity: Severity) -> bool {
         self.urgent_severity > 0 && severity.at_least(self.urgent_severity)
+    }
+}
+
+/// May a number be texted, if only these prefixes are allowed (all, if none is named), and those are denied?
+pub fn permits(allow: &[String], deny: &[String], phone: &Phone) -> bool {
+    let allowed = allow.is_empty() || allow.iter().any(|prefix| phone.begins(prefix));
+    allowed && !deny.iter().any(|prefix| phone.may_begin(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_prefix_holds_for_each_spelling_and_an_allowed_one_for_what_certainly_begins_with_it() {
+        let judged = |allow: &[&str], deny: &[&str], phone: &str| {
+            let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+            permits(&own(allow), &own(deny), &Phone::parse(phone).unwrap())
+        };
+        for phone in ["+88212345678", "0088212345678", "88212345678"] {
+            assert!(!judged(&[], &["+882"], phone) && !judged(&[], &["00882"], phone), "{phone}");
+        }
+        assert!(judged(&[], &["+882"], "88212"), "a short number is of one network");
+        assert!(judged(&[], &["+882"], "+4788212345678") && !judged(&[], &["8821"], "88212"));
+        for (phone, may) in
+            [("+4790000001", true), ("004790000001", true), ("4790000001", false), ("112", false)]
+        {
+            assert_eq!(judged(&["+47"], &[], phone), may, "{phone}");
+        }
+        assert!(judged(&["112", "+47"], &[], "112"));
     }
 }

@@ -1,7 +1,7 @@
 //! What a body that another program posted comes to.
 
 use super::RecipientError;
-use crate::queue::Submission;
+use crate::queue::{Key, Submission};
 
 /// What is to be handed in, and what is odd about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,17 +16,24 @@ pub struct Handover {
 pub const NAV_CHARACTERS: usize = 145;
 
 impl Handover {
+    /// Puts who brings it into the keys: what one caller says is never taken for what another has said.
+    pub fn by(&mut self, caller: &str) {
+        for key in self.submissions.iter_mut().map(|submission| &mut submission.key) {
+            if let Some((kind, rest)) = key.name.split_once(':')
+                && kind != Key::OWN
+            {
+                key.name = format!("{kind}:{caller}:{rest}");
+            }
+        }
+    }
+
     /// Cuts what is longer than so many characters: a queue that holds no more must not cost an alert.
     pub fn cut(&mut self, characters: usize) {
         const DOTS: &str = "...";
         for alert in self.submissions.iter_mut().flat_map(|submission| &mut submission.alerts) {
             if alert.text.chars().count() > characters {
-                alert.text = alert
-                    .text
-                    .chars()
-                    .take(characters.saturating_sub(DOTS.len()))
-                    .chain(DOTS.chars())
-                    .collect();
+                let kept = alert.text.chars().take(characters.saturating_sub(DOTS.len()));
+                alert.text = kept.chain(DOTS.chars()).collect::<String>().into();
             }
         }
     }

@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use minijinja::value::Value;
@@ -94,11 +95,12 @@ pub fn read(
     });
     let severity = settings.severity.as_ref().and_then(|severity| made.severity(severity));
     let key = settings.key.as_ref().and_then(|key| made.by("key", key, "it has none"));
+    let text: Arc<str> = text.into();
     let alerts: Vec<NewAlert> = to
         .into_iter()
         .map(|to| NewAlert {
             to,
-            text: text.clone(),
+            text: Arc::clone(&text),
             severity: Severity(severity),
             account: settings.account,
         })

@@ -4,10 +4,11 @@
 //! tables of the configuration; what the SMS says, a template, or a text that names the alert and tells as much of its
 //! summary as one SMS has room for.
 //!
-//! **A notification that comes again is queued once.** Its key is a digest of the receiver, the group, and each alert's
-//! fingerprint, state and times. What may differ between two posts of one notification is no part of it: the order of the alerts, annotations
-//! (two Prometheus of a pair have measured different values), our own configuration. So are two Alertmanagers of
-//! one cluster that both send it the same to us. But the same notification is also what comes after `repeat_interval`, on
+//! **A notification that comes again is queued once.** Its key is a digest of the receiver, the group, whom it is for,
+//! and each alert's fingerprint, labels, state and times; who posts it is put before that ([`Handover::by`]). What may
+//! differ between two posts of one notification is no part of it: the order of the alerts, annotations (two Prometheus of
+//! a pair have measured different values), texts of our own configuration. So two Alertmanagers of one cluster that both
+//! send it, with one token, are the same to us. But the same notification is also what comes after `repeat_interval`, on
 //! purpose, and nothing in it says so: all that tells a repetition from a retry is the time that has passed. So a key is
 //! remembered for no longer than it takes to try again ([`Settings::remember`]; each sender's module says why how long).
 //!
@@ -18,16 +19,17 @@
 //! Deliberately absent: silences, inhibition and grouping, which are the sender's; and the clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use minijinja::value::Value;
+use minijinja::value::{Value, merge_maps};
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
 use super::ALERTS_MAX;
 use super::handover::{Handover, Refused};
 use super::one_sms::one_sms;
-use super::template::{self, Template, Values};
+use super::template::{self, STEPS, Template, Values};
 use crate::alert::{Phone, Severity};
 use crate::queue::{Key, NewAlert, Submission};
 
@@ -131,6 +133,8 @@ impl Blank {
 
 /// Alerts of ours from one notification at most: what is beyond is counted.
 const OURS_MAX: usize = 20 * ALERTS_MAX;
+/// Names that stand beside `alerts`, at most.
+const NAMES_MAX: usize = 256;
 
 impl Sender {
     /// What a body comes to.
@@ -155,7 +159,7 @@ impl Sender {
         if teller.nobody {
             return Err(Refused::Nobody(self.name));
         }
-        let key = self.key(body, &alerts);
+        let key = self.key(body, &alerts, &teller.ours);
         let kept = settings.remember;
         let submissions = teller.ours.chunks(ALERTS_MAX).enumerate().map(|(n, alerts)| Submission {
             key: Key { name: format!("{}:{key}:{n}", self.name), kept },
@@ -178,7 +182,9 @@ impl Sender {
             ("startsAt", text("2026-01-01T00:00:00Z")),
         ];
         let alert = alert.map(|(key, value)| (key.to_owned(), value)).into_iter().collect();
-        self.values(&self.common(&Map::new()), &alert)
+        let mut values = self.common(&Map::new());
+        values.insert("alert".to_owned(), self.fields(&alert));
+        values
     }
 
     /// What a template asks for and this sender never says, if there is such a thing.
@@ -197,7 +203,7 @@ impl Sender {
     }
 
     /// See the module.
-    fn key(&self, body: &Map<String, Json>, alerts: &[&Map<String, Json>]) -> String {
+    fn key(&self, body: &Map<String, Json>, alerts: &[&Map<String, Json>], ours: &[NewAlert]) -> String {
         let field = |of: &Map<String, Json>, name: &str| of.get(name).map(word).unwrap_or_default();
         let digest = |parts: &[String]| {
             let mut hash = Sha256::new();
@@ -211,13 +217,17 @@ impl Sender {
         let mut each: Vec<String> = alerts
             .iter()
             .map(|alert| {
-                let (status, mut fingerprint) = (field(alert, "status"), field(alert, "fingerprint"));
-                if fingerprint.is_empty() {
-                    fingerprint = alert.get("labels").map(Json::to_string).unwrap_or_default();
-                }
+                let (status, fingerprint) = (field(alert, "status"), field(alert, "fingerprint"));
+                let starts = field(alert, "startsAt");
+                let labels = alert.get("labels").map(Json::to_string).unwrap_or_default();
                 // When a firing alert would end, were it not heard of again, is no matter.
                 let ends = if is_resolved(alert, body) { field(alert, "endsAt") } else { String::new() };
-                digest(&[fingerprint, status, field(alert, "startsAt"), ends])
+                // Without these two nothing tells it from another: then all that it says does.
+                let rest = match fingerprint.is_empty() || starts.is_empty() {
+                    true => alert.get("annotations").map(Json::to_string).unwrap_or_default(),
+                    false => String::new(),
+                };
+                digest(&[fingerprint, status, starts, ends, labels, rest])
             })
             .collect();
         each.sort();
@@ -227,6 +237,10 @@ impl Sender {
             parts.push(body.get("groupLabels").map(Json::to_string).unwrap_or_default());
         }
         parts.extend(each);
+        let mut to: Vec<&str> = ours.iter().map(|alert| alert.to.as_str()).collect();
+        to.sort_unstable();
+        to.dedup();
+        parts.extend(to.into_iter().map(str::to_owned));
         digest(&parts)
     }
 
@@ -235,19 +249,17 @@ impl Sender {
         let mut values: Values =
             self.common.iter().map(|(name, blank)| ((*name).to_owned(), blank.value())).collect();
         let told = body.iter().filter(|(name, json)| *name != "alerts" && !json.is_null());
-        values.extend(told.map(|(name, json)| (name.clone(), template::value(json))));
+        values.extend(told.take(NAMES_MAX).map(|(name, json)| (name.clone(), template::value(json))));
         values
     }
 
-    /// What templates see.
-    fn values(&self, common: &Values, alert: &Map<String, Json>) -> Values {
+    /// What they see as `alert`.
+    fn fields(&self, alert: &Map<String, Json>) -> Value {
         let mut fields: Values =
             self.alert.iter().map(|(name, blank)| ((*name).to_owned(), blank.value())).collect();
         let told = alert.iter().filter(|(_, json)| !json.is_null());
         fields.extend(told.map(|(name, json)| (name.clone(), template::value(json))));
-        let mut values = common.clone();
-        values.insert("alert".to_owned(), Value::from(fields));
-        values
+        Value::from(fields)
     }
 
     /// The text where there is no template: what it is and where, and what there is to say of it.
@@ -286,7 +298,9 @@ struct Teller<'a> {
     settings: &'a Settings,
     body: &'a Map<String, Json>,
     /// For templates; nothing, if there is none.
-    common: Values,
+    common: Value,
+    /// What work they may still be.
+    steps: u64,
     ours: Vec<NewAlert>,
     /// Alerts that there was no room for.
     beyond: u64,
@@ -297,8 +311,8 @@ struct Teller<'a> {
 impl<'a> Teller<'a> {
     fn new(sender: &'a Sender, settings: &'a Settings, body: &'a Map<String, Json>) -> Teller<'a> {
         let common = if settings.text.is_some() { sender.common(body) } else { Values::new() };
-        let (ours, notes) = (Vec::new(), Vec::new());
-        Teller { sender, settings, body, common, ours, beyond: 0, nobody: false, notes }
+        let (common, steps, ours, notes) = (Value::from(common), STEPS, Vec::new(), Vec::new());
+        Teller { sender, settings, body, common, steps, ours, beyond: 0, nobody: false, notes }
     }
 
     fn tell(&mut self, alert: &Map<String, Json>) {
@@ -316,12 +330,14 @@ impl<'a> Teller<'a> {
         }
         let severity = self.settings.severity(labels);
         let text = self.text(alert, resolved);
-        self.queue(to, &text, severity);
+        self.queue(to, text, severity);
     }
 
     fn text(&mut self, alert: &Map<String, Json>, resolved: bool) -> String {
         let Some(template) = &self.settings.text else { return self.sender.text(alert, resolved) };
-        let problem = match template.render(&self.sender.values(&self.common, alert)) {
+        let alert_alone = Value::from(Values::from([("alert".to_owned(), self.sender.fields(alert))]));
+        let values = merge_maps([alert_alone, self.common.clone()]);
+        let problem = match template.render_within(values, &mut self.steps) {
             Ok(text) if !text.is_empty() => return text,
             Ok(_) => "it makes an empty text".to_owned(),
             Err(error) => error.to_string(),
@@ -334,10 +350,11 @@ impl<'a> Teller<'a> {
         self.sender.text(alert, resolved)
     }
 
-    fn queue(&mut self, to: Vec<&Phone>, text: &str, severity: i32) {
+    fn queue(&mut self, to: Vec<&Phone>, text: String, severity: i32) {
+        let text: Arc<str> = text.into();
         self.ours.extend(to.into_iter().map(|phone| NewAlert {
             to: phone.clone(),
-            text: text.to_owned(),
+            text: Arc::clone(&text),
             severity: Severity(Some(severity)),
             account: self.settings.account,
         }));
@@ -367,7 +384,7 @@ impl<'a> Teller<'a> {
         let receiver = self.body.get("receiver").map(word).unwrap_or_default();
         let url = self.body.get("externalURL").map(word).unwrap_or_default();
         let text = one_sms(&format!("{more} more alerts in {called}"), &format!("{receiver} {url}"));
-        self.queue(to, &text, severity.unwrap_or(3));
+        self.queue(to, text, severity.unwrap_or(3));
     }
 }
 

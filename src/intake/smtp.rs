@@ -12,6 +12,7 @@
 
 pub mod command;
 pub mod content;
+mod places;
 mod rate;
 pub mod session;
 pub mod wire;
@@ -30,10 +31,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::content::Content;
+use self::places::Places;
 use self::rate::Rates;
 use self::session::{Answer, Envelope, Next, Rules, Session, ascii, too_big};
 use self::wire::{Data, Line, Mail};
-use super::{ALERTS_MAX, Desk, NotTaken, Taken, recipients};
+use super::{ALERTS_MAX, Desk, Intake, NotTaken, Refusal, Taken, recipients};
 use crate::alert::Phone;
 use crate::config::{Config, SmtpConfig};
 use crate::queue::{Key, NewAlert, Submission};
@@ -100,6 +102,7 @@ async fn serve(
     let house = Arc::new(House {
         desk: desk.clone(),
         standing: standing.clone(),
+        places: Arc::default(),
         rates: Mutex::default(),
         trouble: Mutex::default(),
         closing: over.child_token(),
@@ -118,11 +121,10 @@ async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let Some(config) = house.config() else { continue };
-                    let room = connections.len() < config.max_connections;
                     let house = Arc::clone(&house);
                     connections.spawn(async move {
                         // A connection that breaks off has said nothing that anybody was told yes to.
-                        let _ = house.receive(stream, peer.ip(), room, config).await;
+                        let _ = house.receive(stream, peer.ip().to_canonical(), config).await;
                     });
                 }
                 Err(error) => {
@@ -140,6 +142,7 @@ async fn serve(
 struct House {
     desk: Desk,
     standing: watch::Receiver<Arc<Standing>>,
+    places: Arc<Places>,
     rates: Mutex<Rates>,
     /// What is wrong with the queue, said once.
     trouble: Mutex<Option<String>>,
@@ -151,25 +154,15 @@ impl House {
         self.standing.borrow().config.smtp.clone()
     }
 
-    async fn receive(
-        &self,
-        mut stream: TcpStream,
-        peer: IpAddr,
-        room: bool,
-        config: SmtpConfig,
-    ) -> io::Result<()> {
-        let known = peer.to_canonical().is_loopback() || config.allow.iter().any(|net| net.has(peer));
-        let refusal = match (known, room) {
-            (false, _) => Some("554 5.7.1 you are not in `allow`\r\n"),
-            (true, false) => Some("421 4.3.2 too many connections; come again\r\n"),
-            (true, true) => None,
-        };
-        if let Some(refusal) = refusal {
-            if !known {
-                tracing::warn!("smtp: {peer} is not in `allow`, and was turned away");
-            }
-            return write(&mut stream, refusal.as_bytes()).await;
+    async fn receive(&self, mut stream: TcpStream, peer: IpAddr, config: SmtpConfig) -> io::Result<()> {
+        if !(peer.is_loopback() || config.allow.iter().any(|net| net.has(peer))) {
+            self.desk.tally().refuse(Intake::Smtp, Refusal::Address, Some(peer));
+            return write(&mut stream, b"554 5.7.1 you are not in `allow`\r\n").await;
         }
+        let Some(seat) = self.places.take(peer, config.max_connections) else {
+            self.desk.tally().refuse(Intake::Smtp, Refusal::Room, Some(peer));
+            return write(&mut stream, b"421 4.3.2 too many connections; come again\r\n").await;
+        };
         stream.set_nodelay(true)?;
         let mut client = Client { stream, buffer: vec![0; CHUNK], start: 0, end: 0, replies: Vec::new() };
         client.reply("220 smsd ESMTP");
@@ -179,6 +172,10 @@ impl House {
                 biased;
                 () = self.closing.cancelled() => {
                     client.reply("421 4.3.2 smsd is stopping; come again");
+                    return client.flush().await;
+                }
+                () = seat.given_away.cancelled() => {
+                    client.reply("421 4.3.2 others bring mail and need the place; come again");
                     return client.flush().await;
                 }
                 line = timeout(LINE_TIME, client.line()) => line,
@@ -201,6 +198,7 @@ impl House {
                 Next::Command => {}
                 Next::Close => return client.flush().await,
                 Next::Data => {
+                    seat.brings(true);
                     let mail = tokio::select! {
                         mail = timeout(MAIL_TIME, client.mail(config.max_size)) => mail,
                         () = self.closing.cancelled() => return Ok(()),
@@ -215,8 +213,13 @@ impl House {
                             self.deliver(&mail, envelope, &standing.config, config, peer).await
                         }
                         Mail::TooBig => too_big(config),
-                        Mail::Bare => "550 5.6.11 lines end in CR LF, and neither stands alone".to_owned(),
+                        // What another server takes for commands may stand in it.
+                        Mail::Bare => {
+                            client.reply("521 5.6.11 lines end in CR LF, and neither stands alone");
+                            return client.flush().await;
+                        }
                     };
+                    seat.brings(false);
                     client.reply(&reply);
                 }
             }
@@ -244,13 +247,12 @@ impl House {
             tracing::warn!("smtp: a mail of {peer} was refused: {reply}");
             return reply;
         }
-        let alert =
-            |to: Phone| NewAlert { to, text: text.clone(), severity: smtp.severity, account: smtp.account };
-        let submission = Submission {
-            key: key(content.id.as_deref(), &to, &text),
-            alerts: to.into_iter().map(alert).collect(),
-        };
-        let result = self.desk.hand_in(submission).await;
+        let key = key(content.id.as_deref(), &to, &text);
+        let text: Arc<str> = text.into();
+        let (severity, account) = (smtp.severity, smtp.account);
+        let alert = |to: Phone| NewAlert { to, text: Arc::clone(&text), severity, account };
+        let submission = Submission { key, alerts: to.into_iter().map(alert).collect() };
+        let result = self.desk.by(&peer.to_string().into()).hand_in(submission).await;
         self.tell(&result);
         match result {
             Ok(taken) => {

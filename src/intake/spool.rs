@@ -12,7 +12,7 @@ mod alphabet;
 mod folder;
 pub mod letter;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub use alphabet::Charset;
 
 use self::folder::{Folder, Found, Shelf, shown};
 use self::letter::{Letter, Reading, Unfit};
-use super::{Desk, NotTaken, Taken};
+use super::{Desk, Intake, NotTaken, Taken};
 use crate::config::SpoolConfig;
 use crate::queue::{Key, NewAlert, Submission};
 use crate::standing::Standing;
@@ -35,8 +35,14 @@ const KEPT: Duration = Duration::from_secs(7 * 86_400);
 /// Between two tries when the queue, or a folder, can not be written.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Files that are seen to and can not be taken out of `outgoing/`: beyond that, no more are taken.
-const DONE_MAX: usize = 500;
+/// Between two tries to take out of `outgoing/` a file that is seen to.
+const STUCK: Duration = Duration::from_secs(30);
+/// Of so many such files the content is kept.
+const STUCK_WHOLE: usize = 100;
+/// What is wrong for long is said again.
+const HOUR: Duration = Duration::from_secs(3600);
+/// Alerts that are handed in at once: what a file becomes is for as many numbers as it has lines.
+const TOGETHER: usize = 2_000;
 
 /// Takes what lies in the folder of the configuration, until `over` is cancelled.
 pub async fn run(desk: Desk, mut standing: watch::Receiver<Arc<Standing>>, over: CancellationToken) {
@@ -73,8 +79,8 @@ struct Spool {
     folder: Arc<Mutex<Folder>>,
     /// What is queued, or refused, and could not be taken out of `outgoing/` yet, by key.
     done: HashMap<String, Done>,
-    /// What is wrong now, said once.
-    trouble: Option<String>,
+    /// What is wrong now, and when it was said.
+    trouble: Option<(String, Instant)>,
 }
 
 /// What became of a file.
@@ -83,6 +89,16 @@ struct Done {
     found: Found,
     shelf: Shelf,
     lines: Vec<String>,
+    /// When it is to be taken out of `outgoing/`.
+    next: Instant,
+    /// Why it could not be yet.
+    stuck: Option<String>,
+}
+
+impl Done {
+    fn new(found: Found, shelf: Shelf, lines: Vec<String>) -> Done {
+        Done { found, shelf, lines, next: Instant::now(), stuck: None }
+    }
 }
 
 impl Spool {
@@ -95,15 +111,18 @@ impl Spool {
     async fn turn(&mut self, desk: &Desk, standing: &Standing) -> Duration {
         match self.work(desk, standing).await {
             Ok(more) => {
+                desk.tally().stuck(Intake::Spool, false);
                 if self.trouble.take().is_some() {
                     tracing::info!("spool: {} works again", self.config.folder.display());
                 }
                 if more { Duration::ZERO } else { self.config.poll_interval }
             }
             Err(trouble) => {
-                if self.trouble.as_ref() != Some(&trouble) {
+                desk.tally().stuck(Intake::Spool, true);
+                let said = self.trouble.as_ref().filter(|(said, at)| *said == trouble && at.elapsed() < HOUR);
+                if said.is_none() {
                     tracing::error!("spool: {trouble}; what lies in outgoing/ stays there, trying again");
-                    self.trouble = Some(trouble);
+                    self.trouble = Some((trouble, Instant::now()));
                 }
                 PAUSE.max(self.config.poll_interval)
             }
@@ -112,10 +131,8 @@ impl Spool {
 
     /// True if there is more to do at once.
     async fn work(&mut self, desk: &Desk, standing: &Standing) -> Result<bool, String> {
-        if self.done.len() > DONE_MAX {
-            self.put_away().await?;
-        }
-        let taken: HashSet<String> = self.done.keys().cloned().collect();
+        let taken: HashMap<_, _> =
+            self.done.values().map(|done| (done.found.name.clone(), done.found.state)).collect();
         let seen = self
             .blocking(move |folder| {
                 folder.set_up()?;
@@ -139,24 +156,35 @@ impl Spool {
         // Of what was found at once, the most severe is queued first.
         letters
             .sort_by_key(|(_, letter)| letter.as_ref().map_or(crate::alert::Severity(None), |l| l.severity));
-        let handed = letters.into_iter().map(|(found, read)| {
-            let key = Key { name: found.key.clone(), kept: KEPT };
-            let account = self.config.account;
-            async move {
-                let result = match &read {
-                    Ok(letter) => Some(desk.hand_in(submission(letter, key, account)).await),
-                    Err(_) => None,
-                };
-                (found, read, result)
+        let mut letters = letters.into_iter().peekable();
+        while letters.peek().is_some() {
+            let mut alerts = 0;
+            let mut together = Vec::new();
+            while let Some(next) = letters.next_if(|(_, read)| {
+                alerts += read.as_ref().map_or(0, |letter| letter.to.len());
+                together.is_empty() || alerts <= TOGETHER
+            }) {
+                together.push(next);
             }
-        });
-        for (found, read, result) in join_all(handed).await {
-            match (read, result) {
-                (Ok(letter), Some(Ok(taken))) => self.queued(found, &letter, &taken),
-                (_, Some(Err(NotTaken::Unfit(why)))) => self.refuse(found, why),
-                (_, Some(Err(why))) => trouble = Some(why.to_string()),
-                (Err(unfit), _) => self.refuse(found, unfit.to_string()),
-                (Ok(_), None) => {}
+            let handed = together.into_iter().map(|(found, read)| {
+                let key = Key { name: found.key.clone(), kept: KEPT };
+                let account = self.config.account;
+                async move {
+                    let result = match &read {
+                        Ok(letter) => Some(desk.hand_in(submission(letter, key, account)).await),
+                        Err(_) => None,
+                    };
+                    (found, read, result)
+                }
+            });
+            for (found, read, result) in join_all(handed).await {
+                match (read, result) {
+                    (Ok(letter), Some(Ok(taken))) => self.queued(found, &letter, &taken),
+                    (_, Some(Err(NotTaken::Unfit(why)))) => self.refuse(found, why),
+                    (_, Some(Err(why))) => trouble = Some(why.to_string()),
+                    (Err(unfit), _) => self.refuse(found, unfit.to_string()),
+                    (Ok(_), None) => {}
+                }
             }
         }
         self.put_away().await?;
@@ -181,22 +209,20 @@ impl Spool {
             tracing::warn!("spool: {:?}: {why}; the others have it", shown(&found.name));
             lines.extend([format!("Fail_reason: {why}"), format!("Failed: {}", now())]);
         }
-        self.done.insert(found.key.clone(), Done { found, shelf, lines });
+        self.done.insert(found.key.clone(), Done::new(found, shelf, lines));
     }
 
     fn refuse(&mut self, found: Found, mut why: String) {
         crate::telemetry::clip(&mut why, 512);
         tracing::warn!("spool: {:?} goes to failed/: {why}", shown(&found.name));
         let lines = vec![format!("Fail_reason: {why}"), format!("Failed: {}", now())];
-        self.done.insert(found.key.clone(), Done { found, shelf: Shelf::Failed, lines });
+        self.done.insert(found.key.clone(), Done::new(found, Shelf::Failed, lines));
     }
 
     /// Takes out of `outgoing/` what is seen to. What can not be moved is tried again, and not queued again.
     async fn put_away(&mut self) -> Result<(), String> {
-        let done: Vec<Done> = self.done.values().cloned().collect();
-        if done.is_empty() {
-            return Ok(());
-        }
+        let now = Instant::now();
+        let done: Vec<Done> = self.done.values().filter(|done| done.next <= now).cloned().collect();
         let results = self
             .blocking(move |folder| {
                 let move_one = |done: Done| {
@@ -206,7 +232,6 @@ impl Spool {
                 Ok(done.into_iter().map(move_one).collect::<Vec<_>>())
             })
             .await?;
-        let mut trouble = None;
         for (found, result) in results {
             match result {
                 Ok(written) => {
@@ -218,10 +243,19 @@ impl Spool {
                         );
                     }
                 }
-                Err(e) => trouble = Some(format!("a file can not be taken out of outgoing/: {e}")),
+                // It is queued, or refused, and keeps nobody else waiting. Where there are many, the words that are to be
+                // written into them are not worth keeping their content.
+                Err(e) => {
+                    let many = self.done.len() > STUCK_WHOLE;
+                    if let Some(done) = self.done.get_mut(&found.key) {
+                        done.next = now + STUCK;
+                        done.found.content = done.found.content.take().filter(|_| !many);
+                        done.stuck = Some(format!("a file can not be taken out of outgoing/: {e}"));
+                    }
+                }
             }
         }
-        trouble.map_or(Ok(()), Err)
+        self.done.values().find_map(|done| done.stuck.clone()).map_or(Ok(()), Err)
     }
 
     async fn blocking<T: Send + 'static>(
@@ -238,9 +272,10 @@ impl Spool {
 }
 
 fn submission(letter: &Letter, key: Key, account: Option<i32>) -> Submission {
+    let text: Arc<str> = letter.text.as_str().into();
     let alert = |to: &crate::alert::Phone| NewAlert {
         to: to.clone(),
-        text: letter.text.clone(),
+        text: Arc::clone(&text),
         severity: letter.severity,
         account,
     };

@@ -1,9 +1,16 @@
-//! What was handed in, counted by intake and by what came of it. No clock, no lock, no number of a phone.
+//! What was handed in, counted by intake and by what came of it, and who was turned away at the door before anything was
+//! read: that is said in the log, too, once a minute at most, whatever is thrown at us. No number of a phone.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::{Key, NotTaken, Taken};
+use tokio::time::Instant;
+
+use super::{NotTaken, Taken};
+use crate::queue::Key;
+use crate::telemetry::Seldom;
 
 /// A form of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,11 +104,125 @@ impl Fate {
     }
 }
 
+/// Why somebody was turned away before what was brought had been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Came with a token that is not known here, by a program or at the login.
+    Token,
+    /// Came from an address that may not ask.
+    Address,
+    /// Nobody else fits in: no place for a connection, or no room for what it brings.
+    Room,
+    /// Did not bring in time what was announced.
+    Slow,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Refusal; 4] = [Refusal::Token, Refusal::Address, Refusal::Room, Refusal::Slow];
+
+    /// The word for it in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Token => "token",
+            Refusal::Address => "address",
+            Refusal::Room => "room",
+            Refusal::Slow => "slow",
+        }
+    }
+
+    /// What the log says of it.
+    fn told(self) -> &'static str {
+        match self {
+            Refusal::Token => "asked with a token that is not known here",
+            Refusal::Address => "asked from an address that may not",
+            Refusal::Room => "turned away: more comes at once than there is room for",
+            Refusal::Slow => "turned away: what was announced did not come in time",
+        }
+    }
+}
+
+/// How long a door counts as shut after somebody was turned away for lack of room.
+const SHUT: Duration = Duration::from_secs(30);
+
 /// Submissions so far. Cheap to clone: all clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Tally(Arc<[[AtomicU64; Fate::ALL.len()]; Intake::ALL.len()]>);
+pub struct Tally(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    since: Instant,
+    fates: [[AtomicU64; Fate::ALL.len()]; Intake::ALL.len()],
+    refusals: [[Refused; Refusal::ALL.len()]; Intake::ALL.len()],
+    stuck: [AtomicBool; Intake::ALL.len()],
+}
+
+impl Default for Counts {
+    fn default() -> Counts {
+        let since = Instant::now();
+        Counts { since, fates: Default::default(), refusals: Default::default(), stuck: Default::default() }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Refused {
+    count: AtomicU64,
+    said: Seldom,
+    /// When it was the last time, in milliseconds since the start, and 1.
+    last: AtomicU64,
+}
 
 impl Tally {
+    /// Somebody was turned away, from this address if it has one.
+    pub fn refuse(&self, intake: Intake, why: Refusal, from: Option<IpAddr>) {
+        let Some(refused) = self.refused(intake, why) else { return };
+        let now = Instant::now();
+        refused.count.fetch_add(1, Ordering::Relaxed);
+        let passed = u64::try_from(now.duration_since(self.0.since).as_millis()).unwrap_or(u64::MAX - 1);
+        refused.last.store(passed + 1, Ordering::Relaxed);
+        if let Some(count) = refused.said.due(now) {
+            tracing::warn!(
+                intake = intake.as_str(),
+                reason = why.as_str(),
+                from = from.map(tracing::field::display),
+                count,
+                "{}; said at most once a minute",
+                why.told()
+            );
+        }
+    }
+
+    /// An intake that is stuck, or has turned somebody away for lack of room just now.
+    pub fn troubled(&self) -> Option<Intake> {
+        let passed = self.0.since.elapsed();
+        Intake::ALL.into_iter().find(|intake| {
+            let last = self.refused(*intake, Refusal::Room).map_or(0, |r| r.last.load(Ordering::Relaxed));
+            let shut = last > 0 && passed.saturating_sub(Duration::from_millis(last - 1)) < SHUT;
+            shut || self.0.stuck.get(*intake as usize).is_some_and(|stuck| stuck.load(Ordering::Relaxed))
+        })
+    }
+
+    /// Whether an intake takes nothing until somebody mends what it is stuck at.
+    pub fn stuck(&self, intake: Intake, is: bool) {
+        if let Some(stuck) = self.0.stuck.get(intake as usize) {
+            stuck.store(is, Ordering::Relaxed);
+        }
+    }
+
+    /// Every pair of an intake and a reason to turn somebody away.
+    pub fn refusals(&self) -> impl Iterator<Item = (Intake, Refusal, u64)> + '_ {
+        Intake::ALL.into_iter().flat_map(move |intake| {
+            Refusal::ALL.into_iter().map(move |why| {
+                let count = self.refused(intake, why).map_or(0, |r| r.count.load(Ordering::Relaxed));
+                (intake, why, count)
+            })
+        })
+    }
+
+    fn refused(&self, intake: Intake, why: Refusal) -> Option<&Refused> {
+        self.0.refusals.get(intake as usize)?.get(why as usize)
+    }
+
     pub(super) fn add(&self, intake: Intake, result: &Result<Taken, NotTaken>) {
         if let Some(count) = self.count(intake, Fate::of(result)) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -119,7 +240,7 @@ impl Tally {
     }
 
     fn count(&self, intake: Intake, fate: Fate) -> Option<&AtomicU64> {
-        self.0.get(intake as usize)?.get(fate as usize)
+        self.0.fates.get(intake as usize)?.get(fate as usize)
     }
 }
 
@@ -153,6 +274,24 @@ mod tests {
             ]
         );
         assert_eq!(tally.rows().count(), 35);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_turned_away_is_counted_and_a_door_is_shut_for_a_while() {
+        let tally = Tally::default();
+        tally.refuse(Intake::Http, Refusal::Token, None);
+        assert_eq!(tally.troubled(), None);
+        tally.refuse(Intake::Smtp, Refusal::Room, None);
+        tally.refuse(Intake::Smtp, Refusal::Room, None);
+        assert_eq!(tally.troubled(), Some(Intake::Smtp));
+        tokio::time::advance(SHUT).await;
+        assert_eq!(tally.troubled(), None);
+        tally.stuck(Intake::Spool, true);
+        assert_eq!(tally.troubled(), Some(Intake::Spool));
+        tally.stuck(Intake::Spool, false);
+        assert_eq!(tally.troubled(), None);
+        let some: Vec<_> = tally.refusals().filter(|(.., n)| *n > 0).collect();
+        assert_eq!(some, [(Intake::Http, Refusal::Token, 1), (Intake::Smtp, Refusal::Room, 2)]);
     }
 
     #[test]

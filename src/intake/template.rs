@@ -20,6 +20,8 @@ pub const MADE_MAX: usize = 4 * 1024;
 const SOURCE_MAX: usize = 64 * 1024;
 /// Instructions of a rendering at most.
 const FUEL: u64 = 100_000;
+/// Instructions of all renderings of one body.
+pub const STEPS: u64 = 10 * FUEL;
 /// The one template of an engine.
 const NAME: &str = "template";
 /// What stands for the rest of what was cut.
@@ -80,8 +82,21 @@ impl Template {
     /// # Errors
     /// A name or a filter that is not there, and work without end.
     pub fn render(&self, values: &Values) -> Result<String, TemplateError> {
+        self.render_within(values.clone().into(), &mut STEPS.clone())
+    }
+
+    /// The same with what the caller has made of its values, for who renders often: each takes its steps of what is left.
+    ///
+    /// # Errors
+    /// As [`Template::render`]; also if nothing is left.
+    pub fn render_within(&self, values: Value, steps: &mut u64) -> Result<String, TemplateError> {
+        if *steps == 0 {
+            return Err(Error::from(ErrorKind::OutOfFuel).into());
+        }
         let mut made = Bounded::default();
-        let rendered = self.engine.get_template(NAME)?.render_captured_to(values.clone(), &mut made);
+        let rendered = self.engine.get_template(NAME)?.render_captured_to(values, &mut made);
+        let taken = rendered.as_ref().ok().and_then(|done| done.state().fuel_levels());
+        *steps = steps.saturating_sub(taken.map_or(FUEL, |(taken, _)| taken));
         if !made.full {
             rendered?;
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{self, Gid, Uid};
 
 /// A user of this machine.
@@ -101,11 +102,14 @@ pub fn is_root() -> bool {
 }
 
 /// Forswears new privileges, for good: no program that we start (a gateway's helper, gammu) gains rights by being
-/// set-user-id.
+/// set-user-id. Nor is this process's memory, in which secrets stand, left in a file or shown to others of its user.
 ///
 /// # Errors
 /// [`UserError::Forswear`].
 pub fn forswear() -> Result<(), UserError> {
+    // Where it is not to be had, something else keeps it.
+    let _ = prctl::set_dumpable(false);
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     match prctl::set_no_new_privs() {
         // Kernels before 3.5 and some sandboxes do not know it.
         Err(Errno::EINVAL | Errno::ENOSYS) => Ok(()),

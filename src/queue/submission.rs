@@ -1,5 +1,6 @@
 //! What an intake hands in: alerts under a key, so that handing them in twice queues them once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -12,8 +13,8 @@ use crate::alert::{AlertId, Phone, Severity};
 pub struct NewAlert {
     /// Whom it is for.
     pub to: Phone,
-    /// The text.
-    pub text: String,
+    /// The text, which all have in common who are told the same.
+    pub text: Arc<str>,
     /// How severe.
     pub severity: Severity,
     /// NAV: the account that it belongs to.
@@ -40,9 +41,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// What the name of a key begins with that no caller has brought.
+    pub const OWN: &str = "own";
+
     /// A key for a submission that brings none, so that it can be repeated when the queue's answer was lost.
     pub fn own() -> Key {
-        Key { name: format!("own:{}", uuid::Uuid::now_v7()), kept: Duration::from_secs(600) }
+        Key { name: format!("{}:{}", Key::OWN, uuid::Uuid::now_v7()), kept: Duration::from_secs(600) }
     }
 }
 

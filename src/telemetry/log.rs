@@ -243,8 +243,11 @@ fn to_journal() -> bool {
         .is_ok_and(|s| journal::is_journal(stream.as_deref(), s.st_dev, s.st_ino))
 }
 
+/// Numbers of phones stand in it: whoever is not of its group reads none.
+pub(crate) const LOG_MODE: u32 = 0o640;
+
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    OpenOptions::new().append(true).create(true).mode(LOG_MODE).open(path)
 }
 
 #[cfg(test)]

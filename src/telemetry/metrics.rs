@@ -314,6 +314,16 @@ impl Now<'_> {
             intake.get_or_create(&labels).inc_by(n);
         }
         r.register("smsd_intake", "What was handed in, by intake and by what came of it", intake);
+        let refused = Family::<Labels<2>, Counter>::default();
+        for (from, why, n) in self.tally.refusals() {
+            let labels = [("intake", from.as_str().into()), ("reason", why.as_str().into())];
+            refused.get_or_create(&labels).inc_by(n);
+        }
+        r.register(
+            "smsd_intake_refused",
+            "Who was turned away before what was brought had been read, by intake and reason",
+            refused,
+        );
     }
 
     fn register_process(&self, r: &mut Registry) {

@@ -8,28 +8,33 @@
 //!
 //! What a token is, only its hash is kept; and every hash is compared, in constant time.
 
+mod guesses;
 mod origin;
 mod scope;
 mod secret;
 mod sessions;
-mod wrong;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Router};
+use tokio::time::sleep;
 
+pub use guesses::Guesses;
 pub use scope::{Scope, Scopes};
 pub use secret::{Hash, random_token};
 pub use sessions::Sessions;
 
 use super::{Problem, Site, limits, pages};
 use crate::config::HttpConfig;
+use crate::intake::{Intake, Refusal};
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -40,11 +45,64 @@ pub struct Caller {
     pub scopes: Scopes,
     /// What a form of this caller must bring; `None` if no browser can have been led to ask.
     proof: Option<Arc<str>>,
+    by: Credential,
+}
+
+/// By what a caller may ask.
+#[derive(Clone, Debug)]
+enum Credential {
+    /// By being on this machine, where no token is configured.
+    Here,
+    /// By being our own user.
+    OurUser,
+    /// By a token.
+    Token(Hash),
+    /// By the session with this id.
+    Session(String),
 }
 
 impl Caller {
-    fn new(name: &str, scopes: Scopes) -> Caller {
-        Caller { name: name.into(), scopes, proof: None }
+    fn new(name: &str, scopes: Scopes, by: Credential) -> Caller {
+        Caller { name: name.into(), scopes, proof: None, by }
+    }
+}
+
+/// What somebody was let in with. Who goes on listening after the answer has begun asks it how long that may last.
+#[derive(Clone)]
+pub(super) struct Pass {
+    pub(super) caller: Caller,
+    scope: Scope,
+    door: Arc<Door>,
+}
+
+/// Between two looks at whether a session has ended.
+const LOOK: Duration = Duration::from_secs(5);
+
+impl Pass {
+    /// Waits until the caller may no longer do what it was let in for: its token is configured no more, or its session has
+    /// ended.
+    pub(super) async fn is_revoked(&self, site: &Site) {
+        let mut standing = site.standing.clone();
+        loop {
+            let holds = self.holds(&standing.borrow_and_update().config.http);
+            if !holds {
+                return;
+            }
+            tokio::select! {
+                Ok(()) = standing.changed() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    fn holds(&self, http: &HttpConfig) -> bool {
+        let caller = match &self.caller.by {
+            Credential::OurUser => return true,
+            Credential::Here => return http.tokens.is_empty(),
+            Credential::Token(hash) => self.door.sessions.bearer(http, hash),
+            Credential::Session(id) => self.door.sessions.by_id(http, id),
+        };
+        caller.is_some_and(|caller| caller.scopes.has(self.scope))
     }
 }
 
@@ -56,6 +114,8 @@ pub struct Came {
     pub from: From,
     /// By TLS.
     pub tls: bool,
+    /// The address, if it has one.
+    pub address: Option<IpAddr>,
 }
 
 /// From where a request came.
@@ -74,7 +134,7 @@ pub enum From {
 #[derive(Debug, Default)]
 pub(super) struct Door {
     sessions: Arc<Sessions>,
-    wrong: wrong::Wrong,
+    guesses: Arc<Guesses>,
 }
 
 /// Those routes behind the scope that they need.
@@ -84,7 +144,8 @@ pub(super) fn guard(routes: Router<Site>, scope: Scope, site: &Site, door: &Arc<
         return routes;
     }
     // Who may not ask is not listened to: the body comes last.
-    let routes = routes.route_layer(from_fn(limits::whole_body));
+    let body = from_fn_with_state(site.desk.tally().clone(), limits::whole_body);
+    let routes = routes.route_layer(body);
     routes.route_layer(from_fn_with_state((site.clone(), scope, Arc::clone(door)), check))
 }
 
@@ -93,7 +154,7 @@ pub(super) fn with_sessions<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     door: &Arc<Door>,
 ) -> Router<S> {
-    routes.layer(Extension(Arc::clone(&door.sessions)))
+    routes.layer(Extension(Arc::clone(&door.sessions))).layer(Extension(Arc::clone(&door.guesses)))
 }
 
 /// What a form that we give this caller must bring along; empty if it need not bring anything.
@@ -144,10 +205,16 @@ async fn check(State((site, scope, door)): State<Guard>, mut request: Request, n
     let found = door.who(&standing.config.http, &came, request.method(), request.headers());
     let (caller, cookie) = match found {
         Ok(found) => found,
-        Err(problem) => return refuse(&site, request, problem),
+        Err(problem) => {
+            if request.headers().contains_key(header::AUTHORIZATION) {
+                site.desk.tally().refuse(Intake::Http, Refusal::Token, came.address);
+            }
+            return refuse(&site, request, problem);
+        }
     };
     let lacks = (!caller.scopes.has(scope))
         .then(|| format!("{} has no scope {scope}; it has {}", caller.name, caller.scopes));
+    request.extensions_mut().insert(Pass { caller: caller.clone(), scope, door });
     request.extensions_mut().insert(caller);
     let mut response = match lacks {
         Some(message) => refuse(&site, request, Problem::new(StatusCode::FORBIDDEN, message)),
@@ -172,10 +239,10 @@ impl Door {
             return Ok((self.bearer(http, given)?, None));
         }
         if let From::OurUser(name) = &came.from {
-            return Ok((Caller::new(name, Scopes::ALL), None));
+            return Ok((Caller::new(name, Scopes::ALL, Credential::OurUser), None));
         }
         if let Some((id, session)) = self.sessions.of(http, headers) {
-            origin::check(method, headers)?;
+            origin::check(method, headers, came.tls)?;
             let proof = Some(self.sessions.proof(&id));
             return Ok((Caller { proof, ..session }, None));
         }
@@ -186,11 +253,11 @@ impl Door {
             return Err(unknown("no token is configured, so only this machine may ask"));
         }
         origin::check_host(headers, &http.hosts)?;
-        origin::check(method, headers)?;
+        origin::check(method, headers, came.tls)?;
         // Anybody here: a browser is known again by a cookie that stands for nothing but itself.
         let (id, cookie) = self.sessions.visitor(method, headers, came.tls);
         let proof = Some(self.sessions.proof(&id));
-        Ok((Caller { proof, ..Caller::new("http", Scopes::ALL) }, cookie))
+        Ok((Caller { proof, ..Caller::new("http", Scopes::ALL, Credential::Here) }, cookie))
     }
 
     fn bearer(&self, http: &HttpConfig, given: &HeaderValue) -> Result<Caller, Problem> {
@@ -198,10 +265,9 @@ impl Door {
         let token =
             token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer ")).map(|(_, token)| token);
         let Some(token) = token else { return Err(unknown("expected Authorization: Bearer TOKEN")) };
-        self.sessions.bearer(http, &Hash::of(token.trim_ascii())).ok_or_else(|| {
-            self.wrong.count();
-            unknown("this token is not known here")
-        })
+        self.sessions
+            .bearer(http, &Hash::of(token.trim_ascii()))
+            .ok_or_else(|| unknown("this token is not known here"))
     }
 }
 

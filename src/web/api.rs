@@ -6,11 +6,11 @@ pub(super) mod events;
 pub(super) mod hand_in;
 pub(super) mod state;
 
+use axum::Router;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::routing::{get, post};
-use axum::{Extension, Router};
 use serde::de::DeserializeOwned;
 
 use super::{Problem, Site};
@@ -22,14 +22,13 @@ pub(super) fn send() -> Router<Site> {
 }
 
 pub(super) fn read() -> Router<Site> {
-    let listeners = events::Listeners::default();
     Router::new()
         .route("/api/v1/alerts", get(alerts::list))
         .route("/api/v1/alerts/{id}", get(alerts::show))
         .route("/api/v1/attempts", get(state::attempts))
         .route("/api/v1/dispatchers", get(dispatchers::list))
         .route("/api/v1/status", get(state::status))
-        .route("/api/v1/events", get(events::follow).layer(Extension(listeners)))
+        .route("/api/v1/events", get(events::follow))
 }
 
 pub(super) fn operate() -> Router<Site> {

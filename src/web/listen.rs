@@ -9,6 +9,7 @@
 
 mod bind;
 mod connection;
+mod lines;
 mod patient;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ use super::access::{Came, From};
 use super::limits::{self, Places};
 use super::{Closing, Site, router, tls};
 use crate::config::{HttpConfig, Listen, TlsFiles};
+use crate::intake::{Intake, Refusal, Tally};
 use crate::os::{Inherited, descriptors};
 
 /// Between two tries to listen where we can not, and to read a certificate that can not be read.
@@ -47,12 +49,14 @@ pub async fn serve(site: Site, over: CancellationToken) {
     let mut standing = site.standing.clone();
     let (socket, inherited) = (site.socket.clone(), Arc::clone(&site.inherited));
     tell_of_unheard(&standing.borrow().config.http, &inherited);
+    let tally = site.desk.tally().clone();
     let app = router(site).layer(Extension(Closing(over.clone())));
     let tasks = TaskTracker::new();
     if let Some(path) = socket {
         let desk = Desk {
             app: app.clone(),
             places: Arc::new(Places::new(OUR_COMMANDS)),
+            tally: tally.clone(),
             over: over.clone(),
             tls: None,
         };
@@ -88,7 +92,8 @@ pub async fn serve(site: Site, over: CancellationToken) {
                 let until = over.child_token();
                 open.insert(address.clone(), until.clone());
                 let tls = Some(tls.clone());
-                let desk = Desk { app: app.clone(), places: Arc::clone(&places), over: over.clone(), tls };
+                let (app, places, tally) = (app.clone(), Arc::clone(&places), tally.clone());
+                let desk = Desk { app, places, tally, over: over.clone(), tls };
                 let opened = (Arc::clone(&inherited), lacks);
                 tasks.spawn(listen(address.clone(), opened, until, desk, tasks.clone()));
             }
@@ -108,6 +113,7 @@ pub async fn serve(site: Site, over: CancellationToken) {
 struct Desk {
     app: Router,
     places: Arc<Places>,
+    tally: Tally,
     over: CancellationToken,
     /// What holds for TLS; `None` where it is never spoken. By a Unix socket it never is.
     tls: Option<watch::Receiver<Tls>>,
@@ -226,15 +232,19 @@ async fn accept(
             (None, true) => From::Here,
             (None, false) => From::Anywhere,
         };
+        let address = accepted.address();
         // All are being answered: whoever comes now has to come again.
-        let Some(seat) = desk.places.take() else { continue };
+        let Some(seat) = desk.places.take() else {
+            desk.tally.refuse(Intake::Http, Refusal::Room, address);
+            continue;
+        };
         let (app, over) = (desk.app.clone(), desk.over.clone());
         let tls = match (&accepted, &desk.tls) {
             (Accepted::Tcp(..), Some(tls)) => tls.borrow().clone(),
             _ => Tls::Off,
         };
         tasks.spawn(async move {
-            let came = Came { from, tls: matches!(tls, Tls::On(..)) };
+            let came = Came { from, tls: matches!(tls, Tls::On(..)), address };
             let talk = async {
                 match (accepted, tls) {
                     (_, Tls::Broken(_)) => {}

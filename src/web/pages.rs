@@ -29,7 +29,6 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use jiff::Timestamp;
 use maud::html;
-use tokio::sync::Semaphore;
 
 use self::layout::{Here, Page, Viewer};
 use self::overview::View;
@@ -47,7 +46,7 @@ pub(super) fn read() -> Router<Site> {
         .route("/", get(overview))
         .route("/alerts", get(alerts::list))
         .route("/alerts/{id}", get(story::show))
-        .route("/live", get(live::listen).layer(Extension(Arc::new(Semaphore::new(live::MOST)))))
+        .route("/live", get(live::listen))
         .route("/logout", post(login::leave))
 }
 

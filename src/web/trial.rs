@@ -16,6 +16,7 @@ use super::{Problem, Site};
 use crate::alert::{AlertId, Phone};
 use crate::compose::{Shape, compose};
 use crate::dispatch::{Class, Sms, SubmitError};
+use crate::engine::policy::permits;
 use crate::telemetry::Event;
 
 /// What a test says if nothing else is given.
@@ -84,8 +85,7 @@ impl Trial {
         if self.text.trim().is_empty() {
             return Err(Problem::bad_request("text makes no sense: it is empty"));
         }
-        let starts = |prefixes: &[String]| prefixes.iter().any(|p| self.to.as_str().starts_with(p.as_str()));
-        if starts(&main.deny) || !(main.allow.is_empty() || starts(&main.allow)) {
+        if !permits(&main.allow, &main.deny, &self.to) {
             let detail = "to makes no sense: this number may not be texted: see allow and deny in [main]";
             return Err(Problem::bad_request(detail));
         }

@@ -11,10 +11,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use super::Site;
 use super::problem::{Body, PROBLEM, Problem};
+use super::{Caller, Site};
 use crate::alert::AlertId;
 use crate::config::QueueKind;
 use crate::intake::alertmanager::ALERTMANAGER;
@@ -26,6 +27,8 @@ use crate::telemetry::clip;
 
 /// Bytes of a body at most.
 const BODY_MAX: usize = 256 * 1024;
+/// Bodies that are read at once.
+static READERS: Semaphore = Semaphore::const_new(2);
 
 pub(super) fn routes() -> Router<Site> {
     let limit = DefaultBodyLimit::max(BODY_MAX);
@@ -62,11 +65,12 @@ type Post = (RawQuery, HeaderMap, Result<Bytes, BytesRejection>);
     responses((status = 200, description = "All of it is on stable storage.", body = Queued)))]
 pub(super) async fn alertmanager(
     State(site): State<Site>,
+    caller: Caller,
     query: RawQuery,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Queued>, Problem> {
-    take(site, "alertmanager".to_owned(), (query, headers, body)).await
+    take(site, caller, "alertmanager".to_owned(), (query, headers, body)).await
 }
 
 /// What Grafana posts
@@ -77,11 +81,12 @@ pub(super) async fn alertmanager(
     responses((status = 200, description = "All of it is on stable storage.", body = Queued)))]
 pub(super) async fn grafana(
     State(site): State<Site>,
+    caller: Caller,
     query: RawQuery,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Queued>, Problem> {
-    take(site, "grafana".to_owned(), (query, headers, body)).await
+    take(site, caller, "grafana".to_owned(), (query, headers, body)).await
 }
 
 /// What anything else posts
@@ -96,15 +101,16 @@ pub(super) async fn grafana(
     ))]
 pub(super) async fn named(
     State(site): State<Site>,
+    caller: Caller,
     Path(name): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Queued>, Problem> {
-    take(site, name, (query, headers, body)).await
+    take(site, caller, name, (query, headers, body)).await
 }
 
-async fn take(site: Site, name: String, post: Post) -> Result<Json<Queued>, Problem> {
+async fn take(site: Site, caller: Caller, name: String, post: Post) -> Result<Json<Queued>, Problem> {
     let (RawQuery(query), headers, body) = post;
     let body = body.map_err(|error| {
         tracing::warn!(
@@ -115,9 +121,22 @@ async fn take(site: Site, name: String, post: Post) -> Result<Json<Queued>, Prob
         );
         Problem::new(error.status(), format!("{}; expected at most {BODY_MAX} bytes", error.body_text()))
     })?;
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let posted = Posted { content_type, query: query.as_deref().unwrap_or_default(), body: &body };
-    let mut handover = read(&site, &name, posted).inspect_err(|problem| {
+    let read = {
+        let (site, name) = (site.clone(), name.clone());
+        move || {
+            let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let posted = Posted { content_type, query: query.as_deref().unwrap_or_default(), body: &body };
+            read(&site, &name, posted)
+        }
+    };
+    // What a body costs to read is a stranger's choice: it holds up none of those who serve the others.
+    let turn = READERS.acquire().await;
+    let read = tokio::task::spawn_blocking(read).await;
+    drop(turn);
+    let read = read.unwrap_or_else(|_| {
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "smsd has a fault here; its log says more"))
+    });
+    let mut handover = read.inspect_err(|problem| {
         tracing::warn!(
             webhook = shown(&name),
             status = problem.status.as_u16(),
@@ -125,18 +144,22 @@ async fn take(site: Site, name: String, post: Post) -> Result<Json<Queued>, Prob
             shown(&problem.detail)
         );
     })?;
+    handover.by(&caller.name);
     if let QueueKind::NavDb(_) = site.standing().config.queue.kind {
         handover.cut(NAV_CHARACTERS);
     }
     for note in handover.notes {
         tracing::warn!(webhook = shown(&name), "{}", shown(&note));
     }
-    let mut ids = Vec::new();
+    let (mut ids, desk) = (Vec::new(), site.desk.by(&caller.name));
     for submission in handover.submissions {
-        match site.desk.hand_in(submission).await {
+        match desk.hand_in(submission).await {
             Ok(taken) => ids.extend(taken.ids),
-            // The same notification in other words: the configuration has changed since. It was queued.
-            Err(NotTaken::OtherAlerts) => {}
+            // The same notification of the same caller in other words: another of a pair has measured other values, or
+            // the configuration has changed since. It was queued.
+            Err(NotTaken::OtherAlerts) => {
+                tracing::info!(webhook = shown(&name), "the same notification came again in other words");
+            }
             Err(error) => {
                 tracing::warn!(webhook = shown(&name), "not queued: {error}");
                 return Err(later(error));

@@ -162,7 +162,7 @@ impl<'q> World<'q> {
             Step::Submit { to, severity, n } => {
                 let new = |i| NewAlert {
                     to: phone(PHONES[*to]),
-                    text: format!("alert {i}"),
+                    text: format!("alert {i}").into(),
                     severity: Severity(*severity),
                     account: None,
                 };
@@ -174,7 +174,7 @@ impl<'q> World<'q> {
                     key: Key { name: format!("key {key}"), kept: LONG },
                     alerts: vec![NewAlert {
                         to: phone(PHONES[*key % 3]),
-                        text: format!("text {text}"),
+                        text: format!("text {text}").into(),
                         severity: Severity(None),
                         account: None,
                     }],

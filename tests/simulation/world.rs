@@ -397,7 +397,7 @@ async fn arrive(world: &Arc<World>, arrival: Arrival) {
     world.measure(|meter, now| meter.arrived(AlertId(id), &to, now));
     match Phone::parse(&to) {
         Ok(to) if arrival.announced => {
-            let new = NewAlert { to, text, severity, account: None };
+            let new = NewAlert { to, text: text.into(), severity, account: None };
             world.queue.submit(&[new]).await.unwrap();
         }
         _ => {

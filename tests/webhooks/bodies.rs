@@ -19,7 +19,7 @@ fn config(sections: &str) -> Config {
 
 fn alerts(handover: &Handover) -> Vec<Told> {
     let all = handover.submissions.iter().flat_map(|submission| &submission.alerts);
-    all.map(|alert| (alert.to.to_string(), alert.severity.0, alert.text.clone())).collect()
+    all.map(|alert| (alert.to.to_string(), alert.severity.0, alert.text.to_string())).collect()
 }
 
 /// What Alertmanager's body comes to under this configuration.

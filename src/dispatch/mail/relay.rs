@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{SettingsError, address};
 use crate::config::Secret;
 use crate::dispatch::http_client::{CONNECT_TIMEOUT, native_roots};
+use crate::dispatch::http_gateway::secret_forms;
 use crate::dispatch::quote::quote;
 use crate::dispatch::smtp::{Failure, Server, Session, Tls};
 
@@ -69,8 +70,7 @@ impl Relay {
         if let Some(password) = settings.password.as_ref().map(Secret::reveal).filter(|p| !p.is_empty()) {
             let user = settings.username.as_deref().unwrap_or_default();
             secrets.push(BASE64_STANDARD.encode(format!("\0{user}\0{password}")));
-            secrets.push(BASE64_STANDARD.encode(password));
-            secrets.push(password.clone());
+            secrets.extend(secret_forms(password));
         }
         Ok(Relay { settings, from, from_address, server: OnceLock::new(), roots, secrets })
     }

@@ -87,11 +87,39 @@ impl Core {
             recipient.busy = false;
         }
         self.refresh(phone, now);
+        if self.policy.max_per_hour > 0 {
+            for other in phone.others() {
+                self.refresh(&other, now);
+            }
+        }
+    }
+
+    /// Until when `max_per_hour` lets no more SMS go to this phone: however its number is spelled, it has one account. What
+    /// is on its way counts.
+    fn full_until(&self, phone: &Phone, now: Instant) -> Option<Instant> {
+        let most = self.policy.max_per_hour as usize;
+        if most == 0 {
+            return None;
+        }
+        let own = self.recipients.get(phone);
+        let others: Vec<&Recipient> =
+            phone.others().filter_map(|other| self.recipients.get(&other)).collect();
+        if others.is_empty() {
+            return own?.full_until(&self.policy);
+        }
+        let counted =
+            own.into_iter().chain(others.iter().copied()).flat_map(|known| known.counted.iter().copied());
+        let begun = others.iter().filter(|other| other.busy).map(|_| now);
+        let mut all: Vec<Instant> = counted.chain(begun).collect();
+        all.sort_unstable();
+        let oldest = all.len().checked_sub(most)?;
+        all.get(oldest).map(|at| *at + HOUR)
     }
 
     /// Finds out anew when this recipient's next SMS may go, and forgets a recipient of whom nothing is to be remembered.
     pub(super) fn refresh(&mut self, phone: &Phone, now: Instant) {
         let (first, copied_until) = self.first_allowed(phone, now);
+        let full_until = self.full_until(phone, now);
         let left_until = self.left_until(phone);
         if !self.recipients.contains_key(phone) && first.is_none() && copied_until.is_none() {
             return;
@@ -117,7 +145,6 @@ impl Core {
             id: d.doubt.carried.first().copied().unwrap_or(AlertId(0)),
         });
         let quiet_until = recipient.last_sms.map(|at| at + self.policy.group_interval);
-        let full_until = recipient.full_until(&self.policy);
         let Some(turn) = resend.or(first) else {
             // Only what keeps the next alert apart from the last SMS, or counts, is worth remembering.
             let counts_until = recipient.counted.back().map(|at| *at + HOUR);

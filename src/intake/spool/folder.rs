@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use sha2::{Digest, Sha256};
 
@@ -28,6 +29,8 @@ pub(super) const QUIET: Duration = Duration::from_secs(1);
 const WATCHED_MAX: usize = 20_000;
 /// Files of one look at most.
 const BATCH: usize = 256;
+/// Names with a number behind them that are tried, so that what lies there is readable as long as it is little.
+const NUMBERS: u32 = 10;
 
 /// The folders, and what was seen in them.
 pub(super) struct Folder {
@@ -48,7 +51,7 @@ struct Watched {
 
 /// What changes when a file does. `ctime` can be set by nobody, and changes with every write, rename and link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct State {
+pub(super) struct State {
     device: u64,
     inode: u64,
     size: u64,
@@ -83,7 +86,7 @@ pub(super) struct Found {
     pub(super) content: Option<Vec<u8>>,
     /// What tells it from every other file that was or will be here.
     pub(super) key: String,
-    state: State,
+    pub(super) state: State,
 }
 
 /// What a look found.
@@ -136,8 +139,8 @@ impl Folder {
     }
 
     /// Looks for files that have not changed for [`QUIET`] until `now`, and reads them. `taken`: files that are
-    /// already seen to.
-    pub(super) fn look(&mut self, now: Instant, taken: &HashSet<String>) -> io::Result<Seen> {
+    /// already seen to, by name; they are not read again.
+    pub(super) fn look(&mut self, now: Instant, taken: &HashMap<OsString, State>) -> io::Result<Seen> {
         let mut seen = Seen::default();
         let mut present = HashMap::new();
         let mut locked = HashSet::new();
@@ -174,14 +177,15 @@ impl Folder {
             }
         }
         ready.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        ready.retain(|(_, name, state)| taken.get(name) != Some(state));
         for (_, name, state) in ready {
             if seen.files.len() == BATCH {
                 seen.more = true;
                 break;
             }
             match self.read(&name, state) {
-                Ok(Some(found)) if !taken.contains(&found.key) => seen.files.push(found),
-                Ok(_) => {}
+                Ok(Some(found)) => seen.files.push(found),
+                Ok(None) => {}
                 Err(e) => self.remark(&name, &format!("can not be read: {e}"), &mut odd, &mut seen),
             }
         }
@@ -270,16 +274,21 @@ fn oddity(metadata: &Metadata) -> Option<&'static str> {
     }
 }
 
-/// Moves a file into a directory under its own name, or one with a number behind it if that is taken. `None` if the
-/// file is gone.
+/// Moves a file into a directory under its own name, or one with something behind it if that is taken: a number, and when
+/// those are, too, the time and something random, so that a script that always writes the same name never comes to an end
+/// of them. `None` if the file is gone.
 fn rename_to_free(from: &Path, dir: &Path, name: &OsStr) -> io::Result<Option<PathBuf>> {
-    for n in 0..1_000 {
-        let mut to = name.to_owned();
-        if n > 0 {
-            // Room for the number within the 255 bytes of a name.
-            to = OsStr::from_bytes(name.as_bytes().get(..240).unwrap_or(name.as_bytes())).to_owned();
-            to.push(format!(".{n}"));
-        }
+    let behind = (1..NUMBERS).map(|n| format!(".{n}"));
+    let unique =
+        std::iter::repeat_with(|| format!("{}.{}", Timestamp::now().strftime(".%Y%m%dT%H%M%SZ"), random()));
+    // Room for what stands behind it within the 255 bytes of a name.
+    let short = name.as_bytes().get(..200).unwrap_or(name.as_bytes());
+    let others = behind.chain(unique.take(3)).map(|behind| {
+        let mut to = OsStr::from_bytes(short).to_owned();
+        to.push(behind);
+        to
+    });
+    for to in std::iter::once(name.to_owned()).chain(others) {
         let to = dir.join(to);
         match renameat2(AT_FDCWD, from, AT_FDCWD, &to, RenameFlags::RENAME_NOREPLACE) {
             Ok(()) => return Ok(Some(to)),
@@ -293,7 +302,14 @@ fn rename_to_free(from: &Path, dir: &Path, name: &OsStr) -> io::Result<Option<Pa
             Err(e) => return Err(at(&to, e.into())),
         }
     }
-    Err(io::Error::other(format!("{} has a thousand files of that name", dir.display())))
+    Err(io::Error::other(format!("{} has no name left for {:?}", dir.display(), shown(name))))
+}
+
+/// Eight hexadecimal digits.
+fn random() -> String {
+    let digits = uuid::Uuid::now_v7().simple().to_string();
+    // The last of them.
+    digits.get(24..).unwrap_or_default().to_owned()
 }
 
 /// Replaces a file's content in one step.
@@ -378,7 +394,7 @@ mod tests {
         }
 
         fn look(&mut self) -> Seen {
-            self.folder.look(self.now, &HashSet::new()).unwrap()
+            self.folder.look(self.now, &HashMap::new()).unwrap()
         }
 
         /// A look, and one after [`QUIET`].

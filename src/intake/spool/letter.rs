@@ -3,11 +3,11 @@
 //! Pure. What smstools ignores is ignored here, too. What would make something else of the message than a text
 //! on a phone (binary data, a ring, a silent SMS) is refused, since an alert of it would say what nobody wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::alphabet::{self, Charset};
 use crate::alert::{Phone, Severity};
-use crate::intake::{RecipientError, recipients};
+use crate::intake::{ALERTS_MAX, RecipientError, recipients};
 
 /// What holds for files that do not say otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,9 @@ pub enum Unfit {
     /// No `To:` names anybody.
     #[error("No destination: {0}")]
     BadDestination(RecipientError),
+    /// It names more than one submission may have.
+    #[error("more than {ALERTS_MAX} numbers")]
+    TooMany,
     /// There is no empty line, or nothing after it.
     #[error("No text or data")]
     NoText,
@@ -94,11 +97,14 @@ pub fn parse(file: &[u8], reading: &Reading<'_>) -> Result<Letter, Unfit> {
     if words.is_empty() {
         return Err(Unfit::NoDestination);
     }
-    let (mut to, mut bad) = (Vec::new(), Vec::new());
+    let (mut to, mut bad, mut named) = (Vec::new(), Vec::new(), HashSet::new());
     for word in &words {
         match recipients([number(word, international).as_str()], reading.groups) {
-            Ok(phones) => to.extend(phones.into_iter().filter(|p| !to.contains(p)).collect::<Vec<_>>()),
+            Ok(phones) => to.extend(phones.into_iter().filter(|phone| named.insert(phone.clone()))),
             Err(why) => bad.push(why),
+        }
+        if to.len() > ALERTS_MAX || bad.len() > ALERTS_MAX {
+            return Err(Unfit::TooMany);
         }
     }
     if to.is_empty() {
@@ -227,6 +233,17 @@ mod tests {
         assert_eq!(letter.bad.len(), 1);
         assert!(letter.bad[0].to_string().contains("12abc"));
         assert!(matches!(read(b"To: 12abc\n\nx"), Err(Unfit::BadDestination(_))));
+    }
+
+    #[test]
+    fn a_file_names_no_more_than_a_submission_may_have() {
+        let file = |n: usize, word: &str| {
+            let to: String = (0..n).map(|n| format!("To: {word}{n:04}\n")).collect();
+            format!("{to}\nx").into_bytes()
+        };
+        assert_eq!(read(&file(ALERTS_MAX, "+4790")).unwrap().to.len(), ALERTS_MAX);
+        assert_eq!(read(&file(ALERTS_MAX + 1, "+4790")), Err(Unfit::TooMany));
+        assert_eq!(read(&file(ALERTS_MAX + 1, "bad")), Err(Unfit::TooMany));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use crate::web::Problem;
 
 /// Refuses what changes something and was not asked by our own pages.
-pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check(method: &Method, headers: &HeaderMap, tls: bool) -> Result<(), Problem> {
     if method.is_safe() {
         return Ok(());
     }
@@ -18,7 +18,9 @@ pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), Problem>
     let by_site = word("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
     let host = headers.get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let own = |origin: &str| {
-        let name = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        // Whoever asks in the clear may have come by a proxy that was asked by TLS.
+        let clear = origin.strip_prefix("http://").filter(|_| !tls);
+        let name = clear.or_else(|| origin.strip_prefix("https://"));
         name.is_some_and(|name| !name.is_empty() && name.eq_ignore_ascii_case(host))
     };
     if by_site && word("origin").is_none_or(own) {

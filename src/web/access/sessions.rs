@@ -14,14 +14,18 @@ use ring::rand::SystemRandom;
 use tokio::time::Instant;
 
 use super::secret::random_token;
-use super::{Caller, Came, Hash, origin, unknown};
+use super::{Caller, Came, Credential, Hash, Scope, origin, unknown};
 use crate::config::HttpConfig;
 use crate::web::Problem;
 
 /// How long a session lasts.
 const LASTS: Duration = Duration::from_secs(12 * 3600);
-/// Sessions at once; the oldest ends for the next one.
-const MOST: usize = 1_000;
+/// Sessions of one token at once; its oldest ends for the next one.
+const MOST: usize = 20;
+/// What a cookie's name begins with that no other host and no service in the clear can set (RFC 6265bis §4.1.3.2).
+const HOST: &str = "__Host-";
+/// Cookies of one name that are looked at.
+const COOKIES_MAX: usize = 8;
 /// The cookie of a session.
 const SESSION: &str = "smsd_session";
 /// The cookie of somebody on this machine, who needs no session: it stands for nothing but the same browser.
@@ -55,33 +59,39 @@ impl Sessions {
     /// Opens a session for whoever has this token; returns the cookie to set.
     ///
     /// # Errors
-    /// 401: the token is not known. 403: a page of another site made the browser ask.
+    /// 401: the token is not known. 403: it may not look at anything, or a page of another site made the browser ask.
     pub fn log_in(&self, http: &HttpConfig, parts: &Parts, token: &str) -> Result<HeaderValue, Problem> {
-        origin::check(&parts.method, &parts.headers)?;
+        let tls = parts.extensions.get::<Came>().is_some_and(|came| came.tls);
+        origin::check(&parts.method, &parts.headers, tls)?;
         let token = Hash::of(token.trim());
-        self.bearer(http, &token).ok_or_else(|| unknown("this token is not known here"))?;
+        let caller = self.bearer(http, &token).ok_or_else(|| unknown("this token is not known here"))?;
+        if !(caller.scopes.has(Scope::Read) || caller.scopes.has(Scope::Operate)) {
+            let detail = format!("{} may only {}: there is nothing to look at", caller.name, caller.scopes);
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
         let id = random_token().ok_or_else(|| {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the system has no random bits to give")
         })?;
         let now = Instant::now();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, session| now.duration_since(session.opened) < LASTS);
-        if open.len() >= MOST
-            && let Some(oldest) = open.iter().min_by_key(|(_, s)| s.opened).map(|(id, _)| id.clone())
+        let own = || open.iter().filter(|(_, session)| session.token == token);
+        if own().count() >= MOST
+            && let Some(oldest) = own().min_by_key(|(_, s)| s.opened).map(|(id, _)| id.clone())
         {
             open.remove(&oldest);
         }
         open.insert(Hash::of(&id).to_hex(), Session { token, opened: now });
-        let tls = parts.extensions.get::<Came>().is_some_and(|came| came.tls);
         Ok(cookie(SESSION, &id, LASTS, tls))
     }
 
     /// Ends the session of whoever asks, if there is one; returns the cookie to set.
     pub fn log_out(&self, parts: &Parts) -> HeaderValue {
-        if let Some(id) = given(&parts.headers, SESSION) {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in given(&parts.headers, SESSION) {
             open.remove(&Hash::of(id).to_hex());
         }
+        drop(open);
         let tls = parts.extensions.get::<Came>().is_some_and(|came| came.tls);
         cookie(SESSION, "", Duration::ZERO, tls)
     }
@@ -91,12 +101,16 @@ impl Sessions {
         http.tokens
             .iter()
             .fold(None, |found, token| if token.hash == *hash { Some(token) } else { found })
-            .map(|token| Caller::new(&token.name, token.scopes))
+            .map(|token| Caller::new(&token.name, token.scopes, Credential::Token(token.hash)))
     }
 
-    /// Whose session this is, with its id.
+    /// Whose session this is, with its id. Services of one host name share cookies: another's may stand before ours.
     pub(super) fn of(&self, http: &HttpConfig, headers: &HeaderMap) -> Option<(String, Caller)> {
-        let id = given(headers, SESSION)?;
+        given(headers, SESSION).find_map(|id| Some((id.to_owned(), self.by_id(http, id)?)))
+    }
+
+    /// Whose session has this id.
+    pub(super) fn by_id(&self, http: &HttpConfig, id: &str) -> Option<Caller> {
         let session = {
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.get(&Hash::of(id).to_hex()).cloned()?
@@ -104,7 +118,8 @@ impl Sessions {
         if session.opened.elapsed() >= LASTS {
             return None;
         }
-        Some((id.to_owned(), self.bearer(http, &session.token)?))
+        let caller = self.bearer(http, &session.token)?;
+        Some(Caller { by: Credential::Session(id.to_owned()), ..caller })
     }
 
     /// By what a browser on this machine is known again, and the cookie to set if it is not known yet.
@@ -114,7 +129,7 @@ impl Sessions {
         headers: &HeaderMap,
         tls: bool,
     ) -> (String, Option<HeaderValue>) {
-        if let Some(id) = given(headers, VISITOR) {
+        if let Some(id) = given(headers, VISITOR).next() {
             return (id.to_owned(), None);
         }
         // Programs keep no cookies, and are not bothered with them.
@@ -134,16 +149,18 @@ impl Sessions {
     }
 }
 
-/// The value of a cookie, if it is an id.
-fn given<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// The values of a cookie that are ids, a few at most.
+fn given<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
-    let mut values = cookies.flat_map(|v| v.split(';')).filter_map(|c| c.trim().split_once('='));
-    let (_, id) = values.find(|(found, _)| *found == name)?;
-    (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
+    let values = cookies.flat_map(|v| v.split(';')).filter_map(|c| c.trim().split_once('='));
+    let ids =
+        values.filter(move |(found, _)| found.strip_prefix(HOST).unwrap_or(found) == name).map(|(_, id)| id);
+    ids.filter(|id| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).take(COOKIES_MAX)
 }
 
 fn cookie(name: &str, id: &str, lasts: Duration, tls: bool) -> HeaderValue {
-    let secure = if tls { "; Secure" } else { "" };
-    let text = format!("{name}={id}; Path=/; Max-Age={}; HttpOnly; SameSite=Strict{secure}", lasts.as_secs());
+    let (host, secure) = if tls { (HOST, "; Secure") } else { ("", "") };
+    let text =
+        format!("{host}{name}={id}; Path=/; Max-Age={}; HttpOnly; SameSite=Strict{secure}", lasts.as_secs());
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("smsd_session=; Max-Age=0"))
 }

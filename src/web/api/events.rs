@@ -14,26 +14,15 @@ use axum::response::IntoResponse;
 use axum::response::sse::{self, KeepAlive, Sse};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::intake::{Intake, Refusal, Shares};
 use crate::telemetry::{Event, Told};
+use crate::web::access::Pass;
 use crate::web::{Closing, Problem, Site};
 
-/// Who listens at once, at most.
-const LISTENERS_MAX: usize = 64;
 /// Between two comments that keep a silent connection alive.
 const ALIVE: Duration = Duration::from_secs(15);
-
-/// How many more may listen.
-#[derive(Clone, Debug)]
-pub(super) struct Listeners(Arc<Semaphore>);
-
-impl Default for Listeners {
-    fn default() -> Listeners {
-        Listeners(Arc::new(Semaphore::new(LISTENERS_MAX)))
-    }
-}
 
 /// What happens, as it happens
 #[utoipa::path(get, path = "/api/v1/events", tag = "state", security(("token" = ["read"])),
@@ -42,13 +31,16 @@ impl Default for Listeners {
         body = String, content_type = "text/event-stream")))]
 pub(super) async fn follow(
     State(site): State<Site>,
-    Extension(listeners): Extension<Listeners>,
+    Extension(listeners): Extension<Arc<Shares>>,
+    Extension(pass): Extension<Pass>,
     closing: Option<Extension<Closing>>,
 ) -> Result<impl IntoResponse, Problem> {
-    let place = Arc::clone(&listeners.0).try_acquire_owned().map_err(|_| {
-        let detail = format!("{LISTENERS_MAX} listen already; try again later");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(10)
-    })?;
+    let mut place = listeners.open(&pass.caller.name);
+    if !place.grow(1) {
+        site.desk.tally().refuse(Intake::Http, Refusal::Room, None);
+        let detail = "as many listen already as may; try again later";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(10));
+    }
     let feed = site.hub.listen();
     let events = stream::unfold((feed, place), |(mut feed, place)| async move {
         let event = match feed.recv().await {
@@ -59,7 +51,12 @@ pub(super) async fn follow(
         Some((Ok::<_, Infallible>(event), (feed, place)))
     });
     let over = closing.map(|Extension(Closing(over))| over).unwrap_or_default();
-    let events = events.take_until(over.cancelled_owned());
+    let events = events.take_until(async move {
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = pass.is_revoked(&site) => {}
+        }
+    });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)))
 }
 

@@ -1,5 +1,6 @@
 //! `POST /api/v1/alerts`: the answer is yes only when the alerts are on stable storage.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -115,14 +116,15 @@ pub(super) async fn hand_in(
     if asked.severity.is_some_and(|severity| !(1..=5).contains(&severity)) {
         return Err(bad("severity", "expected 1 (most severe) to 5, or none"));
     }
+    let text: Arc<str> = asked.text.into();
     let alerts = phones.into_iter().map(|to| NewAlert {
         to,
-        text: asked.text.clone(),
+        text: Arc::clone(&text),
         severity: Severity(asked.severity),
         account: asked.account,
     });
     let submission = Submission { key, alerts: alerts.collect() };
-    let taken = site.desk.hand_in(submission).await.map_err(|e| refused(e, &caller))?;
+    let taken = site.desk.by(&caller.name).hand_in(submission).await.map_err(|e| refused(e, &caller))?;
     let mut response = (StatusCode::ACCEPTED, Json(Taken { ids: taken.ids })).into_response();
     if taken.before {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

@@ -4,7 +4,7 @@
 
 use std::fs::Permissions;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -130,6 +130,14 @@ impl Accepted {
         match self {
             Accepted::Tcp(_, peer) => peer.ip().to_canonical().is_loopback(),
             Accepted::Unix(_) => true,
+        }
+    }
+
+    /// From which address, if it has one.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Accepted::Tcp(_, peer) => Some(peer.ip().to_canonical()),
+            Accepted::Unix(_) => None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -60,10 +60,14 @@ async fn answer(
     place: Arc<Place>,
 ) -> Result<Answer, Infallible> {
     let headers = request.headers();
+    let tls = came.tls;
+    let odd = odd(&request);
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let mut response = if announced.is_some_and(|n| n > BODY_MAX as u64) {
-        limits::too_large()
+        limits::too_large(BODY_MAX)
+    } else if let Some(odd) = odd {
+        limits::closing(odd)
     } else {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(came);
@@ -84,10 +88,30 @@ async fn answer(
         // follows for its rest (RFC 9112, 6.3).
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if tls {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     for (name, value) in ALWAYS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     Ok(response.map(|body| Watched { body, place }))
+}
+
+/// What another server on the way may have understood otherwise (RFC 9112 §3.2, §6.1): a request without a host or with
+/// several, and a body that is coded in another way than in chunks.
+fn odd(request: &Request<Incoming>) -> Option<Problem> {
+    let headers = request.headers();
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    if coding.is_some_and(|c| !c.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+    {
+        let detail = "Transfer-Encoding: expected chunked alone";
+        return Some(Problem::new(StatusCode::NOT_IMPLEMENTED, detail));
+    }
+    let hosts = headers.get_all(header::HOST).iter().count();
+    (hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11)
+        .then(|| Problem::bad_request(format!("{hosts} Host headers; expected one")))
 }
 
 /// What every answer has that does not say otherwise.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::lines::Lines;
 use crate::web::limits::{Place, WRITE_TIME};
 
 /// What is still read, and thrown away, of a request that was answered before it was whole: closing at once would take
@@ -19,6 +20,7 @@ const LINGER: (Duration, usize) = (Duration::from_secs(1), 1024 * 1024);
 pub(super) struct Patient<S> {
     stream: S,
     place: Arc<Place>,
+    lines: Lines,
     reading: Pin<Box<Sleep>>,
     writing: Option<Pin<Box<Sleep>>>,
     lingering: Option<(Pin<Box<Sleep>>, usize)>,
@@ -27,11 +29,12 @@ pub(super) struct Patient<S> {
 impl<S> Patient<S> {
     pub(super) fn new(stream: S, place: Arc<Place>) -> Patient<S> {
         let reading = Box::pin(sleep_until(Instant::now()));
-        Patient { stream, place, reading, writing: None, lingering: None }
+        Patient { stream, place, lines: Lines::default(), reading, writing: None, lingering: None }
     }
 
     /// What came of an attempt to write: an error if there have been only attempts for too long.
     fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.place.wrote(result.is_ready());
         if result.is_ready() {
             self.writing = None;
             return result;
@@ -50,8 +53,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_read(cx, buf) {
-            if buf.filled().len() > before {
+            let come = buf.filled().get(before..).unwrap_or_default();
+            if !come.is_empty() {
                 self.place.heard();
+            }
+            if !self.lines.take(come) {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             return Poll::Ready(result);
         }

@@ -10,15 +10,15 @@ use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::intake::{Share, Shares};
 use crate::telemetry::sampler::Sample;
 use crate::telemetry::{Sampler, Told};
+use crate::web::access::Pass;
 use crate::web::{Closing, Site};
 
-/// Pages that are told at once; the others ask every few seconds.
-pub(super) const MOST: usize = 200;
 /// Between two words to one page.
 const LEAST: Duration = Duration::from_secs(1);
 /// A word is said at least so often, so that a page can tell silence from death.
@@ -30,17 +30,20 @@ struct Listener {
     samples: watch::Receiver<Arc<Sample>>,
     sampler: Sampler,
     next: Instant,
-    _place: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 pub(super) async fn listen(
     State(site): State<Site>,
-    Extension(places): Extension<Arc<Semaphore>>,
+    Extension(listeners): Extension<Arc<Shares>>,
+    Extension(pass): Extension<Pass>,
     closing: Option<Extension<Closing>>,
 ) -> Response {
-    let Ok(place) = places.try_acquire_owned() else {
+    let mut place = listeners.open(&pass.caller.name);
+    if !place.grow(1) {
+        // The page asks every few seconds instead.
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages listen\n").into_response();
-    };
+    }
     let listener = Listener {
         events: site.hub.listen(),
         samples: site.sampler.watch(),
@@ -53,7 +56,13 @@ pub(super) async fn listen(
         Some((Ok::<Event, Infallible>(Event::default().data("")), listener))
     });
     let over = closing.map(|Extension(Closing(over))| over).unwrap_or_default();
-    Sse::new(words.take_until(over.cancelled_owned())).into_response()
+    let words = words.take_until(async move {
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = pass.is_revoked(&site) => {}
+        }
+    });
+    Sse::new(words).into_response()
 }
 
 impl Listener {

@@ -13,8 +13,9 @@ use serde::Deserialize;
 use super::act::Given;
 use super::layout::{Here, Page, Viewer, trouble};
 use super::words::foreign;
+use crate::intake::{Intake, Refusal};
 use crate::web::Site;
-use crate::web::access::{Sessions, check_form};
+use crate::web::access::{Came, Guesses, Sessions, check_form};
 
 /// What the form brings.
 #[derive(Deserialize)]
@@ -37,12 +38,24 @@ pub(super) async fn ask(State(site): State<Site>) -> Response {
 pub(super) async fn enter(
     State(site): State<Site>,
     Extension(sessions): Extension<Arc<Sessions>>,
+    Extension(guesses): Extension<Arc<Guesses>>,
+    came: Came,
     parts: Parts,
     Form(given): Form<Token>,
 ) -> Response {
+    if !guesses.turn(came.address).await {
+        let words = "too many wrong tokens came from this address; try again in a few seconds";
+        return form(Some((StatusCode::TOO_MANY_REQUESTS, words.to_owned())));
+    }
     match sessions.log_in(&site.standing().config.http, &parts, &given.token) {
         Ok(cookie) => moved("/", cookie),
-        Err(problem) => form(Some((problem.status, problem.detail))),
+        Err(problem) => {
+            if problem.status == StatusCode::UNAUTHORIZED {
+                guesses.wrong(came.address);
+                site.desk.tally().refuse(Intake::Http, Refusal::Token, came.address);
+            }
+            form(Some((problem.status, problem.detail)))
+        }
     }
 }
 

@@ -191,8 +191,9 @@ impl Given {
         };
         let severity = Severity(number(&self.severity, "the severity")?);
         let account = number(&self.account, "the account")?;
+        let text: Arc<str> = text.into();
         Ok(Test::Queue(
-            to.into_iter().map(|to| NewAlert { to, text: text.clone(), severity, account }).collect(),
+            to.into_iter().map(|to| NewAlert { to, text: Arc::clone(&text), severity, account }).collect(),
         ))
     }
 }

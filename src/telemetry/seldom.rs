@@ -1,4 +1,4 @@
-//! How often somebody came with a wrong token: said at most once a minute, whatever is thrown at us.
+//! What happens often is said seldom: at most once a minute, with how often it happened since.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Wrong(Mutex<Count>);
+pub(crate) struct Seldom(Mutex<Count>);
 
 #[derive(Debug, Default)]
 struct Count {
@@ -17,19 +17,9 @@ struct Count {
     said_at: Option<Instant>,
 }
 
-impl Wrong {
-    /// One more.
-    pub(super) fn count(&self) {
-        if let Some(count) = self.due(Instant::now()) {
-            tracing::warn!(
-                count,
-                "HTTP: asked with a token that is not known here; said at most once a minute"
-            );
-        }
-    }
-
-    /// How many there were, if it is time to say so.
-    fn due(&self, now: Instant) -> Option<u64> {
+impl Seldom {
+    /// It happened once more: how often since it was last said, if it is time to say so again.
+    pub(crate) fn due(&self, now: Instant) -> Option<u64> {
         let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         count.unsaid += 1;
         if count.said_at.is_some_and(|then| now.duration_since(then) < MINUTE) {
@@ -46,9 +36,9 @@ mod tests {
 
     #[test]
     fn a_flood_is_said_once_a_minute_with_its_number() {
-        let (wrong, start) = (Wrong::default(), Instant::now());
+        let (seldom, start) = (Seldom::default(), Instant::now());
         let said: Vec<u64> =
-            (0..10_000).filter_map(|n| wrong.due(start + Duration::from_millis(n * 10))).collect();
+            (0..10_000).filter_map(|n| seldom.due(start + Duration::from_millis(n * 10))).collect();
         assert_eq!(said, [1, 6_000]);
     }
 }
