@@ -16,7 +16,8 @@
 //! two that stand before it, and a transliteration is used only where it saves a segment. No alert is
 //! skipped for a later one: they come most severe first.
 //!
-//! With `compose: digest` alerts are rather shortened than left out.
+//! With `compose: digest` alerts are rather shortened than left out. With `overflow: severe` those that are severe are never
+//! only counted: who composes says how many of the first are ([`compose_sparing`]).
 //!
 //! If not even the first fits, it is cut with `...` and sent, in the way that tells most of it. An alert without
 //! text is sent too; where the SMS would be blank, it says `(empty alert)`, since gateways refuse an empty SMS.
@@ -69,6 +70,8 @@ pub struct Shape {
     pub transliterate: Transliterate,
     /// Put before each SMS, and left out of one in which it leaves no room for any text.
     pub prefix: String,
+    /// Where people read what is only counted.
+    pub web: String,
 }
 
 impl Default for Shape {
@@ -88,6 +91,7 @@ impl Shape {
             encoding: main.encoding,
             transliterate: main.transliterate,
             prefix: main.prefix.clone(),
+            web: main.web_address.clone(),
         }
     }
 }
@@ -102,7 +106,7 @@ pub struct Composed {
     pub sent: Vec<AlertId>,
     /// The alerts that it only counts.
     pub ignored: Vec<AlertId>,
-    /// The alerts that wait for the next SMS (`overflow: next`).
+    /// The alerts that wait for the next SMS (`overflow: next`, and the severe ones with `overflow: severe`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<AlertId>,
     /// How the network carries it.
@@ -123,14 +127,20 @@ impl Composed {
 
 /// Makes one SMS of `alerts`, which come in the order in which they are told, most severe first.
 ///
-/// Of any alerts at least the first is sent, at least in part; the lists `sent`, `ignored` and `left` one after
+/// Of any alerts at least the first is sent, at least in part; the lists `sent`, `left` and `ignored` one after
 /// the other are the ids of `alerts`; of no alerts no SMS is made. The cost is that of as many alerts as could ever fit, and
 /// of copying the other ids.
 pub fn compose(alerts: &[(AlertId, &str)], shape: &Shape) -> Composed {
+    compose_sparing(alerts, shape, 0)
+}
+
+/// The same; with [`Overflow::Severe`] so many of the first are not to be only counted: what does not fit of them is left
+/// for the next SMS.
+pub fn compose_sparing(alerts: &[(AlertId, &str)], shape: &Shape, severe: usize) -> Composed {
     if alerts.is_empty() {
         return Composed::nothing();
     }
-    let mut draft = Draft::new(alerts, shape);
+    let mut draft = Draft::new(alerts, shape, severe);
     let mut best = draft.best();
     if !draft.prefix.is_empty() && (best.tells == 0 || !draft.fits(&best.measure)) {
         draft.prefix = Cow::Borrowed("");
@@ -138,15 +148,12 @@ pub fn compose(alerts: &[(AlertId, &str)], shape: &Shape) -> Composed {
     }
     let ids = |part: &[(AlertId, &str)]| part.iter().map(|(id, _)| *id).collect();
     let (sent, rest) = alerts.split_at(best.alerts);
-    let (ignored, left) = match shape.overflow {
-        Overflow::Ignore => (ids(rest), Vec::new()),
-        Overflow::Next => (Vec::new(), ids(rest)),
-    };
+    let (left, ignored) = rest.split_at(rest.len() - draft.counts(sent.len()));
     Composed {
         text: best.text,
         sent: ids(sent),
-        ignored,
-        left,
+        ignored: ids(ignored),
+        left: ids(left),
         encoding: best.measure.encoding,
         segments: best.measure.segments,
         units: best.measure.units,
@@ -160,6 +167,8 @@ struct Draft<'a> {
     texts: Vec<Cow<'a, str>>,
     /// How many alerts there are in all.
     total: usize,
+    /// So many of the first are not to be only counted.
+    severe: usize,
     /// Segments at most.
     segments: usize,
     shape: &'a Shape,
@@ -188,7 +197,7 @@ impl Candidate {
 }
 
 impl<'a> Draft<'a> {
-    fn new(alerts: &[(AlertId, &'a str)], shape: &'a Shape) -> Draft<'a> {
+    fn new(alerts: &[(AlertId, &'a str)], shape: &'a Shape, severe: usize) -> Draft<'a> {
         let clean = |text: &'a str| match (sms::clean(text), shape.encoding) {
             (text, EncodingChoice::Auto | EncodingChoice::Ucs2) => text,
             (text, EncodingChoice::Gsm7) => forced(text),
@@ -200,6 +209,7 @@ impl<'a> Draft<'a> {
             prefix: clean(&shape.prefix),
             texts: alerts.iter().take(most).map(|(_, text)| clean(text)).collect(),
             total: alerts.len(),
+            severe,
             segments,
             shape,
         }
@@ -209,7 +219,7 @@ impl<'a> Draft<'a> {
     fn best(&self) -> Candidate {
         let best = self.best_whole();
         let whole = if best.tells == WHOLE { best.alerts } else { 0 };
-        let digests = self.shape.style == Style::Digest && self.shape.overflow == Overflow::Ignore;
+        let digests = self.shape.style == Style::Digest && self.shape.overflow != Overflow::Next;
         if !digests || whole == self.total {
             return best;
         }
@@ -344,11 +354,20 @@ impl<'a> Draft<'a> {
 
     /// With the count of those that are not told.
     fn counted(&self, mut text: String, told: usize) -> String {
-        let rest = self.total - told;
-        if rest > 0 && self.shape.overflow == Overflow::Ignore {
-            let _ = write!(text, " +{rest} see web.");
+        match self.counts(told) {
+            0 => {}
+            rest => _ = write!(text, " +{rest} see {}.", self.shape.web),
         }
         text
+    }
+
+    /// How many alerts an SMS counts that tells so many.
+    fn counts(&self, told: usize) -> usize {
+        match self.shape.overflow {
+            Overflow::Ignore => self.total - told,
+            Overflow::Severe => self.total - told.max(self.severe.min(self.total)),
+            Overflow::Next => 0,
+        }
     }
 
     fn fitting(&self, candidate: Candidate) -> Option<Candidate> {

@@ -82,7 +82,7 @@ impl Config {
     /// What holds without any file: the embedded queue and the DebugDispatcher.
     pub fn embedded() -> Config {
         Config {
-            main: Main::default(),
+            main: Main::embedded(),
             queue: QueueConfig::default(),
             dispatchers: vec![DispatcherConfig::new(
                 "DebugDispatcher",
@@ -216,6 +216,12 @@ pub struct Main {
     pub compose: Style,
     /// What becomes of alerts that do not fit.
     pub overflow: Overflow,
+    /// With [`Overflow::Severe`], alerts this severe or more are never only counted; 0 = none.
+    pub severe: i32,
+    /// So many SMS of a storm at most leave severe alerts for the next.
+    pub severe_sms: u32,
+    /// Where people read what an SMS only counts: what it says after `see`.
+    pub web_address: String,
     /// Which encodings may be used.
     pub encoding: EncodingChoice,
     /// What may be replaced to save segments.
@@ -273,6 +279,9 @@ impl Default for Main {
             max_segments: 1,
             compose: Style::Nav,
             overflow: Overflow::Ignore,
+            severe: 2,
+            severe_sms: 5,
+            web_address: "web".to_owned(),
             encoding: EncodingChoice::Auto,
             transliterate: Transliterate::Punctuation,
             prefix: String::new(),
@@ -289,6 +298,14 @@ impl Default for Main {
             state_dir: None,
             shutdown_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl Main {
+    /// As without keys where the queue is not NAV's, and many may write for one phone: nothing severe is only counted,
+    /// and rather each alert is shortened.
+    pub fn embedded() -> Main {
+        Main { compose: Style::Digest, overflow: Overflow::Severe, ..Main::default() }
     }
 }
 
@@ -315,6 +332,8 @@ pub enum Style {
 pub enum Overflow {
     /// They are counted (`+N see web.`) and ignored.
     Ignore,
+    /// Those that are severe wait for the next SMS, for the first SMS of a storm; the others are counted and ignored.
+    Severe,
     /// They wait for the next SMS.
     Next,
 }
@@ -434,6 +453,11 @@ pub enum QueueKind {
 }
 
 impl QueueKind {
+    /// True where NAV writes what is sent, and people know its SMS.
+    pub fn is_navs(&self) -> bool {
+        matches!(self, QueueKind::NavDb(_) | QueueKind::Python { .. })
+    }
+
     /// The word for `type:`.
     pub fn as_str(&self) -> &'static str {
         match self {

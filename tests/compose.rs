@@ -212,7 +212,7 @@ fn any_shape() -> impl Strategy<Value = Shape> {
     ];
     let degree =
         prop_oneof![Just(Transliterate::None), Just(Transliterate::Punctuation), Just(Transliterate::Full)];
-    let overflow = prop_oneof![Just(Overflow::Ignore), Just(Overflow::Next)];
+    let overflow = prop_oneof![Just(Overflow::Ignore), Just(Overflow::Severe), Just(Overflow::Next)];
     let style = prop_oneof![Just(Style::Nav), Just(Style::Digest)];
     (1_u8..=4, style, overflow, encoding, degree, prop_oneof!["", "NAV: ", "\\PC{0,90}"]).prop_map(
         |(max_segments, style, overflow, encoding, transliterate, prefix)| Shape {
@@ -222,6 +222,7 @@ fn any_shape() -> impl Strategy<Value = Shape> {
             encoding,
             transliterate,
             prefix,
+            web: "web".to_owned(),
         },
     )
 }

@@ -324,6 +324,7 @@ fn every_key_of_main_is_read_as_it_is_written() {
          retrylimitaction: Shutdown\nexit_on_permanent_error: off\nautocancel: 1 day 12 hours\n\
          mailwarnlevel: critical\nmailserver: mx\nmailaddr: a@b\nfromaddr: c@d\ngroup_interval: 2m\n\
          group_wait: 250ms\nurgent_severity: 2\nmax_segments: 3\ncompose: digest\noverflow: next\nencoding: gsm7\n\
+         severe: 3\nsevere_sms: 0\nweb_address: https://sms.example/\n\
          transliterate: none\nprefix: \"NAV: \"\non_unknown: hold\nconcurrency: 4\nsubmit_timeout: 5\n\
          allow: +47, 0046 (0)\n  +45\ndeny: 829\nmax_per_hour: 30\nlog_level: debug\nlog_format: json\n\
          log_texts: yes\nlog_file: x.log\n\
@@ -354,6 +355,7 @@ fn every_key_of_main_is_read_as_it_is_written() {
     assert_eq!((main.urgent_severity, main.max_segments, main.concurrency), (2, 3, 4));
     assert_eq!(main.compose, config::Style::Digest);
     assert_eq!(main.overflow, config::Overflow::Next);
+    assert_eq!((main.severe, main.severe_sms, &*main.web_address), (3, 0, "https://sms.example/"));
     assert_eq!(main.encoding, config::EncodingChoice::Gsm7);
     assert_eq!(main.transliterate, config::Transliterate::None);
     assert_eq!(main.prefix, "NAV: ");
@@ -365,6 +367,28 @@ fn every_key_of_main_is_read_as_it_is_written() {
     let file = config.files[0].with_file_name("x.log");
     assert_eq!(config.log_file(), Some(file), "a relative path starts at the file's directory");
     assert_eq!(main.state_dir, Some("/s".into()));
+}
+
+/// Where NAV writes the alerts, its people know its SMS; elsewhere many may write for one phone.
+#[test]
+fn what_is_told_when_not_all_fits_depends_on_the_queue() {
+    use config::{Overflow, Style};
+    let told = |queue: &str, keys: &str| {
+        let main = Site::new(&format!("{HTTP}[main]\n{keys}[queue]\n{queue}")).clean().main;
+        (main.compose, main.overflow)
+    };
+    assert_eq!(told("type: SqliteQueue\n", ""), (Style::Digest, Overflow::Severe));
+    assert_eq!(told("", ""), (Style::Digest, Overflow::Severe));
+    assert_eq!(told("", "compose: nav\noverflow: ignore\n"), (Style::Nav, Overflow::Ignore));
+    assert_eq!(told("", "overflow: next\n"), (Style::Digest, Overflow::Next));
+    for navs in
+        ["type: NAVDBQueue\nurl: postgresql://nav@db/nav\n", "type: PythonQueue\nmodule: m\nclass: Q\n"]
+    {
+        assert_eq!(told(navs, ""), (Style::Nav, Overflow::Ignore), "{navs}");
+        assert_eq!(told(navs, "overflow: severe\n"), (Style::Nav, Overflow::Severe), "{navs}");
+    }
+    let long = format!("web_address: {}", "x".repeat(61));
+    assert!(Site::new(&format!("{HTTP}[main]\n{long}\n")).complaints()[0].contains("at most 60"));
 }
 
 #[test]
@@ -631,7 +655,7 @@ fn the_example_is_sound_and_shows_the_defaults() {
     let as_it_stands = Site::new(EXAMPLE).clean();
     let with_defaults = Site::new(&uncommented(false, "SqliteQueue")).clean();
     assert_eq!(worked_out(with_defaults), worked_out(as_it_stands.clone()));
-    assert_eq!(format!("{:?}", as_it_stands.main), format!("{:?}", config::Main::default()));
+    assert_eq!(format!("{:?}", as_it_stands.main), format!("{:?}", config::Main::embedded()));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use smsd::alert::AlertId;
-use smsd::compose::{Shape, compose};
+use smsd::compose::{Shape, compose_sparing};
 use smsd::config::{EncodingChoice, Overflow, Style, Transliterate};
 use smsd::sms;
 use smsd::sms::choice::{Choice, Means, choose};
@@ -97,7 +97,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         1 => Just(EncodingChoice::Gsm7),
         1 => Just(EncodingChoice::Ucs2)
     ];
-    let overflow = prop_oneof![Just(Overflow::Ignore), Just(Overflow::Next)];
+    let overflow = prop_oneof![Just(Overflow::Ignore), Just(Overflow::Severe), Just(Overflow::Next)];
     let prefix = prop_oneof![3 => Just(String::new()), 1 => text(0..4)];
     (1_u8..=3, overflow, encoding, degree(), prefix).prop_map(
         |(max_segments, overflow, encoding, transliterate, prefix)| Shape {
@@ -107,6 +107,7 @@ fn shape() -> impl Strategy<Value = Shape> {
             encoding,
             transliterate,
             prefix,
+            web: "web".to_owned(),
         },
     )
 }
@@ -144,17 +145,21 @@ proptest! {
 
     #[test]
     fn every_alert_is_told_or_counted_or_waits(
-        texts in prop::collection::vec(text(0..5), 1..7), shape in shape(),
+        texts in prop::collection::vec(text(0..5), 1..7), shape in shape(), severe in 0_usize..9,
     ) {
         let alerts: Vec<_> = (1..).map(AlertId).zip(texts.iter().map(String::as_str)).collect();
         let ids: Vec<AlertId> = alerts.iter().map(|(id, _)| *id).collect();
         for style in [Style::Nav, Style::Digest] {
             let shape = Shape { style, ..shape.clone() };
-            let composed = compose(&alerts, &shape);
+            let composed = compose_sparing(&alerts, &shape, severe);
             prop_assert!(!composed.sent.is_empty());
-            prop_assert_eq!([&composed.sent[..], &composed.ignored, &composed.left].concat(), ids.clone());
+            prop_assert_eq!([&composed.sent[..], &composed.left, &composed.ignored].concat(), ids.clone());
             match shape.overflow {
                 Overflow::Ignore => prop_assert!(composed.left.is_empty()),
+                Overflow::Severe => {
+                    let kept = composed.sent.len() + composed.left.len();
+                    prop_assert!(kept == ids.len().min(severe).max(composed.sent.len()), "{composed:?}");
+                }
                 Overflow::Next => prop_assert!(composed.ignored.is_empty()),
             }
             let coding = Coding::from(composed.encoding);

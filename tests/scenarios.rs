@@ -21,6 +21,8 @@ mod gateways;
 mod idle;
 #[path = "scenarios/limits.rs"]
 mod limits;
+#[path = "scenarios/severe.rs"]
+mod severe;
 #[path = "scenarios/overload.rs"]
 mod overload;
 #[path = "scenarios/panics.rs"]

@@ -32,6 +32,9 @@ pub(crate) struct Compose {
     /// Put before each SMS
     #[arg(long, value_name = "TEXT", default_value = "")]
     prefix: String,
+    /// Where people read what is only counted
+    #[arg(long, value_name = "TEXT", default_value = "web")]
+    web: String,
 }
 
 impl Compose {
@@ -54,6 +57,7 @@ impl Compose {
             encoding: self.encoding.into(),
             transliterate: self.transliterate.into(),
             prefix: self.prefix,
+            web: self.web,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::ini;
 use super::keys::Keys;
 use super::section::{Reader, Section};
 use super::source::Source;
-use super::value::{self, clipped};
+use super::value::{self, Parsed, clipped, wrong};
 use super::webhooks;
 use super::{
     Config, EncodingChoice, Env, LimitAction, LogFormat, LogLevel, Main, NavConf, OnUnknown, Overflow,
@@ -38,8 +38,11 @@ pub(super) fn read_and_note(
 ) -> Config {
     let ini = ini::parse(&source.text);
     let mut reader = Reader::new(source, &ini, env, std::mem::take(faults));
-    let main = main(reader.section("main"));
+    let (mut main, said) = main(reader.section("main"));
     let queue = queue(reader.section("queue"), db_conf);
+    if !queue.kind.is_navs() {
+        said.complete(&mut main);
+    }
     let dispatchers = dispatchers::read(&mut reader);
     let groups = groups(reader.section("groups"));
     let http = http::read(reader.section("http"));
@@ -83,7 +86,27 @@ pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-fn main(mut s: Section<'_, '_>) -> Main {
+/// Which keys were said whose defaults depend on the queue.
+struct Said {
+    compose: bool,
+    overflow: bool,
+}
+
+impl Said {
+    /// The defaults where the queue is not NAV's.
+    fn complete(&self, main: &mut Main) {
+        let embedded = Main::embedded();
+        if !self.compose {
+            main.compose = embedded.compose;
+        }
+        if !self.overflow {
+            main.overflow = embedded.overflow;
+        }
+    }
+}
+
+fn main(mut s: Section<'_, '_>) -> (Main, Said) {
+    let said = Said { compose: s.entry("compose").is_some(), overflow: s.entry("overflow").is_some() };
     let mut main = Main { username: s.get("username", value::word), ..Main::default() };
     s.set("delay", &mut main.delay, value::duration(10 * MS..=YEAR));
     s.set("delayfactor", &mut main.delayfactor, value::decimal(1.0..=1000.0));
@@ -112,11 +135,11 @@ fn main(mut s: Section<'_, '_>) -> Main {
     s.set("urgent_severity", &mut main.urgent_severity, value::integer(0..=i32::MAX));
     s.set("max_segments", &mut main.max_segments, value::integer(1..=255));
     s.set("compose", &mut main.compose, value::one_of(&[("nav", Style::Nav), ("digest", Style::Digest)]));
-    s.set(
-        "overflow",
-        &mut main.overflow,
-        value::one_of(&[("ignore", Overflow::Ignore), ("next", Overflow::Next)]),
-    );
+    let overflows = [("ignore", Overflow::Ignore), ("severe", Overflow::Severe), ("next", Overflow::Next)];
+    s.set("overflow", &mut main.overflow, value::one_of(&overflows));
+    s.set("severe", &mut main.severe, value::integer(0..=i32::MAX));
+    s.set("severe_sms", &mut main.severe_sms, value::integer(0..=u32::MAX));
+    s.set("web_address", &mut main.web_address, web_address);
     s.set(
         "encoding",
         &mut main.encoding,
@@ -172,7 +195,7 @@ fn main(mut s: Section<'_, '_>) -> Main {
     main.log_file = s.path("log_file");
     main.state_dir = s.path("state_dir");
     s.close();
-    main
+    (main, said)
 }
 
 fn queue(mut s: Section<'_, '_>, db_conf: bool) -> QueueConfig {
@@ -208,6 +231,17 @@ fn queue(mut s: Section<'_, '_>, db_conf: bool) -> QueueConfig {
     s.close();
     queue
 }
+
+/// Room for more would be taken from what is told.
+fn web_address(text: &str) -> Parsed<String> {
+    match value::word(text) {
+        Ok(word) if word.len() <= WEB_ADDRESS_MAX => Ok(word),
+        Ok(_) => wrong(format!("at most {WEB_ADDRESS_MAX} characters")),
+        Err(error) => Err(error),
+    }
+}
+
+const WEB_ADDRESS_MAX: usize = 60;
 
 /// The types of queues.
 pub(super) fn queue_types<'t>() -> impl Iterator<Item = &'t str> {

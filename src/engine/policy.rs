@@ -34,6 +34,10 @@ pub struct Policy {
     pub deny: Vec<String>,
     /// SMS to one recipient within an hour at most; 0 = no bound.
     pub max_per_hour: u32,
+    /// Alerts this severe or more are left for the next SMS rather than only counted, where `overflow` says so; 0 = none.
+    pub severe: i32,
+    /// By so many SMS of a storm at most.
+    pub severe_sms: u32,
     /// The text of each SMS is told to the log.
     pub log_texts: bool,
 }
@@ -55,6 +59,8 @@ impl Policy {
             allow: main.allow.clone(),
             deny: main.deny.clone(),
             max_per_hour: main.max_per_hour,
+            severe: main.severe,
+            severe_sms: main.severe_sms,
             log_texts: main.log_texts,
         }
     }
@@ -62,6 +68,11 @@ impl Policy {
     /// May this number be texted? A denied prefix wins over an allowed one, and holds for each spelling.
     pub fn permits(&self, phone: &Phone) -> bool {
         permits(&self.allow, &self.deny, phone)
+    }
+
+    /// Is an alert of this severity never only counted, while a storm is young?
+    pub fn is_severe(&self, severity: Severity) -> bool {
+        self.severe > 0 && severity.at_least(self.severe)
     }
 
     /// Does this severity wait for nothing?

@@ -14,11 +14,12 @@ pub(crate) fn run(data: &[u8]) {
     let mut pick = || head.next().map_or(0, |c| c as usize % 16);
     let shape = Shape {
         max_segments: pick() as u8,
-        overflow: [Overflow::Ignore, Overflow::Next][pick() % 2],
+        overflow: [Overflow::Ignore, Overflow::Next, Overflow::Severe][pick() % 3],
         encoding: [EncodingChoice::Auto, EncodingChoice::Gsm7, EncodingChoice::Ucs2][pick() % 3],
         transliterate: [Transliterate::None, Transliterate::Punctuation, Transliterate::Full][pick() % 3],
         style: [Style::Nav, Style::Digest][pick() % 2],
         prefix: head.as_str().to_owned(),
+        web: "web".to_owned(),
     };
     let alerts: Vec<(AlertId, &str)> = (1..).map(AlertId).zip(alerts.split('\x1E')).collect();
     let composed = compose(&alerts, &shape);
@@ -28,7 +29,7 @@ pub(crate) fn run(data: &[u8]) {
     assert_eq!(told, alerts.iter().map(|(id, _)| *id).collect::<Vec<_>>());
     assert!(!composed.sent.is_empty());
     match shape.overflow {
-        Overflow::Ignore => assert!(composed.left.is_empty()),
+        Overflow::Ignore | Overflow::Severe => assert!(composed.left.is_empty()),
         Overflow::Next => assert!(composed.ignored.is_empty()),
     }
     assert!(!composed.text.trim().is_empty(), "gateways refuse a blank SMS");

@@ -159,6 +159,32 @@ async fn shutdown_counts_an_outage_of_all_dispatchers_too_although_nobody_is_ask
     assert_eq!((stats.waiting, stats.open, stats.in_doubt), (8, 0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_phone_has_one_hour_however_its_number_is_spelled() {
+    let gateway = Gateway::good();
+    let bench = Bench::start_with(Default::default(), &[&gateway], |o| {
+        o.main.max_per_hour = 2;
+        o.main.group_interval = Some(secs(0));
+    });
+    let spelled = ["+4790000001", "4790000001", "004790000001"];
+    for number in spelled {
+        (0..3).for_each(|_| _ = bench.alert(number, "down", 3));
+    }
+    pass(secs(10)).await;
+    for number in spelled {
+        bench.alert(number, "again", 3);
+    }
+    pass(secs(60)).await;
+    assert_eq!(gateway.taken().len(), 2, "{:?}", gateway.taken());
+    let other = bench.alert(&phone(7), "another", 3);
+    pass(secs(10)).await;
+    assert_eq!(bench.state(other).await, AlertState::Sent);
+    pass(secs(3600)).await;
+    assert_eq!(gateway.taken().len(), 5, "with the next hour the next two go");
+    bench.audit().await;
+    bench.stop().await.unwrap();
+}
+
 /// A flood, or a fault of whatever watches, texts nobody a hundred times an hour; and no alert is lost for it.
 #[tokio::test(start_paused = true)]
 async fn what_is_more_than_max_per_hour_waits_is_told_once_and_goes_out_when_there_is_room() {

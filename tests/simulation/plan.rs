@@ -510,7 +510,14 @@ impl Plan {
     /// A reload that brings more than the dispatchers may bring other limits and another rule for doubt, too: the oracle
     /// judges by all that was ever configured. Dice of their own as well.
     fn rejudge(&mut self, r: &mut fastrand::Rng) {
-        for Rewritten { main, .. } in self.rewritten.iter_mut().flatten() {
+        if r.f64() < 0.3 {
+            self.overflow = Overflow::Severe;
+            (self.main.severe, self.main.severe_sms) = (r.i32(0..=3), r.u32(0..=5));
+        }
+        for Rewritten { main, overflow, .. } in self.rewritten.iter_mut().flatten() {
+            if r.f64() < 0.3 {
+                *overflow = Overflow::Severe;
+            }
             if r.bool() {
                 main.retrylimit = [0, 2, 3, 5][r.usize(..4)];
             }
@@ -553,8 +560,8 @@ impl Plan {
         let refused = |way: usize| self.ways[way].refuses.iter().any(|n| phone_of(*n) == phone);
         let by_all = |configured: &Vec<Configured>| configured.iter().all(|c| refused(c.way));
         // The limit is each alert's, so that those who do not fit one SMS meet it one after the other.
-        let next = |r: &Rewritten| r.overflow == Overflow::Next;
-        let one_by_one = self.overflow == Overflow::Next
+        let next = |r: &Rewritten| r.overflow != Overflow::Ignore;
+        let one_by_one = self.overflow != Overflow::Ignore
             || self.rewritten.iter().flatten().any(next)
             || self.sizes.share < Sizes::default().share;
         (most >= SUSPECT || self.ways.len() > 1 || self.main.retrylimit == 0 || one_by_one)

@@ -213,8 +213,12 @@ impl Core {
             self.window.insert(phone.clone(), w);
         }
         let pieces: Vec<(AlertId, &str)> = waiting.iter().map(|w| (w.alert.id, &*w.alert.text)).collect();
-        let composed = compose(&pieces, &self.shape);
         let Some(recipient) = self.recipients.get_mut(phone) else { return };
+        let severe = match self.shape.overflow == Overflow::Severe && recipient.may_spare(&self.policy) {
+            true => waiting.iter().take_while(|w| self.policy.is_severe(w.alert.severity)).count(),
+            false => 0,
+        };
+        let composed = compose_sparing(&pieces, &self.shape, severe);
         recipient.ready = None;
         recipient.waiting_since = None;
         let left: HashSet<AlertId> = composed.left.iter().copied().collect();
@@ -308,6 +312,7 @@ impl Core {
         if let Some(recipient) = self.recipients.get_mut(&job.recipient) {
             recipient.busy = true;
         }
+        self.refresh_others(&job.recipient, now);
         job.way = way;
         job.owner = self.owner;
         job.stage = Stage::Planned;

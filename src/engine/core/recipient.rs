@@ -6,6 +6,8 @@ use super::*;
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// What `max_per_hour` counts in.
 const HOUR: Duration = Duration::from_secs(3600);
+/// A storm ends after so long without anything that waits, at least.
+const QUIET: Duration = Duration::from_secs(30);
 /// Whoever rests for no longer is as good as ready.
 const SOON: Duration = Duration::from_millis(500);
 
@@ -14,6 +16,8 @@ pub(super) struct Recipient {
     pub(super) busy: bool,
     /// When an SMS last went out, or may have.
     pub(super) last_sms: Option<Instant>,
+    /// How many SMS went out, or may have, since it last was quiet.
+    pub(super) storm: u32,
     /// When the last SMS went out that `max_per_hour` counts, the oldest first, and as many as it allows.
     pub(super) counted: VecDeque<Instant>,
     /// It was told that `max_per_hour` holds what waits.
@@ -49,7 +53,20 @@ impl Recipient {
     /// An SMS went out, or may have.
     pub(super) fn went_out(&mut self, policy: &Policy, now: Instant) {
         self.last_sms = Some(now);
+        self.storm = self.storm.saturating_add(1);
         self.may_have_gone(policy, now);
+    }
+
+    /// May the next SMS leave severe alerts for the one after it? Only the first of a storm may, which ends when nothing
+    /// has waited for an interval.
+    pub(super) fn may_spare(&mut self, policy: &Policy) -> bool {
+        let quiet = policy.group_interval.max(QUIET);
+        let ended =
+            self.last_sms.is_none_or(|at| self.waiting_since.is_some_and(|since| since >= at + quiet));
+        if ended {
+            self.storm = 0;
+        }
+        self.storm < policy.severe_sms
     }
 
     /// An SMS counts in `max_per_hour`; what it was about does not wait for `group_interval` on its account.
@@ -87,10 +104,13 @@ impl Core {
             recipient.busy = false;
         }
         self.refresh(phone, now);
+        self.refresh_others(phone, now);
+    }
+
+    /// The other spellings of this number share its hour.
+    pub(super) fn refresh_others(&mut self, phone: &Phone, now: Instant) {
         if self.policy.max_per_hour > 0 {
-            for other in phone.others() {
-                self.refresh(&other, now);
-            }
+            phone.others().for_each(|other| self.refresh(&other, now));
         }
     }
 
