@@ -127,7 +127,7 @@ impl Cli {
             Command::Dispatcher(c) => c.run(&globals),
             Command::Status(c) => c.run(&globals),
             Command::Db(c) => c.run(&globals),
-            Command::Token(c) => c.run(),
+            Command::Token(c) => c.run(&globals),
             Command::Demo => block_on(crate::demo::run()),
             Command::Completions(c) => c.run(),
             Command::Man(c) => c.run(),

@@ -240,6 +240,8 @@ pub struct Main {
     pub deny: Vec<String>,
     /// SMS to one number within an hour at most; what is more waits. 0 = no bound.
     pub max_per_hour: u32,
+    /// MiB of memory for what comes from outside and waits, by smsd's own account: texts, bodies, answers.
+    pub memory: usize,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: LogLevel,
     /// Form of a log line.
@@ -291,6 +293,7 @@ impl Default for Main {
             allow: Vec::new(),
             deny: Vec::new(),
             max_per_hour: 0,
+            memory: 256,
             log_level: LogLevel::Info,
             log_format: LogFormat::Auto,
             log_texts: false,
@@ -302,11 +305,35 @@ impl Default for Main {
 }
 
 impl Main {
+    /// How `memory` is shared out: a quarter for the texts that the engine knows, an eighth for answers that are not read yet,
+    /// and a sixteenth each for bodies and for what waits to be queued. The rest is room for what is made of them.
+    pub fn memory(&self, of: Memory) -> usize {
+        let part = match of {
+            Memory::Texts => 4,
+            Memory::Answers => 8,
+            Memory::Bodies | Memory::HandedIn => 16,
+        };
+        self.memory.saturating_mul(1 << 20) / part
+    }
+
     /// As without keys where the queue is not NAV's, and many may write for one phone: nothing severe is only counted,
     /// and rather each alert is shortened.
     pub fn embedded() -> Main {
         Main { compose: Style::Digest, overflow: Overflow::Severe, ..Main::default() }
     }
+}
+
+/// What takes memory that others choose the size of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Texts of alerts that wait.
+    Texts,
+    /// Answers over HTTP that are not read yet.
+    Answers,
+    /// Bodies of requests.
+    Bodies,
+    /// Submissions that wait to be queued.
+    HandedIn,
 }
 
 /// What happens to a recipient's alerts at the retry limit.

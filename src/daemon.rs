@@ -21,7 +21,7 @@ pub use self::ways::{build_ways, settings};
 
 use self::service::Service;
 use self::ways::{Fixed, build};
-use crate::config::Config;
+use crate::config::{Config, Memory};
 use crate::dispatch::BuildError;
 use crate::engine::guard::Keep;
 use crate::engine::{Command, Engine, Resources, Sizes, WaysBox, core::Stop};
@@ -124,7 +124,8 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         mirror.telling(move |event| hub.tell(event))
     });
     let _kept = ballast.map(|ballast| keep_ballast(&ballast, &hub)).transpose()?;
-    let (desk, clerk) = intake::desk(Arc::clone(&queue));
+    let (desk, clerk) = intake::desk_within(Arc::clone(&queue), config.main.memory(Memory::HandedIn));
+    let sizes = Sizes { window_bytes: config.main.memory(Memory::Texts), ..Sizes::default() };
     let (sampler, asker) = Sampler::new(Arc::clone(&queue));
     let names = names(&config);
     let kind = config.queue.kind.as_str();
@@ -146,7 +147,7 @@ pub async fn run(setup: Setup) -> Result<Ended, DaemonError> {
         boot_clock,
         ids: Box::new(Uuid::now_v7),
         keep,
-        sizes: Sizes::default(),
+        sizes,
         seed: fastrand::u64(..),
         events: {
             let hub = Arc::clone(&hub);

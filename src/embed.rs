@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::config::{Config, Env};
+use crate::config::{Config, Env, Memory};
 use crate::daemon::{build_ways, settings, work};
 use crate::dispatch::{BuildError, Dispatcher};
 use crate::engine::core::Stop;
@@ -129,7 +129,7 @@ pub async fn run(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), Run
         boot_clock: Box::new(BootTime::now),
         ids: Box::new(Uuid::now_v7),
         keep,
-        sizes: Sizes::default(),
+        sizes: Sizes { window_bytes: config.main.memory(Memory::Texts), ..Sizes::default() },
         seed: fastrand::u64(..),
         events: Box::new(|event| event.log()),
         ways,

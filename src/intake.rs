@@ -18,12 +18,14 @@ pub mod alertmanager;
 pub mod grafana;
 pub mod hook;
 mod desk;
+mod rate;
 mod room;
 mod shares;
 mod tally;
 
-pub use desk::{Clerk, Desk, NotTaken, PATIENCE, Taken, desk};
+pub use desk::{Clerk, Desk, NotTaken, PATIENCE, Taken, desk, desk_within};
 pub use handover::{Handover, Refused};
+pub(crate) use rate::Rates;
 pub use recipients::{RecipientError, recipients};
 pub(crate) use shares::{Share, Shares};
 pub use tally::{Fate, Intake, Refusal, Tally};

@@ -80,11 +80,12 @@ pub fn router(site: Site) -> Router {
     let read = api::read().merge(metrics::read()).merge(pages::read()).layer(listeners);
     let operate = api::operate().merge(pages::operate());
     let door = Arc::new(Door::default());
+    let room = limits::bodies(&site.standing().config.main);
     let routes = Router::new()
         .merge(open.route_layer(from_fn_with_state(site.desk.tally().clone(), limits::little_body)))
-        .merge(access::guard(send, Scope::Send, &site, &door))
-        .merge(access::guard(read, Scope::Read, &site, &door))
-        .merge(access::guard(operate, Scope::Operate, &site, &door))
+        .merge(access::guard(send, Scope::Send, &site, (&door, &room)))
+        .merge(access::guard(read, Scope::Read, &site, (&door, &room)))
+        .merge(access::guard(operate, Scope::Operate, &site, (&door, &room)))
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "there is nothing by this path; see /openapi.json")
         })

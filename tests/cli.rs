@@ -722,3 +722,42 @@ fn a_reload_keeps_what_works_and_opens_the_log_anew() {
     assert!(attempts("2").iter().all(|a| a["possible_duplicate"] == false), "{:?}", attempts("2"));
     daemon.stop();
 }
+
+#[test]
+fn tokens_are_made_listed_and_rotated() {
+    let none = Site::new("");
+    let made = none.json(&[
+        "token",
+        "new",
+        "--webhook",
+        "alertmanager",
+        "--severity",
+        "3",
+        "--to",
+        "112",
+        "--rate",
+        "30/m",
+        "--until",
+        "2020-01-01",
+        "am",
+    ]);
+    let line = made["line"].as_str().unwrap();
+    let rights = "send:alertmanager severity=3 to=112 rate=30/m";
+    assert!(line.starts_with(&format!("token.am: {rights} until=2020-01-01 sha256:")), "{line}");
+    let bad = none.run(&["token", "new", "--severity", "9", "x"]);
+    assert!(bad.code == 2 && bad.err.contains("--severity 9: expected N with N from 1 to 5"), "{}", bad.err);
+
+    let site = Site::new(&format!("[dispatcher]\ndispatcher1: DebugDispatcher\n[http]\n{line}\n"));
+    let listed = site.json(&["token", "list"]);
+    assert_eq!(listed[0]["rights"], rights);
+    assert_eq!((&listed[0]["ended"], &listed[0]["until"]), (&true.into(), &"2020-01-01".into()));
+    let table = site.run(&["token", "list"]).out;
+    assert!(table.contains("2020-01-01 (ended)") && !table.contains("sha256"), "{table}");
+
+    let rotated = site.json(&["token", "rotate", "am"]);
+    let both = rotated["line"].as_str().unwrap();
+    assert!(both.starts_with(line) && both.matches("sha256:").count() == 2, "{both}");
+    assert_ne!(rotated["token"], made["token"]);
+    let unknown = site.run(&["token", "rotate", "icinga"]);
+    assert!(unknown.code == 2 && unknown.err.contains("no token.icinga; it has am"), "{}", unknown.err);
+}

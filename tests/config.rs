@@ -326,7 +326,7 @@ fn every_key_of_main_is_read_as_it_is_written() {
          group_wait: 250ms\nurgent_severity: 2\nmax_segments: 3\ncompose: digest\noverflow: next\nencoding: gsm7\n\
          severe: 3\nsevere_sms: 0\nweb_address: https://sms.example/\n\
          transliterate: none\nprefix: \"NAV: \"\non_unknown: hold\nconcurrency: 4\nsubmit_timeout: 5\n\
-         allow: +47, 0046 (0)\n  +45\ndeny: 829\nmax_per_hour: 30\nlog_level: debug\nlog_format: json\n\
+         allow: +47, 0046 (0)\n  +45\ndeny: 829\nmax_per_hour: 30\nmemory: 64\nlog_level: debug\nlog_format: json\n\
          log_texts: yes\nlog_file: x.log\n\
          state_dir: /s\nshutdown_timeout: 0\n"
     );
@@ -351,6 +351,7 @@ fn every_key_of_main_is_read_as_it_is_written() {
     let mail = [&main.mail.level, &main.mail.server, &main.mail.to, &main.mail.from];
     assert_eq!(mail.map(|m| m.as_deref().unwrap()), ["CRITICAL", "mx", "a@b", "c@d"]);
     assert!(main.log_texts);
+    assert_eq!((main.memory, main.memory(config::Memory::Texts)), (64, 16 << 20));
     assert_eq!((main.group_interval(), main.group_wait), (seconds(120.0), seconds(0.25)));
     assert_eq!((main.urgent_severity, main.max_segments, main.concurrency), (2, 3, 4));
     assert_eq!(main.compose, config::Style::Digest);
@@ -367,6 +368,44 @@ fn every_key_of_main_is_read_as_it_is_written() {
     let file = config.files[0].with_file_name("x.log");
     assert_eq!(config.log_file(), Some(file), "a relative path starts at the file's directory");
     assert_eq!(main.state_dir, Some("/s".into()));
+}
+
+#[test]
+fn a_token_says_what_it_may_and_what_bounds_that() {
+    let hash = "0".repeat(64);
+    let site = |line: &str| Site::new(&format!("{HTTP}[groups]\nnoc: 112\n[http]\n{line}\n"));
+    let bounded = format!(
+        "token.am: send:alertmanager, send:icinga read severity=2 to=group:noc to=+4790000001 rate=30/m \
+         until=2027-06-30 sha256:{hash} sha256:{}",
+        "1".repeat(64)
+    );
+    let config = site(&bounded).clean();
+    let [old, new] = &config.http.tokens[..] else { panic!("{:?}", config.http.tokens) };
+    assert_eq!((&*old.name, old.scopes.to_string()), ("am", "send, read".to_owned()));
+    assert!(old.hash != new.hash && old.bounds == new.bounds);
+    let bounds = &old.bounds;
+    assert_eq!(bounds.webhooks.iter().collect::<Vec<_>>(), ["alertmanager", "icinga"]);
+    assert_eq!((bounds.severity, bounds.rate), (Some(2), Some(0.5)));
+    assert_eq!(
+        (&bounds.to[..], bounds.until),
+        (&["group:noc".to_owned(), "+4790000001".to_owned()][..], Some(jiff::civil::date(2027, 6, 30)))
+    );
+    for (words, want) in [
+        ("send severity=9", "severity=N with N from 1 to 5"),
+        ("send rate=30", "more than 0 per second, minute or hour"),
+        ("send until=tomorrow", "a day such as 2027-06-30"),
+        ("send to=group:nok", "no such group"),
+        ("send colour=red", "expected severity=3, to=group:NAME"),
+        ("severity=3", "expected scopes"),
+        ("operate to=112", "may only send and read"),
+    ] {
+        let complaints = site(&format!("token.x: {words} sha256:{hash}")).complaints().join("; ");
+        assert!(complaints.contains(want), "{words}: {complaints}");
+        assert!(!complaints.contains(&hash), "{complaints}");
+    }
+    let short = |listen: &str| site(&format!("listen: {listen}\ntoken: sms")).complaints().join("; ");
+    assert!(short("127.0.0.1:1").contains("can be guessed") && !short("127.0.0.1:1").contains("reached"));
+    assert!(short("0.0.0.0:1").contains("can be guessed, and 0.0.0.0:1 can be reached from other machines"));
 }
 
 /// Where NAV writes the alerts, its people know its SMS; elsewhere many may write for one phone.

@@ -1,12 +1,17 @@
 //! `[http]`: where the HTTP interface listens, and who may do what.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::section::Section;
 use super::value::{self, Parsed, wrong};
-use crate::web::access::{Hash, Scope, Scopes};
+use crate::alert::Phone;
+use crate::intake::recipients;
+use crate::web::access::{Bounds, Hash, Scope, Scopes};
 use crate::web::tls;
 
 /// `[http]`.
@@ -46,12 +51,14 @@ pub enum Listen {
 }
 
 /// Somebody who may ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Token {
     /// What its actions are recorded under.
     pub name: String,
     /// What it may.
     pub scopes: Scopes,
+    /// What it may hand in.
+    pub bounds: Arc<Bounds>,
     /// Its hash. The token itself is kept nowhere.
     pub hash: Hash,
 }
@@ -133,10 +140,10 @@ pub fn token_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-pub(super) fn read(mut s: Section<'_, '_>) -> HttpConfig {
+pub(super) fn read(mut s: Section<'_, '_>, groups: &BTreeMap<String, Vec<Phone>>) -> HttpConfig {
     let mut http = HttpConfig::default();
     s.set("listen", &mut http.listen, value::list(listen));
-    http.tokens = tokens(&mut s, &http.listen);
+    http.tokens = tokens(&mut s, &http.listen, groups);
     s.set("hosts", &mut http.hosts, value::list(|text| value::word(&text.to_lowercase())));
     http.tls = tls_files(&mut s);
     if let (Some(open), Some(entry)) = (http.listen.iter().find(|l| !l.is_local()), s.entry("listen"))
@@ -155,7 +162,7 @@ fn listen(text: &str) -> Parsed<Listen> {
 }
 
 /// `token` may do everything; `token.NAME` what it says.
-fn tokens(s: &mut Section<'_, '_>, listen: &[Listen]) -> Vec<Token> {
+fn tokens(s: &mut Section<'_, '_>, listen: &[Listen], groups: &BTreeMap<String, Vec<Phone>>) -> Vec<Token> {
     let mut tokens = Vec::new();
     if let Some(token) = s.secret("token", value::word) {
         if token.reveal().len() < TOKEN_MIN
@@ -175,16 +182,33 @@ fn tokens(s: &mut Section<'_, '_>, listen: &[Listen]) -> Vec<Token> {
             }
         }
         let hash = Hash::of(token.reveal());
-        tokens.push(Token { name: "token".to_owned(), scopes: Scopes::ALL, hash });
+        tokens.push(Token { name: "token".to_owned(), scopes: Scopes::ALL, bounds: Arc::default(), hash });
     }
     for (name, entry) in s.prefixed("token.", Some) {
-        match (token_name(name), scopes_and_hash(&entry.value.text)) {
-            (Ok(name), Some((scopes, hash))) => tokens.push(Token { name, scopes, hash }),
+        match (token_name(name), rights(&entry.value.text)) {
+            (Ok(name), Ok(rights)) => {
+                let Rights { scopes, bounds, hashes } = rights;
+                if let Err(why) = recipients(bounds.to.iter().map(String::as_str), groups)
+                    && !bounds.to.is_empty()
+                {
+                    s.fault_at(entry, format!("to={why}"), None);
+                }
+                if !bounds.are_none() && scopes.has(Scope::Operate) {
+                    let message = "what is bounded may only send and read; operate may send tests to anybody";
+                    s.fault_at(entry, message, None);
+                }
+                let bounds = Arc::new(bounds);
+                tokens.extend(hashes.into_iter().map(|hash| Token {
+                    name: name.clone(),
+                    scopes,
+                    bounds: Arc::clone(&bounds),
+                    hash,
+                }));
+            }
             (Err(expected), _) => s.fault_at(entry, format!("expected {expected} after \"token.\""), None),
             // What is there may be the token itself.
-            (_, None) => {
-                let message =
-                    "expected scopes (send, read, operate) and sha256:HEX (what was found may be secret)";
+            (_, Err(expected)) => {
+                let message = format!("expected {expected} (what was found may be secret)");
                 s.fault_at(entry, message, "smsd token new makes a token and this line".to_owned());
             }
         }
@@ -192,12 +216,72 @@ fn tokens(s: &mut Section<'_, '_>, listen: &[Listen]) -> Vec<Token> {
     tokens
 }
 
-fn scopes_and_hash(text: &str) -> Option<(Scopes, Hash)> {
-    let mut words: Vec<&str> =
-        text.split(|c: char| c == ',' || c.is_whitespace()).filter(|w| !w.is_empty()).collect();
-    let hash = Hash::from_hex(words.pop()?.strip_prefix("sha256:")?)?;
-    let scopes: Scopes = words.iter().map(|w| w.parse::<Scope>().ok()).collect::<Option<_>>()?;
-    (scopes != Scopes::NONE).then_some((scopes, hash))
+/// What a line says of a token, in the words of the line.
+#[derive(Debug)]
+pub struct Rights {
+    /// What it may.
+    pub scopes: Scopes,
+    /// What it may hand in.
+    pub bounds: Bounds,
+    /// Of the token; while it is changed, of the old and the new one.
+    pub hashes: Vec<Hash>,
+}
+
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let webhooks: Vec<String> = self.bounds.webhooks.iter().map(|name| format!("send:{name}")).collect();
+        let send = if webhooks.is_empty() { "send".to_owned() } else { webhooks.join(", ") };
+        let scopes =
+            self.scopes.iter().map(|scope| if scope == Scope::Send { &*send } else { scope.as_str() });
+        write!(f, "{}{}", scopes.collect::<Vec<_>>().join(", "), self.bounds)?;
+        self.hashes.iter().try_for_each(|hash| write!(f, " sha256:{}", hash.to_hex()))
+    }
+}
+
+const RIGHTS: &str = "scopes (send, read, operate) and sha256:HEX";
+const BOUNDS: &str = "severity=3, to=group:NAME, rate=30/m or until=2027-06-30 beside the scopes";
+
+/// The words say what was expected.
+fn rights(text: &str) -> Result<Rights, String> {
+    let mut rights = Rights { scopes: Scopes::NONE, bounds: Bounds::default(), hashes: Vec::new() };
+    let mut scopes = Vec::new();
+    for word in text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()) {
+        if let Some(hash) = word.strip_prefix("sha256:") {
+            rights.hashes.push(Hash::from_hex(hash).ok_or(RIGHTS)?);
+        } else if let Some(webhook) = word.strip_prefix("send:") {
+            rights.bounds.webhooks.insert(webhook.to_owned());
+            scopes.push(Scope::Send);
+        } else if let Some((key, value)) = word.split_once('=') {
+            bound(&mut rights.bounds, key, value)?;
+        } else {
+            scopes.push(word.parse().map_err(|_| RIGHTS)?);
+        }
+    }
+    rights.scopes = scopes.into_iter().collect();
+    match rights.scopes == Scopes::NONE || rights.hashes.is_empty() {
+        true => Err(RIGHTS.to_owned()),
+        false => Ok(rights),
+    }
+}
+
+/// One of a token's bounds.
+///
+/// # Errors
+/// What was expected.
+pub fn bound(bounds: &mut Bounds, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "severity" => {
+            let severity = value.parse().ok().filter(|n| (1..=5).contains(n));
+            bounds.severity = Some(severity.ok_or("severity=N with N from 1 to 5")?);
+        }
+        "to" => bounds.to.push(value.to_owned()),
+        "rate" => bounds.rate = Some(value::rate(value).map_err(|wrong| format!("rate={}", wrong.expected))?),
+        "until" => {
+            bounds.until = Some(value.parse().map_err(|_| "until= and a day such as 2027-06-30".to_owned())?);
+        }
+        _ => return Err(BOUNDS.to_owned()),
+    }
+    Ok(())
 }
 
 /// Both or none; what can not be read now may be readable for the daemon, which says so if not.

@@ -45,7 +45,7 @@ pub(super) fn read_and_note(
     }
     let dispatchers = dispatchers::read(&mut reader);
     let groups = groups(reader.section("groups"));
-    let http = http::read(reader.section("http"));
+    let http = http::read(reader.section("http"), &groups);
     let spool = spool::read(reader.section("spool"));
     let smtp = smtp::read(reader.section("smtp"));
     let listens = !http.listen.is_empty();
@@ -174,6 +174,7 @@ fn main(mut s: Section<'_, '_>) -> (Main, Said) {
     s.set("allow", &mut main.allow, value::list(value::prefix));
     s.set("deny", &mut main.deny, value::list(value::prefix));
     s.set("max_per_hour", &mut main.max_per_hour, value::integer(0..=3600));
+    s.set("memory", &mut main.memory, value::integer(64..=65_536));
 
     s.set(
         "log_level",

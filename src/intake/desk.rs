@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::room::{Full, Handed, WaitingRoom};
 use super::{Intake, TEXT_KEPT, Tally, template};
 use crate::alert::AlertId;
+use crate::config::{Main, Memory};
 use crate::queue::{NewAlert, Queue, QueueError, Submission, Submitted};
 use crate::seeded::{Bug, bug};
 
@@ -129,7 +130,12 @@ fn cut(alerts: &mut [NewAlert]) {
 
 /// Opens a desk on a queue, and returns who works behind it: [`Clerk::work`] is to be run for as long as there is a desk.
 pub fn desk(queue: Arc<dyn Queue>) -> (Desk, Clerk) {
-    let room = Arc::new(WaitingRoom::default());
+    desk_within(queue, Main::default().memory(Memory::HandedIn))
+}
+
+/// The same with so many bytes of memory for what waits.
+pub fn desk_within(queue: Arc<dyn Queue>, bytes: usize) -> (Desk, Clerk) {
+    let room = Arc::new(WaitingRoom::new(bytes));
     let desk = Desk { room: Arc::clone(&room), intake: None, caller: None, tally: Tally::default() };
     (desk, Clerk { queue, room })
 }

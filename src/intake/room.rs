@@ -12,8 +12,9 @@ use crate::queue::Submission;
 
 /// Submissions that wait at once; whoever comes then is told to come again.
 const MOST: usize = 4_096;
-/// What they take in memory, in bytes, and what of that is for callers with no more than a little in it.
-const BYTES: (usize, usize, usize) = (16 * 1024 * 1024, 4 * 1024 * 1024, 256 * 1024);
+/// Of the memory for them, this part is for callers who take no more than a little of it.
+const RESERVED: usize = 4;
+const LITTLE: usize = 256 * 1024;
 /// What an alert takes beside its text, which it may share with others.
 const ALERT: usize = 128;
 /// Submissions of one commit at most.
@@ -66,18 +67,16 @@ pub(super) enum Full {
     Closed,
 }
 
-impl Default for WaitingRoom {
-    fn default() -> WaitingRoom {
-        let (most, reserved, little) = BYTES;
+impl WaitingRoom {
+    /// With so many bytes of memory.
+    pub(super) fn new(bytes: usize) -> WaitingRoom {
         WaitingRoom {
-            bytes: Arc::new(Shares::new(most, reserved, little)),
+            bytes: Arc::new(Shares::new(bytes, bytes / RESERVED, LITTLE)),
             inner: Mutex::default(),
             came: Notify::new(),
         }
     }
-}
 
-impl WaitingRoom {
     /// A submission waits for its turn.
     pub(super) fn enter(
         &self,
@@ -233,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_most_severe_go_first_and_callers_take_turns() {
-        let room = WaitingRoom::default();
+        let room = WaitingRoom::new(16 << 20);
         for n in 0..3 {
             enter(&room, "hog", bulk(&format!("hog {n}"), 1, 1)).unwrap();
         }
@@ -246,7 +245,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_commit_is_bounded_in_rows() {
-        let room = WaitingRoom::default();
+        let room = WaitingRoom::new(16 << 20);
         for _ in 0..5 {
             enter(&room, "hog", bulk("bulk", 1_000, 1)).unwrap();
         }
@@ -260,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_brings_too_much_leaves_room_for_others() {
-        let room = WaitingRoom::default();
+        let room = WaitingRoom::new(16 << 20);
         let taken = (0..4_000).take_while(|_| enter(&room, "hog", bulk("x", 1_000, 1)).is_ok()).count();
         assert!((90..110).contains(&taken), "{taken}");
         assert_eq!(enter(&room, "one", bulk("x", 1_000, 1)), Ok(()));

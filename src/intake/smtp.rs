@@ -13,7 +13,6 @@
 pub mod command;
 pub mod content;
 mod places;
-mod rate;
 pub mod session;
 pub mod wire;
 
@@ -32,10 +31,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::content::Content;
 use self::places::Places;
-use self::rate::Rates;
 use self::session::{Answer, Envelope, Next, Rules, Session, ascii, too_big};
 use self::wire::{Data, Line, Mail};
-use super::{ALERTS_MAX, Desk, Intake, NotTaken, Refusal, Taken, recipients};
+use super::{ALERTS_MAX, Desk, Intake, NotTaken, Rates, Refusal, Taken, recipients};
 use crate::alert::Phone;
 use crate::config::{Config, SmtpConfig};
 use crate::queue::{Key, NewAlert, Submission};
@@ -143,7 +141,7 @@ struct House {
     desk: Desk,
     standing: watch::Receiver<Arc<Standing>>,
     places: Arc<Places>,
-    rates: Mutex<Rates>,
+    rates: Mutex<Rates<IpAddr>>,
     /// What is wrong with the queue, said once.
     trouble: Mutex<Option<String>>,
     closing: CancellationToken,
@@ -190,7 +188,7 @@ impl House {
             let rules = Rules { config, groups: &standing.config.groups };
             let admit = || {
                 let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-                rates.admit(peer, config.rate, Instant::now())
+                rates.admit(peer, 1.0, config.rate, Instant::now())
             };
             let Answer { reply, next } = session.line(&line, rules, admit);
             client.reply(&reply);

@@ -115,11 +115,14 @@ pub enum Refusal {
     Room,
     /// Did not bring in time what was announced.
     Slow,
+    /// Hands in more than it may.
+    Rate,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Refusal; 4] = [Refusal::Token, Refusal::Address, Refusal::Room, Refusal::Slow];
+    pub const ALL: [Refusal; 5] =
+        [Refusal::Token, Refusal::Address, Refusal::Room, Refusal::Slow, Refusal::Rate];
 
     /// The word for it in metrics.
     pub fn as_str(self) -> &'static str {
@@ -128,6 +131,7 @@ impl Refusal {
             Refusal::Address => "address",
             Refusal::Room => "room",
             Refusal::Slow => "slow",
+            Refusal::Rate => "rate",
         }
     }
 
@@ -138,6 +142,7 @@ impl Refusal {
             Refusal::Address => "asked from an address that may not",
             Refusal::Room => "turned away: more comes at once than there is room for",
             Refusal::Slow => "turned away: what was announced did not come in time",
+            Refusal::Rate => "turned away: more was handed in than this token may",
         }
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! What a token is, only its hash is kept; and every hash is compared, in constant time.
 
+mod bounds;
 mod guesses;
 mod origin;
 mod scope;
@@ -16,7 +17,7 @@ mod sessions;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
@@ -27,6 +28,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Router};
 use tokio::time::sleep;
 
+pub use bounds::Bounds;
 pub use guesses::Guesses;
 pub use scope::{Scope, Scopes};
 pub use secret::{Hash, random_token};
@@ -34,7 +36,8 @@ pub use sessions::Sessions;
 
 use super::{Problem, Site, limits, pages};
 use crate::config::HttpConfig;
-use crate::intake::{Intake, Refusal};
+use crate::intake::{Intake, Rates, Refusal, Shares, recipients};
+use crate::queue::{NewAlert, Submission};
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct Caller {
     pub name: Arc<str>,
     /// What is allowed.
     pub scopes: Scopes,
+    /// What may be handed in.
+    pub bounds: Arc<Bounds>,
     /// What a form of this caller must bring; `None` if no browser can have been led to ask.
     proof: Option<Arc<str>>,
     by: Credential,
@@ -63,7 +68,7 @@ enum Credential {
 
 impl Caller {
     fn new(name: &str, scopes: Scopes, by: Credential) -> Caller {
-        Caller { name: name.into(), scopes, proof: None, by }
+        Caller { name: name.into(), scopes, bounds: Arc::default(), proof: None, by }
     }
 }
 
@@ -93,6 +98,49 @@ impl Pass {
                 () = sleep(LOOK) => {}
             }
         }
+    }
+
+    /// May the caller hand in these alerts, as a webhook of this name if it is one? What is more severe than it may say is made
+    /// as severe as that.
+    ///
+    /// # Errors
+    /// 403: it may not, or not to one of these numbers. 429: it has handed in too many.
+    pub(super) fn admit<'s>(
+        &self,
+        site: &Site,
+        webhook: Option<&str>,
+        submissions: impl IntoIterator<Item = &'s mut Submission>,
+    ) -> Result<(), Problem> {
+        let (name, bounds) = (&self.caller.name, &*self.caller.bounds);
+        if bounds.are_none() {
+            return Ok(());
+        }
+        let forbidden = |detail: String| Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        if !bounds.admit(webhook) {
+            return forbidden(format!("{name} may post to its webhooks alone; nothing was queued"));
+        }
+        let mut alerts: Vec<&mut NewAlert> = submissions.into_iter().flat_map(|s| &mut s.alerts).collect();
+        if !bounds.to.is_empty() {
+            let words = bounds.to.iter().map(String::as_str);
+            let allowed = recipients(words, &site.standing().config.groups).unwrap_or_default();
+            if let Some(stranger) = Bounds::stranger(&allowed, alerts.iter().map(|alert| &alert.to)) {
+                return forbidden(format!("{name} may not text {stranger}; nothing was queued"));
+            }
+        }
+        if let Some(rate) = bounds.rate {
+            let mut rates = self.door.rates.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = std::time::Instant::now();
+            if let Err(seconds) = rates.admit(Arc::clone(name), alerts.len() as f64, rate, now) {
+                site.desk.tally().refuse(Intake::Http, Refusal::Rate, None);
+                let detail = format!("{name} hands in more than it may; nothing was queued, try again");
+                return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(seconds));
+            }
+        }
+        for alert in &mut alerts {
+            let severity = &mut alert.severity.0;
+            *severity = (*severity).map(|n| bounds.severity.map_or(n, |least| n.max(least)));
+        }
+        Ok(())
     }
 
     fn holds(&self, http: &HttpConfig) -> bool {
@@ -135,16 +183,22 @@ pub enum From {
 pub(super) struct Door {
     sessions: Arc<Sessions>,
     guesses: Arc<Guesses>,
+    rates: Mutex<Rates<Arc<str>>>,
 }
 
 /// Those routes behind the scope that they need.
-pub(super) fn guard(routes: Router<Site>, scope: Scope, site: &Site, door: &Arc<Door>) -> Router<Site> {
+pub(super) fn guard(
+    routes: Router<Site>,
+    scope: Scope,
+    site: &Site,
+    (door, room): (&Arc<Door>, &Arc<Shares>),
+) -> Router<Site> {
     // What another matter will bring may not be there yet, and nothing guards nothing.
     if !routes.has_routes() {
         return routes;
     }
     // Who may not ask is not listened to: the body comes last.
-    let body = from_fn_with_state(site.desk.tally().clone(), limits::whole_body);
+    let body = from_fn_with_state((site.desk.tally().clone(), Arc::clone(room)), limits::whole_body);
     let routes = routes.route_layer(body);
     routes.route_layer(from_fn_with_state((site.clone(), scope, Arc::clone(door)), check))
 }
@@ -215,6 +269,7 @@ async fn check(State((site, scope, door)): State<Guard>, mut request: Request, n
     let lacks = (!caller.scopes.has(scope))
         .then(|| format!("{} has no scope {scope}; it has {}", caller.name, caller.scopes));
     request.extensions_mut().insert(Pass { caller: caller.clone(), scope, door });
+    let name = Arc::clone(&caller.name);
     request.extensions_mut().insert(caller);
     let mut response = match lacks {
         Some(message) => refuse(&site, request, Problem::new(StatusCode::FORBIDDEN, message)),
@@ -223,8 +278,13 @@ async fn check(State((site, scope, door)): State<Guard>, mut request: Request, n
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
+    response.extensions_mut().insert(AskedBy(name));
     response
 }
+
+/// Whose an answer is.
+#[derive(Clone)]
+pub(super) struct AskedBy(pub(super) Arc<str>);
 
 impl Door {
     /// Who asks, with a cookie to give back if there is one.
@@ -265,9 +325,14 @@ impl Door {
         let token =
             token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer ")).map(|(_, token)| token);
         let Some(token) = token else { return Err(unknown("expected Authorization: Bearer TOKEN")) };
-        self.sessions
-            .bearer(http, &Hash::of(token.trim_ascii()))
-            .ok_or_else(|| unknown("this token is not known here"))
+        let hash = Hash::of(token.trim_ascii());
+        self.sessions.bearer(http, &hash).ok_or_else(|| {
+            let ended = http.tokens.iter().find(|token| token.hash == hash).and_then(|t| t.bounds.until);
+            match ended {
+                Some(last) => unknown(&format!("the last day of this token was {last}")),
+                None => unknown("this token is not known here"),
+            }
+        })
     }
 }
 

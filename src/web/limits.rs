@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::Came;
 use super::{Caller, Problem};
-use crate::config::HttpConfig;
+use crate::config::{HttpConfig, Main, Memory};
 use crate::intake::{Intake, Refusal, Share, Shares, Tally};
 use crate::os::descriptors;
 
@@ -45,9 +45,11 @@ const LISTENERS_SHARE: usize = 4;
 const LISTENERS_MAX: usize = 128;
 /// Whoever takes nothing of an answer for this long has to make way for the next.
 const STALL: Duration = Duration::from_secs(2);
-/// Bytes of bodies in memory at once, and those among them that only who has next to nothing there may take.
-const BODIES_MAX: usize = 16 * 1024 * 1024;
-const BODIES_RESERVED: usize = 4 * 1024 * 1024;
+/// This part of a room is for who has next to nothing there; and what of the room for answers that is.
+const RESERVED: usize = 4;
+const LITTLE: usize = 8;
+/// Smaller answers are not counted.
+pub(super) const SMALL_ANSWER: usize = 16 * 1024;
 /// Bytes of a form of somebody who is not known, at most: a token.
 const FORM_MAX: usize = 4 * 1024;
 
@@ -213,13 +215,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Reads the body, whole, before anybody looks at it. To be put behind those who say who may ask at all.
 pub(super) async fn whole_body(
-    extract::State(tally): extract::State<Tally>,
+    extract::State((tally, room)): extract::State<(Tally, Arc<Shares>)>,
     request: Request,
     next: Next,
 ) -> Response {
     let from = address(&request);
     let caller = request.extensions().get::<Caller>().map_or_else(|| "".into(), |c| Arc::clone(&c.name));
-    let (request, _room) = match read(request, BODY_MAX, Some(&caller)).await {
+    let (request, _room) = match read(request, BODY_MAX, Some(room.open(&caller))).await {
         Ok(read) => read,
         Err(unread) => return unread.answer(&tally, from),
     };
@@ -284,7 +286,7 @@ impl Unread {
 async fn read(
     request: Request,
     most: usize,
-    caller: Option<&Arc<str>>,
+    mut room: Option<Share>,
 ) -> Result<(Request, Option<Share>), Unread> {
     let place = request.extensions().get::<Arc<Place>>().cloned();
     let (parts, mut body) = request.into_parts();
@@ -295,7 +297,7 @@ async fn read(
         return Err(Unread::TooLarge(most));
     }
     let begun = Instant::now();
-    let (mut bytes, mut room) = (Vec::new(), caller.map(|caller| ROOM.open(caller)));
+    let mut bytes = Vec::new();
     loop {
         let in_time = begun + BODY_TIME + Duration::from_secs_f64(bytes.len() as f64 / BODY_RATE as f64);
         let frame = match timeout_at(in_time, body.frame()).await {
@@ -320,8 +322,16 @@ async fn read(
 }
 
 /// The room for bodies, shared by who is known: however much some bring at once, whoever brings one body finds room.
-static ROOM: LazyLock<Arc<Shares>> =
-    LazyLock::new(|| Arc::new(Shares::new(BODIES_MAX, BODIES_RESERVED, BODY_MAX)));
+pub(super) fn bodies(main: &Main) -> Arc<Shares> {
+    let bytes = main.memory(Memory::Bodies);
+    Arc::new(Shares::new(bytes, bytes / RESERVED, BODY_MAX))
+}
+
+/// The room for answers that are not read yet.
+pub(super) fn answers(main: &Main) -> Arc<Shares> {
+    let bytes = main.memory(Memory::Answers);
+    Arc::new(Shares::new(bytes, bytes / RESERVED, bytes / LITTLE))
+}
 
 /// The places of those who listen to what happens, a part of all places: without an end, each would keep its own for ever.
 pub(super) fn listeners() -> Shares {

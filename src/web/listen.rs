@@ -32,7 +32,7 @@ use super::access::{Came, From};
 use super::limits::{self, Places};
 use super::{Closing, Site, router, tls};
 use crate::config::{HttpConfig, Listen, TlsFiles};
-use crate::intake::{Intake, Refusal, Tally};
+use crate::intake::{Intake, Refusal, Shares, Tally};
 use crate::os::{Inherited, descriptors};
 
 /// Between two tries to listen where we can not, and to read a certificate that can not be read.
@@ -50,11 +50,13 @@ pub async fn serve(site: Site, over: CancellationToken) {
     let (socket, inherited) = (site.socket.clone(), Arc::clone(&site.inherited));
     tell_of_unheard(&standing.borrow().config.http, &inherited);
     let tally = site.desk.tally().clone();
+    let answers = limits::answers(&site.standing().config.main);
     let app = router(site).layer(Extension(Closing(over.clone())));
     let tasks = TaskTracker::new();
     if let Some(path) = socket {
         let desk = Desk {
             app: app.clone(),
+            answers: Arc::clone(&answers),
             places: Arc::new(Places::new(OUR_COMMANDS)),
             tally: tally.clone(),
             over: over.clone(),
@@ -93,7 +95,8 @@ pub async fn serve(site: Site, over: CancellationToken) {
                 open.insert(address.clone(), until.clone());
                 let tls = Some(tls.clone());
                 let (app, places, tally) = (app.clone(), Arc::clone(&places), tally.clone());
-                let desk = Desk { app, places, tally, over: over.clone(), tls };
+                let answers = Arc::clone(&answers);
+                let desk = Desk { app, answers, places, tally, over: over.clone(), tls };
                 let opened = (Arc::clone(&inherited), lacks);
                 tasks.spawn(listen(address.clone(), opened, until, desk, tasks.clone()));
             }
@@ -112,6 +115,7 @@ pub async fn serve(site: Site, over: CancellationToken) {
 #[derive(Clone)]
 struct Desk {
     app: Router,
+    answers: Arc<Shares>,
     places: Arc<Places>,
     tally: Tally,
     over: CancellationToken,
@@ -238,7 +242,7 @@ async fn accept(
             desk.tally.refuse(Intake::Http, Refusal::Room, address);
             continue;
         };
-        let (app, over) = (desk.app.clone(), desk.over.clone());
+        let (served, over) = ((desk.app.clone(), Arc::clone(&desk.answers)), desk.over.clone());
         let tls = match (&accepted, &desk.tls) {
             (Accepted::Tcp(..), Some(tls)) => tls.borrow().clone(),
             _ => Tls::Off,
@@ -249,16 +253,16 @@ async fn accept(
                 match (accepted, tls) {
                     (_, Tls::Broken(_)) => {}
                     (Accepted::Tcp(stream, _), Tls::Off) => {
-                        connection::serve(stream, came, app, &seat.place, &over).await;
+                        connection::serve(stream, came, served, &seat.place, &over).await;
                     }
                     (Accepted::Tcp(stream, _), Tls::On(_, config)) => {
                         let handshake = TlsAcceptor::from(config).accept(stream);
                         if let Ok(Ok(stream)) = tokio::time::timeout(limits::HEAD_TIME, handshake).await {
-                            connection::serve(stream, came, app, &seat.place, &over).await;
+                            connection::serve(stream, came, served, &seat.place, &over).await;
                         }
                     }
                     (Accepted::Unix(stream), _) => {
-                        connection::serve(stream, came, app, &seat.place, &over).await;
+                        connection::serve(stream, came, served, &seat.place, &over).await;
                     }
                 }
             };

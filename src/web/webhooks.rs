@@ -9,13 +9,14 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
+use super::Site;
+use super::access::Pass;
 use super::problem::{Body, PROBLEM, Problem};
-use super::{Caller, Site};
 use crate::alert::AlertId;
 use crate::config::QueueKind;
 use crate::intake::alertmanager::ALERTMANAGER;
@@ -65,12 +66,12 @@ type Post = (RawQuery, HeaderMap, Result<Bytes, BytesRejection>);
     responses((status = 200, description = "All of it is on stable storage.", body = Queued)))]
 pub(super) async fn alertmanager(
     State(site): State<Site>,
-    caller: Caller,
+    Extension(pass): Extension<Pass>,
     query: RawQuery,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Queued>, Problem> {
-    take(site, caller, "alertmanager".to_owned(), (query, headers, body)).await
+    take(site, pass, "alertmanager".to_owned(), (query, headers, body)).await
 }
 
 /// What Grafana posts
@@ -81,12 +82,12 @@ pub(super) async fn alertmanager(
     responses((status = 200, description = "All of it is on stable storage.", body = Queued)))]
 pub(super) async fn grafana(
     State(site): State<Site>,
-    caller: Caller,
+    Extension(pass): Extension<Pass>,
     query: RawQuery,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Queued>, Problem> {
-    take(site, caller, "grafana".to_owned(), (query, headers, body)).await
+    take(site, pass, "grafana".to_owned(), (query, headers, body)).await
 }
 
 /// What anything else posts
@@ -101,16 +102,17 @@ pub(super) async fn grafana(
     ))]
 pub(super) async fn named(
     State(site): State<Site>,
-    caller: Caller,
+    Extension(pass): Extension<Pass>,
     Path(name): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Queued>, Problem> {
-    take(site, caller, name, (query, headers, body)).await
+    take(site, pass, name, (query, headers, body)).await
 }
 
-async fn take(site: Site, caller: Caller, name: String, post: Post) -> Result<Json<Queued>, Problem> {
+async fn take(site: Site, pass: Pass, name: String, post: Post) -> Result<Json<Queued>, Problem> {
+    let caller = &pass.caller;
     let (RawQuery(query), headers, body) = post;
     let body = body.map_err(|error| {
         tracing::warn!(
@@ -145,6 +147,13 @@ async fn take(site: Site, caller: Caller, name: String, post: Post) -> Result<Js
         );
     })?;
     handover.by(&caller.name);
+    pass.admit(&site, Some(&name), &mut handover.submissions).map_err(|problem| {
+        tracing::warn!(webhook = shown(&name), "refused: {}", shown(&problem.detail));
+        match problem.retry_after {
+            Some(seconds) => unavailable(problem.detail, seconds),
+            None => problem,
+        }
+    })?;
     if let QueueKind::NavDb(_) = site.standing().config.queue.kind {
         handover.cut(NAV_CHARACTERS);
     }

@@ -46,7 +46,8 @@ impl Answer {
 }
 
 pub(super) fn token(name: &str, token: &str, scopes: &[Scope]) -> Token {
-    Token { name: name.to_owned(), scopes: scopes.iter().copied().collect(), hash: Hash::of(token) }
+    let scopes = scopes.iter().copied().collect();
+    Token { name: name.to_owned(), scopes, bounds: Arc::default(), hash: Hash::of(token) }
 }
 
 impl Bench {

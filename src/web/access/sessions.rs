@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use jiff::Timestamp;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use tokio::time::Instant;
@@ -101,7 +102,11 @@ impl Sessions {
         http.tokens
             .iter()
             .fold(None, |found, token| if token.hash == *hash { Some(token) } else { found })
-            .map(|token| Caller::new(&token.name, token.scopes, Credential::Token(token.hash)))
+            .filter(|token| !token.bounds.are_over(Timestamp::now()))
+            .map(|token| {
+                let caller = Caller::new(&token.name, token.scopes, Credential::Token(token.hash));
+                Caller { bounds: Arc::clone(&token.bounds), ..caller }
+            })
     }
 
     /// Whose session this is, with its id. Services of one host name share cookies: another's may stand before ours.

@@ -7,6 +7,7 @@ fn http(tokens: &[(&str, &str, &[Scope])]) -> HttpConfig {
     let tokens = tokens.iter().map(|(name, token, scopes)| Token {
         name: (*name).to_owned(),
         scopes: scopes.iter().copied().collect(),
+        bounds: Arc::default(),
         hash: Hash::of(token),
     });
     HttpConfig { tokens: tokens.collect(), ..HttpConfig::default() }

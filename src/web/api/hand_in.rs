@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,6 +14,7 @@ use super::Strict;
 use crate::alert::{AlertId, Severity};
 use crate::intake::{ALERTS_MAX, NotTaken, TEXT_MAX, recipients};
 use crate::queue::{Key, NewAlert, Submission};
+use crate::web::access::Pass;
 use crate::web::problem::{Body, PROBLEM};
 use crate::web::{Caller, Problem, Scope, Site};
 
@@ -90,11 +91,12 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
     ))]
 pub(super) async fn hand_in(
     State(site): State<Site>,
-    caller: Caller,
+    Extension(pass): Extension<Pass>,
     headers: HeaderMap,
     Strict(asked): Strict<NewAlerts>,
 ) -> Result<Response, Problem> {
-    let key = key(&caller, &headers, asked.idempotency_key.as_deref())?;
+    let caller = &pass.caller;
+    let key = key(caller, &headers, asked.idempotency_key.as_deref())?;
     let words: Vec<&str> = match &asked.to {
         OneOrMore::One(word) => vec![&word.0],
         OneOrMore::More(words) => words.0.iter().map(|word| word.0.as_str()).collect(),
@@ -123,8 +125,9 @@ pub(super) async fn hand_in(
         severity: Severity(asked.severity),
         account: asked.account,
     });
-    let submission = Submission { key, alerts: alerts.collect() };
-    let taken = site.desk.by(&caller.name).hand_in(submission).await.map_err(|e| refused(e, &caller))?;
+    let mut submission = Submission { key, alerts: alerts.collect() };
+    pass.admit(&site, None, [&mut submission])?;
+    let taken = site.desk.by(&caller.name).hand_in(submission).await.map_err(|e| refused(e, caller))?;
     let mut response = (StatusCode::ACCEPTED, Json(Taken { ids: taken.ids })).into_response();
     if taken.before {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

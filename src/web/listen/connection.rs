@@ -22,19 +22,25 @@ use tower_service::Service;
 
 use super::LAST_WORDS;
 use super::patient::Patient;
+use crate::intake::{Share, Shares};
 use crate::web::Problem;
-use crate::web::access::Came;
-use crate::web::limits::{self, BODY_MAX, HEAD_MAX, HEADERS_MAX, Place};
+use crate::web::access::{AskedBy, Came};
+use crate::web::limits::{self, BODY_MAX, HEAD_MAX, HEADERS_MAX, Place, SMALL_ANSWER};
 
 /// Answers what is asked on a connection until it ends, or until `over`: then with the last answer.
-pub(super) async fn serve<S>(stream: S, came: Came, app: Router, place: &Arc<Place>, over: &CancellationToken)
-where
+pub(super) async fn serve<S>(
+    stream: S,
+    came: Came,
+    (app, answers): (Router, Arc<Shares>),
+    place: &Arc<Place>,
+    over: &CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let io = TokioIo::new(Patient::new(stream, Arc::clone(place)));
     let service = service_fn(|request: Request<Incoming>| {
         place.head(!request.body().is_end_stream());
-        answer(request, came.clone(), app.clone(), Arc::clone(place))
+        answer(request, came.clone(), (app.clone(), Arc::clone(&answers)), Arc::clone(place))
     });
     let connection = http1::Builder::new()
         .max_headers(HEADERS_MAX)
@@ -56,7 +62,7 @@ type Answer = Response<Watched>;
 async fn answer(
     request: Request<Incoming>,
     came: Came,
-    mut app: Router,
+    (mut app, answers): (Router, Arc<Shares>),
     place: Arc<Place>,
 ) -> Result<Answer, Infallible> {
     let headers = request.headers();
@@ -82,6 +88,13 @@ async fn answer(
             }
         }
     };
+    let room = match room_for(&response, &answers) {
+        Ok(room) => room,
+        Err(problem) => {
+            response = problem.into_response();
+            None
+        }
+    };
     let headers = response.headers_mut();
     if chunked {
         // If it had a Content-Length, too, which hyper ignores and takes out, whoever stands between us may take what
@@ -94,7 +107,7 @@ async fn answer(
     for (name, value) in ALWAYS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    Ok(response.map(|body| Watched { body, place }))
+    Ok(response.map(|body| Watched { body, place, _room: room }))
 }
 
 /// What another server on the way may have understood otherwise (RFC 9112 §3.2, §6.1): a request without a host or with
@@ -123,10 +136,25 @@ const ALWAYS: [(header::HeaderName, &str); 5] = [
     (header::X_FRAME_OPTIONS, "DENY"),
 ];
 
+/// A large answer takes room for as long as it is not read; 503 if there is none.
+fn room_for(response: &Response<Body>, answers: &Arc<Shares>) -> Result<Option<Share>, Problem> {
+    let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
+    let Some(size) = size.filter(|size| *size > SMALL_ANSWER) else { return Ok(None) };
+    let by =
+        response.extensions().get::<AskedBy>().map_or_else(|| "".into(), |AskedBy(name)| Arc::clone(name));
+    let mut room = answers.open(&by);
+    if room.grow(size) {
+        return Ok(Some(room));
+    }
+    let detail = "more is asked for at once than is read; read what was asked for, and try again";
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1))
+}
+
 /// The body of an answer. When it is gone, the answer is given.
 struct Watched {
     body: Body,
     place: Arc<Place>,
+    _room: Option<Share>,
 }
 
 impl HttpBody for Watched {
