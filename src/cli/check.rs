@@ -114,6 +114,8 @@ impl Check {
 
 impl Report {
     fn probe(&mut self, session: &Session) -> anyhow::Result<()> {
+        // Whether or not the queue opens, what is asked next is programs that the configuration names.
+        session.drop_root()?;
         let (queue, dispatchers, mailed) = block_on(async {
             let queue = probe_queue(session).await;
             let dispatchers = dispatcher::probe_all(&session.config).await;
