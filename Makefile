@@ -1,6 +1,6 @@
 # What people do with this tree. Each target works in a fresh clone on Debian with cargo.
 
-.PHONY: help run test check deb image docs bench simulate fuzz torture overload paint storm
+.PHONY: help run test check deb image docs bench simulate fuzz torture overload attack paint storm
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -48,6 +48,9 @@ torture: ## Kill the daemon 1000 times on each queue, cut the power, hurt Postgr
 overload: ## A hundred thousand alerts in a minute, numbers and gateways that fail: who notices what (8 min)
 	scripts/install-test-deps
 	scripts/overload
+
+attack: ## What strangers, callers, files, mails and gateways may do to the daemon, and what it costs the others (5 min)
+	scripts/attack
 
 paint: ## How soon the dashboard is there, with a million old alerts in the queue
 	scripts/install-test-deps
