@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 
 /// A pid file that we hold.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl PidFile {
             if !is_still(&file, path) {
                 continue;
             }
-            if let Some(pid) = read_pid(&mut file).filter(|pid| is_navs_smsd(pid)) {
+            if let Some(pid) = read_pid(&mut file).filter(|pid| is_navs_smsd(pid, &file)) {
                 return Err(PidFileError::Held { path: path.to_owned(), pid: Some(pid) });
             }
             let mut pidfile = PidFile { path: path.to_owned(), file, kept: false };
@@ -100,7 +100,7 @@ impl PidFile {
         let mut file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
         let locked = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
         let pid = read_pid(&mut file);
-        let held = locked || pid.as_deref().is_some_and(is_navs_smsd);
+        let held = locked || pid.as_deref().is_some_and(|pid| is_navs_smsd(pid, &file));
         held.then(|| Holder { pid: pid.and_then(|p| p.parse().ok()) })
     }
 
@@ -208,9 +208,15 @@ fn read_pid(file: &mut File) -> Option<String> {
     (!pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())).then(|| pid.to_owned())
 }
 
-/// True if this pid is a living Python that runs a script called `smsd`: NAV's own daemon, which locks nothing.
-fn is_navs_smsd(pid: &str) -> bool {
-    let Ok(cmdline) = std::fs::read(Path::new("/proc").join(pid).join("cmdline")) else { return false };
+/// True if this pid is a living Python that runs a script called `smsd`: NAV's own daemon, which locks nothing. It is root's, ours
+/// or whose the file is: anybody else may call a script so.
+fn is_navs_smsd(pid: &str, file: &File) -> bool {
+    let process = Path::new("/proc").join(pid);
+    let Ok(cmdline) = std::fs::read(process.join("cmdline")) else { return false };
+    let ours = [Some(0), Some(Uid::effective().as_raw()), file.metadata().ok().map(|file| file.uid())];
+    if !std::fs::metadata(&process).is_ok_and(|process| ours.contains(&Some(process.uid()))) {
+        return false;
+    }
     let mut names = cmdline.split(|b| *b == 0).map(|word| {
         let name = word.rsplit(|b| *b == b'/').next().unwrap_or_default();
         String::from_utf8_lossy(name).into_owned()

@@ -2,12 +2,14 @@
 //!
 //! A socket of a daemon that is gone is in the way of the next one; it is told from one that is served by knocking.
 
-use std::fs::Permissions;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::{Listen, http::SOCKET_PATH_MAX};
@@ -90,12 +92,26 @@ async fn socket(path: &Path, mode: u32) -> io::Result<Bound> {
         },
         Err(_) => {}
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    let listener = with_mode(path, mode)?;
     let there = std::fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), identity: (there.dev(), there.ino()) };
     Ok(Bound::Unix(listener, Some(file)))
 }
+
+/// Opens a socket that is never open to more than its mode says: what is bound has the mode of the socket, less our umask
+/// (unix(7)); what the umask has taken is given back to that very file, and to none that was put in its place.
+fn with_mode(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    fchmod(&socket, Mode::from_bits_truncate(mode))?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    fchmodat(AT_FDCWD, path, Mode::from_bits_truncate(mode), FchmodatFlags::NoFollowSymlink)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(std::os::unix::net::UnixListener::from(OwnedFd::from(socket)))
+}
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1_024;
 
 impl Bound {
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
