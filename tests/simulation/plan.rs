@@ -508,8 +508,12 @@ impl Plan {
     }
 
     /// A reload that brings more than the dispatchers may bring other limits and another rule for doubt, too: the oracle
-    /// judges by all that was ever configured. Dice of their own as well.
+    /// judges by all that was ever configured. Dice of their own as well. A world whose database goes back is left as it is:
+    /// there one thing is looked for, in few seeds.
     fn rejudge(&mut self, r: &mut fastrand::Rng) {
+        if self.past.is_some() {
+            return;
+        }
         if r.f64() < 0.3 {
             self.overflow = Overflow::Severe;
             (self.main.severe, self.main.severe_sms) = (r.i32(0..=3), r.u32(0..=5));
