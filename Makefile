@@ -49,7 +49,7 @@ overload: ## A hundred thousand alerts in a minute, numbers and gateways that fa
 	scripts/install-test-deps
 	scripts/overload
 
-attack: ## What strangers, callers, files, mails and gateways may do to the daemon, and what it costs the others (5 min)
+attack: ## What strangers, callers, files, mails and gateways may do to the daemon, and what it costs the others (4 min)
 	scripts/attack
 
 paint: ## How soon the dashboard is there, with a million old alerts in the queue

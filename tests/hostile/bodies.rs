@@ -55,8 +55,8 @@ fn a_notification_of_many_names_and_alerts_holds_up_nobody() {
 
 #[test]
 #[ignore = "make attack"]
-fn forty_notifications_of_many_names() {
-    many_names(40);
+fn more_notifications_of_many_names() {
+    many_names(6);
 }
 
 /// Bodies of 256 KiB, all at once: 13,000 names beside the alerts, of which there are 45,000, and each wants a text.
@@ -117,7 +117,8 @@ fn long_texts(posts: usize) {
             for body in &bodies {
                 scope.spawn(|| {
                     let answer = place.post("printer", "/api/v1/alerts", body);
-                    assert!([202, 503].contains(&answer.status), "{answer:?}");
+                    // Of one caller there is not room for everything.
+                    assert!([202, 429, 503].contains(&answer.status), "{answer:?}");
                 });
             }
         });
@@ -131,13 +132,13 @@ fn long_texts(posts: usize) {
 
 #[test]
 fn one_callers_batches_hold_up_nobody() {
-    batches(32, Duration::from_secs(4));
+    batches(64, Duration::from_secs(4));
 }
 
 #[test]
 #[ignore = "make attack"]
 fn one_callers_batches_without_end() {
-    batches(500, Duration::from_secs(20));
+    batches(128, Duration::from_secs(20));
 }
 
 /// One caller hands in short texts to 1,000 numbers each, over and over.
@@ -145,7 +146,7 @@ fn batches(connections: usize, lasts: Duration) {
     let place = Place::new("allow: +4791\n", "");
     let daemon = place.start();
     let begun = Instant::now();
-    let request = move |n: usize| {
+    let request = |n: usize| {
         let to: Vec<String> = (0..1_000).map(|i| format!("+99{n:03}{i:06}")).collect();
         let body = json!({"to": to, "text": "twenty letters at all", "severity": 1}).to_string();
         format!(
@@ -155,7 +156,8 @@ fn batches(connections: usize, lasts: Duration) {
             body.len()
         )
     };
-    let flood = Flood::start(place.address, connections, request);
+    let requests: Vec<String> = (0..connections).map(request).collect();
+    let flood = Flood::start(place.address, connections, move |n| requests[n].clone());
     let urgent = place.while_honest(|| sleep(lasts), || {});
     account("batches of 1,000 without end", flood.stop(), begun, &daemon, urgent, 256);
     daemon.stop();

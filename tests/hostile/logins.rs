@@ -48,8 +48,8 @@ fn guesses_are_counted_and_slowed_and_lock_nobody_out() {
 
 #[test]
 #[ignore = "make attack"]
-fn three_thousand_guesses() {
-    guesses(64, 50);
+fn hundreds_of_guesses() {
+    guesses(64, 10);
 }
 
 fn guesses(connections: usize, each: usize) {
@@ -77,10 +77,8 @@ fn guesses(connections: usize, each: usize) {
     // All that came at once before the first was found to be wrong, then ten a second.
     let most = connections as f64 + 1.0 + took.as_secs_f64() * 10.0;
     assert!(looked_at <= most, "{looked_at} looked at in {took:?}");
-    assert_eq!(
-        daemon.said("asked with a token that is not known here"),
-        1 + usize::from(took.as_secs() >= 60)
-    );
+    let minutes = usize::try_from(took.as_secs() / 60).unwrap();
+    assert!(daemon.said("asked with a token that is not known here") <= 1 + minutes, "{}", daemon.log());
     place.log_in(&token("boss")).session();
     assert!(begun.elapsed() < took + Duration::from_secs(6), "a good one is heard in its turn");
     daemon.stop();

@@ -12,17 +12,17 @@ const SPOOL: &str = "[spool]\nfolder: spool\npoll_interval: 100ms\n";
 
 #[test]
 fn files_for_thousands_of_numbers_go_to_failed_and_harm_nobody() {
-    files_for_thousands(12);
+    files_for_thousands(12, 64);
 }
 
 #[test]
 #[ignore = "make attack"]
 fn hundreds_of_files_for_thousands_of_numbers() {
-    files_for_thousands(600);
+    files_for_thousands(600, 256);
 }
 
 /// Files of 64 KiB, each with 2,700 numbers.
-fn files_for_thousands(files: usize) {
+fn files_for_thousands(files: usize, mib: u64) {
     let place = Place::new("", SPOOL);
     let daemon = started(&place);
     let begun = Instant::now();
@@ -38,7 +38,7 @@ fn files_for_thousands(files: usize) {
         until_within(60, "all are put aside", || (names(&place, "failed").len() == files).then_some(()));
     };
     let urgent = place.while_honest(attack, || {});
-    account("files for 2,700 numbers", files, begun, &daemon, urgent, 64);
+    account("files for 2,700 numbers", files, begun, &daemon, urgent, mib);
     let words = "Fail_reason: more than 1000 numbers";
     until("each has its reason", || {
         let has = |n: usize| place.site.read(&format!("spool/failed/bomb.{n}")).contains(words);
@@ -89,7 +89,8 @@ fn what_can_not_be_moved_keeps_no_other_file_waiting_and_readyz_tells() {
     place.urgent();
     assert_eq!(place.ask("GET", "/readyz", "", "").status, 503);
     assert_eq!(names(&place, "outgoing"), ["bad", "first", "second"]);
-    assert_eq!(daemon.said("can not be taken out of outgoing/"), 1, "{}", daemon.log());
+    // Once, and perhaps of another one since.
+    assert!((1..=3).contains(&daemon.said("can not be taken out of outgoing/")), "{}", daemon.log());
 
     may_write("sent", 0o750);
     may_write("failed", 0o750);

@@ -27,13 +27,14 @@ fn nobody_hides_a_notification_by_posting_one_like_it_first() {
         let path = format!("/api/v1/webhooks/{sender}");
         let other = notification(&json!({"team": "lab", "alertname": "Lunch"}), "lunch");
         assert_eq!(place.post("printer", &path, &other).status, 200);
-        // The very same words of another caller, even.
         let summary = format!("core switch is down, says {sender}");
         let own = notification(&json!({"alertname": "CoreDown", "severity": "critical"}), &summary);
-        assert_eq!(place.post("printer", &path, &own).status, 200);
+        let same = place.post("printer", &path, &own);
+        assert_eq!(same.status, 200, "{same:?}");
 
         let first = place.post("alertmanager", &path, &own);
         assert_eq!((first.status, first.json()["ids"].as_array().unwrap().len()), (200, 1), "{first:?}");
+        assert_ne!(first.json(), same.json(), "another caller's alert, even in the very same words");
         let again = place.post("alertmanager", &path, &own);
         assert_eq!((again.status, again.json()), (200, first.json()), "a retry is queued once");
 
@@ -51,11 +52,15 @@ fn nobody_hides_a_notification_by_posting_one_like_it_first() {
 fn what_has_neither_fingerprint_nor_start_is_told_apart_by_its_words() {
     let place = Place::new("", "[alertmanager]\nto: +4790000001\n");
     let daemon = place.start();
-    for host in ["one", "two"] {
-        let body = json!({"alerts": [{"labels": {"alertname": "Down", "instance": host}}]}).to_string();
+    for (host, summary) in [("one", "it hangs"), ("two", "it hangs"), ("two", "it burns")] {
+        let (labels, said) = (json!({"alertname": "Down", "instance": host}), json!({"summary": summary}));
+        let body = json!({"alerts": [{"labels": labels, "annotations": said}]}).to_string();
         let taken = place.post("alertmanager", "/api/v1/webhooks/alertmanager", &body);
         assert_eq!((taken.status, taken.json()["ids"].as_array().unwrap().len()), (200, 1), "{taken:?}");
-        until("it is told", || place.is_sent(host).then_some(()));
+        let told = || {
+            place.gateway.accepted().iter().any(|sms| sms.text.contains(host) && sms.text.contains(summary))
+        };
+        until("it is told", || told().then_some(()));
     }
     daemon.stop();
 }
