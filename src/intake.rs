@@ -1,9 +1,11 @@
 //! What brings alerts into the queue from outside, and the desk at which all of it hands in.
 //!
-//! An intake understands one form of asking (HTTP, a webhook, a file, a mail) and turns it into a [`Submission`]. It hands
-//! that in at the [`Desk`], and says yes to whoever asked only when the desk does: then the alerts are on stable
-//! storage. What is handed in at the same time is queued by one commit. A submission that the queue has not answered for
-//! is handed in again under the same key, so that a lost answer doubles nothing.
+//! An intake understands one form of asking (HTTP, a webhook, a file, a mail) and turns it into a
+//! [submission](crate::queue::Submission). It hands that in at the [`Desk`], and says yes to whoever asked only when the
+//! desk does: then the alerts are on stable storage. What is handed in at the same time is queued by one commit. A
+//! submission that the queue has not answered for is handed in again under the same key, so that a lost answer doubles
+//! nothing. Callers share the room in which submissions wait for their turn, and nobody's bulk holds up what is
+//! urgent.
 //!
 //! Deliberately absent: waiting rooms in memory for alerts that the queue will not take. Who is told no asks again.
 

@@ -78,7 +78,7 @@ impl Desk {
         result
     }
 
-    /// The same desk for an intake whose keys do not say whose they are (see [`Key::name`]).
+    /// The same desk for an intake whose keys do not say whose they are (see [`crate::queue::Key::name`]).
     pub fn at(&self, intake: Intake) -> Desk {
         Desk { intake: Some(intake), ..self.clone() }
     }
