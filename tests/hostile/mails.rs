@@ -18,7 +18,9 @@ impl Client {
     /// From an address of loopback; with its greeting.
     fn from(address: [u8; 4], port: u16) -> (Client, String) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+        if address != ONE {
+            socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+        }
         socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut client = Client(BufReader::new(socket.into()));
