@@ -4,6 +4,9 @@
 //! when all is on stable storage, 503 for whatever may get better, and 4xx only for what will never be taken: who
 //! posts here tries again after 5xx, if at all, and gives up after anything else, 429 among it.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
@@ -28,8 +31,31 @@ use crate::telemetry::clip;
 
 /// Bytes of a body at most.
 const BODY_MAX: usize = 256 * 1024;
-/// Bodies that are read at once.
-static READERS: Semaphore = Semaphore::const_new(2);
+/// Whose bodies are read: a few at once, and of each caller one, so that nobody's many keep others waiting.
+#[derive(Debug)]
+struct Readers {
+    all: Semaphore,
+    each: Mutex<BTreeMap<Arc<str>, Arc<Semaphore>>>,
+}
+
+static READERS: Readers = Readers { all: Semaphore::const_new(3), each: Mutex::new(BTreeMap::new()) };
+
+impl Readers {
+    /// Reads for this caller when it is its turn; `None` if that panics.
+    async fn read<T: Send + 'static>(
+        &self,
+        caller: &Arc<str>,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let own = {
+            let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(each.entry(Arc::clone(caller)).or_insert_with(|| Arc::new(Semaphore::new(1))))
+        };
+        let _own = own.acquire().await;
+        let _one = self.all.acquire().await;
+        tokio::task::spawn_blocking(read).await.ok()
+    }
+}
 
 pub(super) fn routes() -> Router<Site> {
     let limit = DefaultBodyLimit::max(BODY_MAX);
@@ -132,10 +158,7 @@ async fn take(site: Site, pass: Pass, name: String, post: Post) -> Result<Json<Q
         }
     };
     // What a body costs to read is a stranger's choice: it holds up none of those who serve the others.
-    let turn = READERS.acquire().await;
-    let read = tokio::task::spawn_blocking(read).await;
-    drop(turn);
-    let read = read.unwrap_or_else(|_| {
+    let read = READERS.read(&caller.name, read).await.unwrap_or_else(|| {
         Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "smsd has a fault here; its log says more"))
     });
     let mut handover = read.inspect_err(|problem| {
