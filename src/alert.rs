@@ -101,8 +101,20 @@ impl Phone {
     /// # Errors
     /// [`PhoneError`] says what is wrong with it; the alert is then rejected with that reason.
     pub fn parse(raw: &str) -> Result<Phone, PhoneError> {
+        let groups =
+            |point: char| raw.split(point).map(|group| group.chars().filter(char::is_ascii_digit).count());
+        if raw.contains('.') && groups('.').any(|digits| digits < 2) {
+            // The point of a decimal number, which is no part of a phone's.
+            return Err(PhoneError::Character('.'));
+        }
+        if raw.contains("(0)") {
+            return Err(PhoneError::Trunk);
+        }
         let cleaned: String = raw.chars().filter(|c| !matches!(c, ' ' | '-' | '(' | ')' | '.')).collect();
         let digits = cleaned.strip_prefix('+').unwrap_or(&cleaned);
+        if cleaned.starts_with("+0") {
+            return Err(PhoneError::Country);
+        }
         if digits.is_empty() {
             return Err(PhoneError::Empty);
         }
@@ -185,6 +197,14 @@ pub enum PhoneError {
     /// A character that no number has.
     #[error("{0:?} is not a digit; expected a number such as +4799999999")]
     Character(char),
+    /// In `+44 (0)20 …` the 0 is dialled only where no country stands before it: which is meant can not be known.
+    #[error(
+        "(0) is dialled without the country, or the country without it; expected a number such as +4799999999"
+    )]
+    Trunk,
+    /// No country's code begins with 0.
+    #[error("a country's code does not begin with 0; expected a number such as +4799999999")]
+    Country,
     /// Too short for a short code or too long for E.164.
     #[error("{0} digits; expected 3 to 15")]
     Length(usize),
@@ -279,6 +299,10 @@ mod tests {
             ("++47999", PhoneError::Character('+')),
             ("٠١٢٣", PhoneError::Character('٠')),
             ("12", PhoneError::Length(2)),
+            ("4790000001.0", PhoneError::Character('.')),
+            ("+47 (0) 900 00 001", PhoneError::Trunk),
+            ("+000", PhoneError::Country),
+            ("+0047 900 00 001", PhoneError::Country),
             ("1234567890123456", PhoneError::Length(16)),
         ] {
             assert_eq!(Phone::parse(raw).unwrap_err(), why, "{raw}");

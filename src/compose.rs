@@ -329,7 +329,7 @@ impl<'a> Draft<'a> {
         match (alerts, self.texts.first()) {
             (1, Some(only)) => match only.get(..tells) {
                 Some(head) => self.counted(format!("{}{head}...", self.prefix), 1),
-                None if only.trim().is_empty() => self.counted(format!("{}{EMPTY}", self.prefix), 1),
+                None if sms::is_blank(only) => self.counted(format!("{}{EMPTY}", self.prefix), 1),
                 None => self.counted(format!("{}{only}", self.prefix), 1),
             },
             _ => self.numbered(self.texts.get(..alerts).unwrap_or_default()),

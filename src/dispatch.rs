@@ -14,6 +14,7 @@ pub mod http_gateway;
 pub mod http_get;
 pub mod mail;
 pub mod http_way;
+pub mod reach;
 pub mod python;
 pub mod quote;
 pub mod smtp;

@@ -62,7 +62,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use clean::clean;
+pub use clean::{clean, is_blank};
 use coding::Coding;
 use udh::Reference;
 

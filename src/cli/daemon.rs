@@ -17,6 +17,7 @@ use super::nav::Overrides;
 use super::{Globals, Stop, unusable};
 use crate::config::{self, Config, Env, Faults, Loaded};
 use crate::daemon::{self, Ended};
+use crate::dispatch::mail::mark;
 use crate::engine::guard::RecordFile;
 use crate::os::descriptors::{self, OURS};
 use crate::os::{BootTime, Inherited, Notify, PidFile, PidFileError, User, daemonize, privileges};
@@ -94,6 +95,7 @@ fn run(
     let log = Log::start(config.main.log_level, config.main.log_format, log_file)
         .with_context(|| no_log(log_file.unwrap_or(Path::new("stderr"))))?;
     odd.iter().for_each(|odd| tracing::warn!("{odd}"));
+    mark::set(&nix::unistd::gethostname().unwrap_or_default().to_string_lossy(), &config.state_dir(env));
     // It outlives everything that may have something to say.
     let log = Arc::new(log);
     let reopened = Arc::clone(&log);

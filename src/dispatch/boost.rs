@@ -258,6 +258,7 @@ impl BoostDispatcher {
         let class = match failure {
             Failure::Unwritten(_) => Class::Unavailable,
             Failure::Unanswered(_) => Class::Unknown,
+            Failure::Denied(_) => Class::Misconfigured,
         };
         SubmitError::new(class, format!("{}: {}", self.url.shown, self.quoted(&failure.to_string(), text)))
     }

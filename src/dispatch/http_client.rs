@@ -8,6 +8,7 @@
 //! Connections are driven by the task that waits for the answer; nothing runs beside it but, while there
 //! are idle connections, the closing of them.
 
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
@@ -29,15 +30,20 @@ use rustls::RootCertStore;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::http_way::{Identity, Proxy, Way};
+use super::reach::{Addresses, chain};
 use super::url_template::Origin;
 
-/// Name lookup, TCP and TLS together take at most this long.
+/// TCP takes at most this long, and so do a proxy and TLS. A name lookup has the rest of the deadline.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A probe connects within this time: a first name server may be silent for 5 s, and the second answers then.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Of an answer's body so much is looked at; an answer's head may be as long.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -48,13 +54,19 @@ const HEAD_MAX: usize = 2 * BODY_MAX;
 /// so that a request seldom meets one that is being closed.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 
-/// A body that decides nothing is waited for this long.
+/// A body that decides nothing is waited for this long, and is read beside what follows until the deadline: there are
+/// servers that stop what they do when nobody listens.
 const BODY_PATIENCE: Duration = Duration::from_millis(500);
+/// So many such bodies of one client are read at once.
+const READ_ON_MAX: usize = 64;
+/// How long no connection is kept after a kept one was closed under a request.
+const UNKEPT: Duration = Duration::from_secs(3600);
 
 /// A client of one host.
 pub struct Client {
     origin: Origin,
-    connector: HttpConnector,
+    connector: HttpConnector<Addresses>,
+    reading_on: Arc<Semaphore>,
     tls: OnceLock<Result<TlsConnector, String>>,
     proxy: Option<Proxy>,
     identity: Option<Identity>,
@@ -83,6 +95,9 @@ pub enum Failure {
     /// Something was written, and then no answer came.
     #[error("{0}")]
     Unanswered(String),
+    /// The handshake of TLS 1.3 was refused when we took it for done: nobody has read what was written since.
+    #[error("{0}")]
+    Denied(String),
 }
 
 /// How much the body matters.
@@ -97,12 +112,13 @@ pub enum Body {
 impl Client {
     /// A client that trusts the certificates that the system trusts, read when first needed.
     pub fn new(origin: Origin) -> Client {
-        let mut connector = HttpConnector::new();
+        let mut connector = HttpConnector::new_with_resolver(Addresses::default());
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let (tls, idle) = (OnceLock::new(), Arc::default());
-        Client { origin, connector, tls, proxy: None, identity: None, idle }
+        let reading_on = Arc::new(Semaphore::new(READ_ON_MAX));
+        Client { origin, connector, reading_on, tls, proxy: None, identity: None, idle }
     }
 
     /// A client that trusts these certificates only.
@@ -136,7 +152,12 @@ impl Client {
             match link.ask(request.clone(), deadline).await {
                 // It was closed under us, and not one byte was written: as if it had never been kept.
                 Err(Failure::Unwritten(_)) if Instant::now() < deadline => {}
-                Err(failure) => return Err(failure),
+                Err(failure) => {
+                    if Instant::now() < deadline {
+                        lock(&self.idle).close_under_us();
+                    }
+                    return Err(failure);
+                }
                 Ok(response) => return Ok(self.read(link, response, deadline, matters).await),
             }
         }
@@ -154,7 +175,6 @@ impl Client {
     }
 
     async fn connect(&self, deadline: Instant) -> Result<Link, Failure> {
-        let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
         match timeout_at(deadline, self.dial()).await {
             Ok(linked) => linked.map_err(Failure::Unwritten),
             Err(_) => Err(Failure::Unwritten("connecting took too long".into())),
@@ -170,17 +190,18 @@ impl Client {
         let tcp = self.connector.clone().call(uri).await.map_err(|e| chain(&e))?;
         let mut wire =
             Wire(Arc::new(Mutex::new(Socket { tcp: tcp.into_inner(), written: 0, before_head: None })));
+        let slow = |_| "connecting took too long".to_owned();
         if let Some(proxy) = self.proxy.as_ref().filter(|_| self.origin.tls) {
-            tunnel(&mut wire, proxy, &self.origin).await.map_err(|e| format!("proxy: {e}"))?;
+            let tunnelled = timeout(CONNECT_TIMEOUT, tunnel(&mut wire, proxy, &self.origin)).await;
+            tunnelled.map_err(slow)?.map_err(|e| format!("proxy: {e}"))?;
         }
         if !self.origin.tls {
             return Link::over(wire.clone(), wire).await;
         }
         let name = ServerName::try_from(self.origin.host().to_string()).map_err(|e| e.to_string())?;
         let connector = self.tls.get_or_init(|| tls(native_roots(), self.identity.as_ref())).as_ref()?;
-        let stream =
-            connector.connect(name, wire.clone()).await.map_err(|e| format!("TLS: {}", chain(&e)))?;
-        Link::over(stream, wire).await
+        let stream = timeout(CONNECT_TIMEOUT, connector.connect(name, wire.clone())).await.map_err(slow)?;
+        Link::over(stream.map_err(|e| format!("TLS: {}", chain(&e)))?, wire).await
     }
 
     fn scheme(&self) -> &'static str {
@@ -214,9 +235,13 @@ impl Client {
             Body::Quoted => deadline.min(Instant::now() + BODY_PATIENCE),
         };
         let mut kept = Vec::new();
-        let end = timeout_at(until, link.gather(&mut body, &mut kept)).await.unwrap_or(End::Broken);
+        let gathered = timeout_at(until, link.gather(&mut body, &mut kept)).await;
+        let late = gathered.is_err();
+        let end = gathered.unwrap_or(End::Broken);
         if end == End::Whole && link.is_reusable() {
             self.keep(link);
+        } else if late && head.status.is_success() && until < deadline {
+            read_on(link, body, deadline, &self.reading_on);
         }
         Answer { status: head.status, headers: head.headers, body: kept.into(), readable: end != End::Broken }
     }
@@ -234,6 +259,9 @@ impl Client {
 
     fn keep(&self, link: Link) {
         let mut idle = lock(&self.idle);
+        if idle.none_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
         idle.links.push((Instant::now(), link));
         if !std::mem::replace(&mut idle.swept, true) {
             tokio::spawn(sweep(Arc::downgrade(&self.idle)));
@@ -247,6 +275,24 @@ struct Idle {
     links: Vec<(Instant, Link)>,
     /// A [`sweep`] is under way.
     swept: bool,
+    /// The other side closes connections that we keep, just when they are used again: until then none is kept.
+    none_until: Option<Instant>,
+}
+
+impl Idle {
+    fn close_under_us(&mut self) {
+        self.links.clear();
+        self.none_until = Some(Instant::now() + UNKEPT);
+    }
+}
+
+/// Reads what decides nothing to its end, for a server that would stop what it does if nobody listened.
+fn read_on(mut link: Link, mut body: Incoming, deadline: Instant, places: &Arc<Semaphore>) {
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else { return };
+    tokio::spawn(async move {
+        let _place = place;
+        let _ = timeout_at(deadline, link.gather(&mut body, &mut Vec::new())).await;
+    });
 }
 
 /// Closes what has been idle for too long; ends when nothing is left, or nobody.
@@ -269,6 +315,8 @@ struct Link {
     /// hyper's side of it; `None` once it has ended.
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
     wire: Wire,
+    /// Nothing was answered yet.
+    fresh: bool,
 }
 
 /// How a body ended.
@@ -287,7 +335,7 @@ impl Link {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BODY_MAX);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| chain(&e))?;
-        Ok(Link { sender, connection: Some(Box::pin(connection)), wire })
+        Ok(Link { sender, connection: Some(Box::pin(connection)), wire, fresh: true })
     }
 
     async fn ask(
@@ -301,7 +349,11 @@ impl Link {
         let answered = timeout_at(deadline, drive(&mut self.connection, sent)).await;
         self.wire.wait_for_head(false);
         let words = match answered {
-            Ok(Ok(response)) => return Ok(response),
+            Ok(Ok(response)) => {
+                self.fresh = false;
+                return Ok(response);
+            }
+            Ok(Err(error)) if self.fresh && is_denial(&error) => return Err(Failure::Denied(chain(&error))),
             Ok(Err(error)) => chain(&error),
             Err(_) => "no answer in time".to_string(),
         };
@@ -432,6 +484,32 @@ impl AsyncWrite for Wire {
     }
 }
 
+/// Did the other side refuse our handshake? In TLS 1.3 we take it for done before our certificate was looked at, so that this
+/// comes when a request was written already (RFC 8446 §4.4.2, §6.2).
+fn is_denial(error: &hyper::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(rustls::Error::AlertReceived(alert)) = inner.and_then(|inner| inner.downcast_ref()) {
+            return matches!(
+                alert,
+                Alert::CertificateRequired
+                    | Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    | Alert::HandshakeFailure
+            );
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Nothing that is done under these locks can panic half way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -490,18 +568,4 @@ pub(super) fn native_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !words.ends_with(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = error.source();
-    }
-    words
 }

@@ -11,7 +11,7 @@ use hyper::http::{StatusCode, response};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::http_client::{Answer, Body, CONNECT_TIMEOUT, Client, Failure};
+use super::http_client::{Answer, Body, Client, Failure, PROBE_TIMEOUT};
 use super::quote::quote;
 use super::status::{HttpStatuses, Status};
 use super::url_template::{Origin, escape};
@@ -57,7 +57,7 @@ impl Gateway {
     /// [`Class::Unavailable`].
     pub async fn probe(&self) -> Result<Health, SubmitError> {
         let begun = Instant::now();
-        self.client.probe(begun + CONNECT_TIMEOUT).await.map_err(|failure| self.failed(&failure, ""))?;
+        self.client.probe(begun + PROBE_TIMEOUT).await.map_err(|failure| self.failed(&failure, ""))?;
         let (origin, took) = (&self.origin, begun.elapsed().as_millis());
         Ok(Health(format!("connected to {}:{} in {took} ms", origin.authority.host(), origin.port())))
     }
@@ -83,6 +83,7 @@ impl Gateway {
         let class = match failure {
             Failure::Unwritten(_) => Class::Unavailable,
             Failure::Unanswered(_) => Class::Unknown,
+            Failure::Denied(_) => Class::Misconfigured,
         };
         let words = quote(failure.to_string().as_bytes(), &self.secrets, &forms(text));
         SubmitError::new(class, format!("{}: {words}", self.shown))

@@ -6,6 +6,7 @@
 //! ten minutes to say that it has a mail (RFC 5321 §4.5.3.2.6); ours must do so within [`Sms::timeout`], since nobody waits
 //! ten minutes for an alert, and a text gives a scanner little to look through.
 
+pub mod mark;
 pub mod message;
 pub mod relay;
 

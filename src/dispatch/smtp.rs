@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::http_client::CONNECT_TIMEOUT;
+use super::reach::Addresses;
 
 /// Bytes of one answer that are read; its lines may have 512 (RFC 5321 §4.5.3.1.5), and few have more than one.
 const ANSWER_MAX: usize = 16 * 1024;
@@ -49,6 +50,8 @@ pub struct Server {
     pub roots: Arc<RootCertStore>,
     /// User and password.
     pub login: Option<(String, String)>,
+    /// Where it was found.
+    pub addresses: Addresses,
 }
 
 /// Where in a session something happened: what was waited for.
@@ -155,12 +158,11 @@ impl Session {
     /// # Errors
     /// [`Failure`]: nothing of a mail has gone out.
     pub async fn open(server: &Server, deadline: Instant) -> Result<Session, Failure> {
-        let within = deadline.min(Instant::now() + CONNECT_TIMEOUT);
         let broken = |why: String| Failure::Broken(Phase::Connect, why);
         let slow = |_| broken("it took too long".into());
-        let connected = timeout_at(within, TcpStream::connect((server.host.as_str(), server.port))).await;
-        let tcp = connected.map_err(slow)?.map_err(|e| broken(e.to_string()))?;
-        tcp.set_nodelay(true).map_err(|e| broken(e.to_string()))?;
+        let connected = server.addresses.connect(&server.host, server.port, CONNECT_TIMEOUT);
+        let tcp = timeout_at(deadline, connected).await.map_err(slow)?.map_err(broken)?;
+        let within = deadline.min(Instant::now() + CONNECT_TIMEOUT);
         let own_name = own_name(&tcp);
         let stream: Box<dyn Stream> = match server.tls {
             Tls::Smtps => timeout_at(within, encrypted(server, tcp)).await.map_err(slow)??,

@@ -141,13 +141,14 @@ impl Made<'_> {
         let severity = word.parse().ok().filter(|n| (1..=5).contains(n));
         if severity.is_none() {
             let note = format!(
-                "`severity` of [webhook.{}] made {:?} of it, expected 1 to 5; it has none",
+                "`severity` of [webhook.{}] made {:?} of it, expected 1 to 5; it has the middle, 3",
                 self.name,
                 clipped(&word)
             );
             self.notes.push(note);
         }
-        severity
+        // Any other word means the middle, as in notifications.
+        severity.or(Some(3))
     }
 }
 

@@ -45,8 +45,9 @@ const LINE_TIME: Duration = Duration::from_secs(60);
 const MAIL_TIME: Duration = Duration::from_secs(120);
 /// Between two tries to listen where we can not.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How long a mail's `Message-ID` is known again.
-const KEPT: Duration = Duration::from_secs(3600);
+/// How long a mail's `Message-ID` is known again: as long as a mail server goes on trying (Postfix's
+/// `maximal_queue_lifetime`, 5 days).
+const KEPT: Duration = Duration::from_secs(5 * 86_400);
 /// Octets that are read at once.
 const CHUNK: usize = 8 * 1024;
 /// Ids that a reply names.
@@ -234,6 +235,10 @@ impl House {
         peer: IpAddr,
     ) -> String {
         let content = content::read(mail);
+        if let Some(unwanted) = content.unwanted {
+            tracing::warn!("smtp: a mail of {peer} was refused: {}", unwanted.reply());
+            return unwanted.reply().to_owned();
+        }
         let (to, bad) = whom(envelope, &content, config);
         let text = content.text(smtp.text);
         if to.is_empty() || text.is_empty() || to.len() > ALERTS_MAX {

@@ -22,6 +22,8 @@ const SOURCE_MAX: usize = 64 * 1024;
 const FUEL: u64 = 100_000;
 /// Instructions of all renderings of one body.
 pub const STEPS: u64 = 10 * FUEL;
+/// Up to here a floating number tells each whole one from the next (2^53).
+const WHOLE: f64 = 9_007_199_254_740_992.0;
 /// The one template of an engine.
 const NAME: &str = "template";
 /// What stands for the rest of what was cut.
@@ -155,6 +157,8 @@ pub fn value(json: &Json) -> Value {
         Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
             (Some(n), ..) => Value::from(n),
             (_, Some(n), _) => Value::from(n),
+            // What spreadsheets and languages without whole numbers make of one: `4790000001.0`.
+            (.., Some(n)) if n.fract() == 0.0 && n.abs() <= WHOLE => Value::from(n as i64),
             (.., Some(n)) => Value::from(n),
             _ => Value::from(number.to_string()),
         },
@@ -214,14 +218,15 @@ mod tests {
 
     #[test]
     fn values_come_out_as_they_are() {
-        let body =
-            json!({"a": "<&\"'>", "n": 7, "f": 1.5, "yes": true, "list": ["x", {"y": null}], "nul": "a\0b"});
+        let body = json!({"a": "<&\"'>", "n": 7, "f": 1.5, "yes": true, "list": ["x", {"y": null}], "nul": "a\0b",
+            "float": 4_790_000_001.0, "exponent": 4.790000001e9, "half": 0.5});
         for (template, want) in [
             ("{{ body.a }}", "<&\"'>"),
             (" {{ body.n }}{{ body.f }} \n", "71.5"),
             ("{% if body.yes %}{{ body.list[0] }}{% endif %}", "x"),
             ("{{ body.missing|default('-') }}", "-"),
             ("{{ body.nul }}", "ab"),
+            ("{{ body.float }} {{ body.exponent }} {{ body.half }}", "4790000001 4790000001 0.5"),
         ] {
             assert_eq!(rendered(template, body.clone()).as_deref(), Ok(want), "{template}");
         }

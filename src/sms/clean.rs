@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::ucs2;
@@ -19,6 +20,9 @@ pub const CLUSTER_MAX: usize = 32;
 ///   alert leaves open would turn round the next one and the count; the marks U+200E, U+200F and U+061C stay;
 /// - a grapheme cluster longer than [`CLUSTER_MAX`] units is cut to that, with a space at its end: what was in
 ///   its middle, such as a joiner, would make one cluster of it and the next.
+///
+/// Letters are composed (Unicode's normal form C): `a` and a ring behind it are `å`, as the ångström's sign is, and the ohm's
+/// is Ω: what looks the same costs the same, and the default alphabet has it.
 ///
 /// Nothing else is touched; spaces stay where they are.
 pub fn clean(text: &str) -> Cow<'_, str> {
@@ -40,9 +44,22 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
     // Below U+0300 nothing combines.
     if cleaned.chars().any(|c| c >= '\u{300}') {
-        cleaned = cleaned.graphemes(true).flat_map(bounded).collect();
+        // Bounded before and after: nonsense is not to be sorted, and what was composed may be shorter.
+        let bound: String = cleaned.graphemes(true).flat_map(bounded).collect();
+        let composed: String = bound.nfc().collect();
+        cleaned = composed.graphemes(true).flat_map(bounded).collect();
     }
     Cow::Owned(cleaned)
+}
+
+/// Would a phone show nothing of it? White space, and what has no width or is blank by itself.
+pub fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| {
+        c.is_whitespace()
+            || matches!(c, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
+                | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}'
+                | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{E0000}'..='\u{E0FFF}')
+    })
 }
 
 fn bounded(cluster: &str) -> [&str; 2] {
@@ -77,10 +94,22 @@ mod tests {
     }
 
     #[test]
+    fn letters_are_composed() {
+        for (text, cleaned) in [
+            ("ma\u{30A}leren pa\u{30A} Ro\u{308}ros", "måleren på Röros"),
+            ("\u{212B} \u{2126} \u{B5}", "Å Ω \u{B5}"),
+            ("q\u{301}", "q\u{301}"),
+        ] {
+            assert_eq!(clean(text), cleaned);
+        }
+        assert!(clean("\u{212B}\u{2126}").chars().all(crate::sms::gsm7::has));
+    }
+
+    #[test]
     fn a_cluster_is_bounded() {
         let marks = |n| "\u{301}".repeat(n);
-        assert_eq!(clean(&format!("e{}x", marks(31))), format!("e{}x", marks(31)));
-        assert_eq!(clean(&format!("e{}x", marks(32))), format!("e{} x", marks(30)));
+        assert_eq!(clean(&format!("q{}x", marks(31))), format!("q{}x", marks(31)));
+        assert_eq!(clean(&format!("q{}x", marks(32))), format!("q{} x", marks(30)));
         // Cut behind the joiner, each of these would join the next.
         let joined = format!("👨{}\u{200d}👩", marks(29));
         let cut = format!("👨{} ", marks(29));

@@ -125,7 +125,8 @@ impl Reassembly {
             None => {}
         }
         let fingerprint = self.fingerprints.hash_one((&key, part.number, deliver.sent_at, &deliver.body));
-        if deliver.sent_at.is_some() && !self.open.contains_key(&key) && self.told.contains(&fingerprint) {
+        // Also while another SMS is open under the same reference: a late double of an old part is no part of it.
+        if deliver.sent_at.is_some() && self.told.contains(&fingerprint) {
             return out;
         }
         let size = deliver.body.size();

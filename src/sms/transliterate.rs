@@ -90,6 +90,8 @@ fn plain(c: char) -> Option<&'static str> {
         '…' => "...",
         // No-break, typographic and ideographic spaces.
         '\u{A0}' | '\u{2000}'..='\u{200A}' | '\u{202F}' | '\u{205F}' | '\u{3000}' => " ",
+        // The increment of `∆T` looks like the letter that the alphabet has.
+        '\u{2206}' => "Δ",
         '•' | '‣' | '◦' | '∙' => "*",
         '·' => ".",
         '\u{AD}' | '\u{61C}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2060}' | '\u{FEFF}' => "",

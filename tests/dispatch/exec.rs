@@ -213,7 +213,12 @@ mod oneshot {
                 ("ended by a signal", "kill -TERM $$", Some(Class::Unknown)),
                 ("a reference", "echo 4711", None),
                 ("a reference with a secret", "echo $TOKEN", None),
-                ("no words of JSON", "echo '{\"class\":'", None),
+                ("no words of JSON", "echo '{\"class\":'", Some(Class::Failed)),
+                (
+                    "a refusal and a line",
+                    "echo '{\"class\":\"DTMP\",\"detail\":[1]}'; echo 'warning: x'",
+                    Some(Class::Unavailable),
+                ),
                 ("JSON of someone else", "echo '{\"status\":{\"code\":1},\"ok\":true}'", None),
                 ("a class that there is not", "echo '{\"class\":\"WHAT\"}'", Some(Class::Failed)),
                 ("a refusal with exit 0", "echo '{\"class\":\"RCPT\"}'", Some(Class::Rejected)),
@@ -416,7 +421,12 @@ mod stream {
                 ("slow", json!({"say": [YES], "after": 0.1}).to_string(), None),
                 ("late", json!({"say": [YES], "after": 0.4}).to_string(), Some(Class::Unknown)),
                 ("only another's", says(&[r#"{"id":"4711","ok":true}"#]), Some(Class::Unknown)),
-                ("wrong types", says(&[r#"{"id":"$ID","ok":"yes"}"#]), Some(Class::Unknown)),
+                ("wrong types", says(&[r#"{"id":"$ID","ok":"yes"}"#]), Some(Class::Failed)),
+                (
+                    "odd for show",
+                    says(&[r#"{"id":"$ID","class":"DTMP","detail":{"error":"no network"}}"#]),
+                    Some(Class::Unavailable),
+                ),
                 ("silence", says(&[]), Some(Class::Unknown)),
             ];
             let others = others.map(|(name, play, want)| (name.to_owned(), play, want));

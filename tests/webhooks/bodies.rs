@@ -263,13 +263,13 @@ fn templates_say_who_how_severe_and_when() {
     assert_eq!(alerts(&got), who);
     assert_eq!(post(json!({"to": "112", "level": 2, "state": "up"})).unwrap(), Handover::default());
     // What fails or is none costs no alert.
-    for body in [
-        json!({"to": "112", "state": "down"}),
-        json!({"to": "112", "state": "down", "level": 9}),
-        json!({"to": "112", "level": "\u{1b}[31m"}),
+    for (body, severity) in [
+        (json!({"to": "112", "state": "down"}), None),
+        (json!({"to": "112", "state": "down", "level": 9}), Some(3)),
+        (json!({"to": "112", "level": "\u{1b}[31m"}), Some(3)),
     ] {
         let got = post(body.clone()).unwrap();
-        assert_eq!(alerts(&got)[0], told("112", None, "t"), "{body}");
+        assert_eq!(alerts(&got)[0], told("112", severity, "t"), "{body}");
         assert!(!got.notes.is_empty() && !got.notes.concat().contains('\u{1b}'), "{:?}", got.notes);
     }
     // There is nobody to tell.

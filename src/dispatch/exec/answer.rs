@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::super::quote::quote;
 use super::super::status::{RETRY_AFTER_BOUNDS, Status};
@@ -20,7 +21,11 @@ const REFERENCES_MAX: usize = 255;
 const CODE_MAX: usize = 40;
 
 /// The keys of an answer; all may be missing, and those that it does not have are left alone.
+///
+/// What decides (`ok`, `class`) is read by itself: a no stays a no, whatever is odd about the rest, which is for show. And what
+/// stands there and is no decision is no yes either.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "Map<String, Value>")]
 pub struct Words {
     /// Was it taken?
     pub ok: Option<bool>,
@@ -36,6 +41,41 @@ pub struct Words {
     pub detail: Option<String>,
     /// With the class `THR`: seconds to wait.
     pub retry_after: Option<f64>,
+    /// There was an `ok` or a `class`, and nobody knows what it says.
+    pub unclear: bool,
+}
+
+impl From<Map<String, Value>> for Words {
+    fn from(mut said: Map<String, Value>) -> Words {
+        let mut take = |key: &str| said.remove(key).filter(|value| !value.is_null());
+        let (ok, class) = (take("ok"), take("class"));
+        let unclear = ok.as_ref().is_some_and(|ok| !ok.is_boolean())
+            || class.as_ref().is_some_and(|class| !class.is_string());
+        let word = |value: Value| match value {
+            Value::String(text) => Some(Word::Text(text)),
+            Value::Number(number) => Some(Word::Number(number)),
+            _ => None,
+        };
+        let shown = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let seconds = |value: Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+        let references = |value: Value| match value {
+            Value::Array(all) => all.into_iter().filter_map(word).collect(),
+            one => word(one).into_iter().collect(),
+        };
+        Words {
+            ok: ok.and_then(|ok| ok.as_bool()),
+            class: class.and_then(|class| class.as_str().map(str::to_owned)),
+            code: take("code").and_then(word),
+            reference: take("reference").and_then(word),
+            references: take("references").map(references),
+            detail: take("detail").map(shown),
+            retry_after: take("retry_after").and_then(seconds).filter(|seconds| seconds.is_finite()),
+            unclear,
+        }
+    }
 }
 
 /// A string, or a number that stands for one.
@@ -94,6 +134,7 @@ impl Words {
         let failed = Status::Refused(Class::Failed);
         let (status, why) =
             match (overridden, named, self.ok.map(|ok| if ok { Status::Accepted } else { failed })) {
+                _ if self.unclear => (failed, "its ok or class says neither yes nor no"),
                 (Some(status), ..) => (status, ""),
                 (None, Some(None), _) => (failed, "it gave a class that there is not"),
                 (None, Some(Some(class)), said) => match said.or(otherwise.filter(|_| accepts(class))) {
@@ -213,12 +254,33 @@ mod tests {
     }
 
     #[test]
+    fn what_decides_is_read_whatever_is_odd_about_the_rest() {
+        let yes = Some(Status::Accepted);
+        for (words, want, detail) in [
+            (r#"{"class":"RTMP","code":"9","retry_after":"30"}"#, Class::Deferred, ""),
+            (r#"{"class":"DTMP","detail":{"error":"no credit"}}"#, Class::Unavailable, "no credit"),
+            (r#"{"ok":false,"detail":["x"]}"#, Class::Failed, "x"),
+            (r#"{"ok":"no"}"#, Class::Failed, "neither yes nor no"),
+            (r#"{"class":7}"#, Class::Failed, "neither yes nor no"),
+            (r#"{"ok":true,"class":["DTMP"]}"#, Class::Failed, "neither yes nor no"),
+        ] {
+            let error = judged(words, yes).unwrap_err();
+            assert!(error.class == want && error.detail.contains(detail), "{words}: {error:?}");
+        }
+        let wait = judged(r#"{"class":"THR","retry_after":" 7 "}"#, None).unwrap_err();
+        assert_eq!(wait.class, Class::Throttled { retry_after: Duration::from_secs(7) });
+        for taken in [r#"{"ok":true,"reference":{"a":1}}"#, r#"{"ok":null,"class":null,"retry_after":[]}"#] {
+            assert!(judged(taken, yes).is_ok(), "{taken}");
+        }
+        assert_eq!(judged(r#"{"ok":true,"references":"a"}"#, None).unwrap().references, ["a"]);
+    }
+
+    #[test]
     fn references_are_bounded_and_hold_no_secret() {
         let long = "x".repeat(5000);
         let words =
             format!(r#"{{"ok":true,"reference":4711,"references":["4711",""," hunter2 ","{long}",null]}}"#);
-        assert!(serde_json::from_str::<Words>(&words).is_err(), "null is no reference");
-        let receipt = judged(&words.replace(",null", ""), None).unwrap();
+        let receipt = judged(&words, None).unwrap();
         let [first, secret, cut] = &receipt.references[..] else { panic!("{receipt:?}") };
         assert_eq!((&**first, &**secret), ("4711", "<secret>"));
         assert!(cut.len() <= REFERENCE_MAX, "{cut}");

@@ -146,12 +146,17 @@ impl Program {
     }
 }
 
-/// What standard output says: an object of JSON, else the reference in its first line.
+/// What standard output says: the object of JSON that it begins with, else the reference in its first line. An object that is
+/// not sound, or of which the end was not heard, may have said no.
 fn words(stdout: &[u8]) -> Words {
     let stdout = stdout.trim_ascii();
     if stdout.starts_with(b"{") {
-        // An object that is no answer, such as a gateway's own, is no reference either.
-        return serde_json::from_slice(stdout).unwrap_or_default();
+        let mut values = serde_json::Deserializer::from_slice(stdout).into_iter::<Words>();
+        return match values.next() {
+            // An object that is no answer, such as a gateway's own, is no reference either.
+            Some(Ok(words)) => words,
+            _ => Words { unclear: true, ..Words::default() },
+        };
     }
     let first = stdout.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
     let reference = (!first.is_empty()).then(|| Word::Text(String::from_utf8_lossy(first).into_owned()));

@@ -7,6 +7,8 @@
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jiff::Timestamp;
 
+use super::mark;
+
 /// Characters of a line of a header, as RFC 5322 §2.1.1 recommends.
 const LINE: usize = 78;
 
@@ -55,6 +57,9 @@ impl Message<'_> {
             ("Auto-Submitted", "auto-generated".into()),
         ] {
             mail.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if let Some(mark) = mark::get() {
+            mail.push_str(&format!("{}: {mark}\r\n", mark::HEADER));
         }
         mail.push_str("\r\n");
         mail.push_str(&body);

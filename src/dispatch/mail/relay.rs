@@ -15,6 +15,7 @@ use crate::config::Secret;
 use crate::dispatch::http_client::{CONNECT_TIMEOUT, native_roots};
 use crate::dispatch::http_gateway::secret_forms;
 use crate::dispatch::quote::quote;
+use crate::dispatch::reach::Addresses;
 use crate::dispatch::smtp::{Failure, Server, Session, Tls};
 
 /// Where mail goes if nothing says where (NAV: Django's default).
@@ -146,7 +147,7 @@ impl Relay {
             });
             let password = settings.password.as_ref().map(|password| password.reveal().clone());
             let login = settings.username.clone().zip(password);
-            Server { host, port, tls, roots, login }
+            Server { host, port, tls, roots, login, addresses: Addresses::default() }
         })
     }
 }

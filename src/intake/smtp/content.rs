@@ -1,8 +1,10 @@
 //! From a mail to what the alert says, and for whom: a subject, the first text, a `Message-ID`.
 
-use mail_parser::MessageParser;
+use mail_parser::{Message, MessageParser, MimeHeaders};
 
+use crate::alert::Phone;
 use crate::config::TextOf;
+use crate::dispatch::mail::mark;
 use crate::intake::TEXT_MAX;
 
 /// What of a mail concerns us.
@@ -14,6 +16,42 @@ pub struct Content {
     pub body: String,
     /// `Message-ID`, if it has one.
     pub id: Option<String>,
+    /// Why it is no alert, whatever it says.
+    pub unwanted: Option<Unwanted>,
+}
+
+/// What no alert is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwanted {
+    /// A mail of this very smsd, which would send it again.
+    OurOwn,
+    /// The answer of a program (RFC 3834), or a report of what became of a mail (RFC 3462).
+    Automatic,
+}
+
+impl Unwanted {
+    fn of(message: &Message<'_>) -> Option<Unwanted> {
+        let header = |name: &'static str| message.header_raw(name).map(str::trim);
+        if mark::get().is_some_and(|mark| header(mark::HEADER) == Some(mark)) {
+            return Some(Unwanted::OurOwn);
+        }
+        let replied = |value: &str| {
+            value.get(.."auto-replied".len()).is_some_and(|word| word.eq_ignore_ascii_case("auto-replied"))
+        };
+        let report = message.content_type().is_some_and(|kind| {
+            kind.ctype().eq_ignore_ascii_case("multipart")
+                && kind.subtype().is_some_and(|sub| sub.eq_ignore_ascii_case("report"))
+        });
+        (header("Auto-Submitted").is_some_and(replied) || report).then_some(Unwanted::Automatic)
+    }
+
+    /// What its sender is told.
+    pub fn reply(self) -> &'static str {
+        match self {
+            Unwanted::OurOwn => "554 5.4.6 this mail is smsd's own: it would go round in a circle",
+            Unwanted::Automatic => "554 5.7.1 an automatic answer or a report is no alert",
+        }
+    }
 }
 
 /// Reads a mail; any octets are one.
@@ -25,19 +63,22 @@ pub fn read(mail: &[u8]) -> Content {
     Content {
         subject: message.subject().map(words).unwrap_or_default(),
         body: body.trim_matches(['\n', '\r']).trim_end().to_owned(),
+        unwanted: Unwanted::of(&message),
         id: message.message_id().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned),
     }
 }
 
 impl Content {
     /// What a subject `sms NUMBER` names, as NAV and Argus write it; several have commas or spaces between them only if
-    /// each begins a new number. `None` if the subject is another.
+    /// each begins a new number. `None` if the subject is another, such as `SMS gateway gw1 is down`.
     pub fn named_in_subject(&self) -> Option<Vec<&str>> {
         let (word, rest) = self.subject.split_once(' ')?;
         if !word.eq_ignore_ascii_case("sms") {
             return None;
         }
-        Some(rest.split([',', ';']).map(str::trim).filter(|w| !w.is_empty()).collect())
+        let words: Vec<&str> = rest.split([',', ';']).map(str::trim).filter(|w| !w.is_empty()).collect();
+        let names = |word: &&str| word.starts_with("group:") || Phone::parse(word).is_ok();
+        (!words.is_empty() && words.iter().all(names)).then_some(words)
     }
 
     /// What the alert says. A subject that names the number says nothing else.
@@ -93,14 +134,40 @@ mod tests {
     }
 
     #[test]
+    fn what_programs_answer_is_no_alert_and_what_they_say_is() {
+        for (head, unwanted) in [
+            ("Auto-Submitted: auto-replied (vacation)", Some(Unwanted::Automatic)),
+            (
+                "Content-Type: multipart/report; report-type=delivery-status; boundary=b",
+                Some(Unwanted::Automatic),
+            ),
+            ("Auto-Submitted: auto-generated", None),
+            ("Auto-Submitted: no", None),
+            ("X-Smsd: somebody else's", None),
+            ("From: x@y", None),
+        ] {
+            assert_eq!(
+                read(format!("{head}\r\nSubject: s\r\n\r\nhei\r\n").as_bytes()).unwanted,
+                unwanted,
+                "{head}"
+            );
+        }
+    }
+
+    #[test]
     fn the_text_is_what_is_asked_for() {
-        let mail =
-            |subject: &str, body: &str| Content { subject: subject.into(), body: body.into(), id: None };
+        let mail = |subject: &str, body: &str| Content {
+            subject: subject.into(),
+            body: body.into(),
+            ..Content::default()
+        };
         for (subject, body, want) in [
             ("Down", "router", ["router", "Down", "Down: router"]),
             ("Down", "", ["Down", "Down", "Down"]),
             ("", "router", ["router", "router", "router"]),
             ("SMS 112, group:noc", "router", ["router", "router", "router"]),
+            ("SMS gateway gw1 is down", "", ["SMS gateway gw1 is down"; 3]),
+            ("SMS 112 is down", "see", ["see", "SMS 112 is down", "SMS 112 is down: see"]),
             ("", "", ["", "", ""]),
         ] {
             let mail = mail(subject, body);

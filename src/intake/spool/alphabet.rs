@@ -96,6 +96,11 @@ fn ucs2(bytes: &[u8]) -> String {
         [0xFF, 0xFE, rest @ ..] => (rest, true),
         _ => (bytes, false),
     };
+    // `echo` and editors end a file with one octet that is half a letter here.
+    let bytes = match bytes {
+        [whole @ .., b'\n'] if bytes.len() % 2 == 1 => whole,
+        _ => bytes,
+    };
     let units = bytes.chunks(2).map(|pair| match *pair {
         [a, b] if little => u16::from_le_bytes([a, b]),
         [a, b] => u16::from_be_bytes([a, b]),

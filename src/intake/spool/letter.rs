@@ -66,7 +66,8 @@ const HIGH: Severity = Severity(Some(1));
 /// # Errors
 /// See [`Unfit`].
 pub fn parse(file: &[u8], reading: &Reading<'_>) -> Result<Letter, Unfit> {
-    let (head, body) = split(file);
+    // Some editors begin each file with a byte order mark.
+    let (head, body) = split(file.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(file));
     let mut severity = reading.severity;
     let mut charset = reading.charset;
     let mut words = Vec::new();
@@ -75,7 +76,7 @@ pub fn parse(file: &[u8], reading: &Reading<'_>) -> Result<Letter, Unfit> {
         let name = name.to_ascii_lowercase();
         let value = value.as_str();
         match name.as_str() {
-            "to" => words.push(value.to_owned()),
+            "to" => words.extend(value.split(',').map(|word| word.trim().to_owned())),
             "to_toa" => kind = Some(value.to_ascii_lowercase()),
             "alphabet" => charset = alphabet(value)?,
             "priority" if value.eq_ignore_ascii_case("high") => severity = severity.min(HIGH),
@@ -124,7 +125,7 @@ pub(super) fn split(file: &[u8]) -> (&[u8], Option<&[u8]>) {
     let mut at = 0;
     while let Some(end) = file.get(at..).and_then(|rest| rest.iter().position(|b| *b == b'\n')) {
         let line = file.get(at..at + end).unwrap_or_default();
-        if matches!(line, b"" | b"\r") {
+        if line.trim_ascii().is_empty() {
             return (file.get(..at).unwrap_or_default(), file.get(at + end + 1..));
         }
         at += end + 1;
@@ -244,6 +245,14 @@ mod tests {
         assert_eq!(read(&file(ALERTS_MAX, "+4790")).unwrap().to.len(), ALERTS_MAX);
         assert_eq!(read(&file(ALERTS_MAX + 1, "+4790")), Err(Unfit::TooMany));
         assert_eq!(read(&file(ALERTS_MAX + 1, "bad")), Err(Unfit::TooMany));
+    }
+
+    #[test]
+    fn what_editors_and_people_add_costs_nothing() {
+        let letter = read(b"\xEF\xBB\xBFTo: 112, 113\n \nhei\n").unwrap();
+        assert_eq!((to(&letter), &*letter.text), (vec!["112", "113"], "hei"));
+        let ucs2 = read(b"To: 112\nAlphabet: UCS\n\n\x00n\x00e\x00d\n").unwrap();
+        assert_eq!(ucs2.text, "ned");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) struct Asked {
     #[param(value_type = Option<AlertState>)]
     state: Option<String>,
     /// To this number only.
-    #[param(pattern = r"^\+?[0-9]{3,15}$")]
+    #[param(pattern = r"^(\+[1-9][0-9]{2,14}|[0-9]{3,15})$")]
     to: Option<String>,
     /// Rows of the page.
     #[param(minimum = 1, maximum = 1000, default = 100)]

@@ -58,7 +58,7 @@ pub(super) async fn list(State(site): State<Site>) -> Json<WaysOut> {
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTest {
     /// A number.
-    #[schema(pattern = r"^\+?[0-9]{3,15}$", example = "+4790000001")]
+    #[schema(pattern = r"^(\+[1-9][0-9]{2,14}|[0-9]{3,15})$", example = "+4790000001")]
     to: String,
     /// Another text than the usual one.
     #[serde(default)]

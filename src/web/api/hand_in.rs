@@ -56,7 +56,7 @@ struct Recipients(Vec<Recipient>);
 /// A number, or `group:NAME`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
-#[schema(pattern = r"^(\+?[0-9]{3,15}|group:[^\s:]+)$", example = "+4790000001")]
+#[schema(pattern = r"^(\+[1-9][0-9]{2,14}|[0-9]{3,15}|group:[^\s:]+)$", example = "+4790000001")]
 struct Recipient(String);
 
 /// What is queued.
