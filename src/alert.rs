@@ -101,9 +101,8 @@ impl Phone {
     /// # Errors
     /// [`PhoneError`] says what is wrong with it; the alert is then rejected with that reason.
     pub fn parse(raw: &str) -> Result<Phone, PhoneError> {
-        let groups =
-            |point: char| raw.split(point).map(|group| group.chars().filter(char::is_ascii_digit).count());
-        if raw.contains('.') && groups('.').any(|digits| digits < 2) {
+        let digits = |group: &str| group.chars().filter(char::is_ascii_digit).count();
+        if raw.contains('.') && raw.split('.').any(|group| digits(group) < 2) {
             // The point of a decimal number, which is no part of a phone's.
             return Err(PhoneError::Character('.'));
         }

@@ -67,7 +67,7 @@ impl Sessions {
         let token = Hash::of(token.trim());
         let caller = self.bearer(http, &token).ok_or_else(|| unknown("this token is not known here"))?;
         if !(caller.scopes.has(Scope::Read) || caller.scopes.has(Scope::Operate)) {
-            let detail = format!("{} may only {}: there is nothing to look at", caller.name, caller.scopes);
+            let detail = format!("{} has no scope read or operate: there is nothing to look at", caller.name);
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
         let id = random_token().ok_or_else(|| {
