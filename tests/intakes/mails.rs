@@ -252,3 +252,24 @@ fn rates_sizes_and_connections_are_bounded() {
     daemon.stop();
     assert!(others[1].reply().starts_with("421 4.3.2 smsd is stopping"));
 }
+
+/// A mail way out that leads to our own mail intake would send each SMS to itself, for ever, and call it sent.
+#[test]
+fn no_sms_goes_round_in_a_circle() {
+    let place = Place::new("");
+    let port = place.port;
+    place.site.configure(
+        "delay: 0.2\ngroup_interval: 0",
+        &format!(
+            "[dispatcher]\ndispatcher1: UninettMailDispatcher\n[UninettMailDispatcher]\nserver: 127.0.0.1:{port}\n\
+             mailaddr: sms@gw.example\ntls: none\n[spool]\nfolder: spool\npoll_interval: 100ms\n[smtp]\nlisten: 127.0.0.1:{port}\n"
+        ),
+    );
+    let daemon = place.start();
+    place.put("alert", "To: +4790000001\n\ncore down");
+    let refused = |log: &str| log.matches("554 5.4.6 this mail is smsd's own").count();
+    until("our own mail is refused twice", || (refused(&daemon.log()) >= 2).then_some(()));
+    let log = daemon.log();
+    assert!(!log.contains("SMS accepted") && !log.contains("is queued: alert 2"), "{log}");
+    daemon.stop();
+}
