@@ -1,6 +1,7 @@
 //! The HTTP GET dispatcher: the contract over it, and what is its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +11,8 @@ use smsd::demo::gateway::{Answer, Behaviour, Gateway};
 use smsd::dispatch::http_get::Settings;
 use smsd::dispatch::status::{self, Status};
 use smsd::dispatch::{self, Class, Dispatcher, Sms};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use crate::contract::{Case, Fixture, TIMEOUT, contract, sms, submit};
@@ -297,6 +300,70 @@ fn a_connection_that_was_closed_unnoticed_is_not_used() {
         }
     });
     assert_eq!(gateway.accepted_count(), 50);
+}
+
+/// A server that answers each connection's first request by this, until it ends.
+async fn once<F: Future<Output = std::io::Result<()>> + Send>(
+    answer: impl Fn(TcpStream) -> F + Clone + Send + 'static,
+) -> Arc<dyn Dispatcher> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/send?to=%(phone)s&text=%(sms)s", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(client.read_u8().await?);
+                }
+                answer(client).await
+            });
+        }
+    });
+    dispatch::build(&config(url, None, &[]), &Main::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_closes_what_we_keep_puts_one_sms_in_doubt_and_no_other() {
+    let dispatcher = once(|mut client| async move {
+        client.write_all(b"HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n").await?;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Ok(())
+    })
+    .await;
+    let mut all = Vec::new();
+    for _ in 0..30 {
+        all.push(class_of(&dispatcher).await);
+    }
+    let doubts = all.iter().filter(|class| **class == Some(Class::Unknown)).count();
+    assert!(doubts <= 1 && all.iter().filter(|class| class.is_none()).count() >= 29, "{all:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_works_while_it_answers_is_read_to_its_end() {
+    let ended = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&ended);
+    let dispatcher = once(move |mut client| {
+        let told = Arc::clone(&told);
+        async move {
+            client.write_all(b"HTTP/1.1 200 \r\nContent-Length: 9\r\n\r\n").await?;
+            for _ in 0..9 {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                client.write_all(b".").await?;
+            }
+            told.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+    })
+    .await;
+    let begun = Instant::now();
+    let patient = Sms { timeout: Duration::from_secs(10), ..sms("112", "hei") };
+    assert!(submit(&*dispatcher, &patient).await.is_ok());
+    assert!(begun.elapsed() < Duration::from_secs(1), "it is not waited for: {:?}", begun.elapsed());
+    while !ended.load(Ordering::Relaxed) {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it was cut off");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

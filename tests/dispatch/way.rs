@@ -82,8 +82,8 @@ async fn a_gateway_that_wants_a_certificate_gets_ours() {
     let with = "tls_ca: ca.pem\ntls_cert: client.pem\ntls_key: client.key";
     assert_eq!(class(&to(&gateway, dir.path(), with)).await, None);
     assert_eq!(gateway.accepted_count(), 1);
-    // TLS 1.3 tells a client that it is unwanted only behind its first bytes, so nobody knows: but no SMS came.
-    assert!(class(&to(&gateway, dir.path(), "tls_ca: ca.pem")).await.is_some());
+    // TLS 1.3 tells a client that it is unwanted only behind its first bytes: nobody has read them, and a person is needed.
+    assert_eq!(class(&to(&gateway, dir.path(), "tls_ca: ca.pem")).await, Some(Class::Misconfigured));
     assert_eq!(gateway.accepted_count(), 1);
 
     for (keys, want) in [
