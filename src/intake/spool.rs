@@ -255,7 +255,8 @@ impl Spool {
                 }
             }
         }
-        self.done.values().find_map(|done| done.stuck.clone()).map_or(Ok(()), Err)
+        // Of several always the same is told, so that it is said once.
+        self.done.values().filter_map(|done| done.stuck.clone()).min().map_or(Ok(()), Err)
     }
 
     async fn blocking<T: Send + 'static>(
